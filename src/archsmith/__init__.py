@@ -1,0 +1,85 @@
+"""Neural architecture search as practical software.
+
+    import archsmith as smith
+
+    run = smith.search(smith.spaces.ConvChain(layers=4), smith.training.ImageClassification("digits", epochs=5),
+                       searcher=smith.searchers.Reinforce(), trials=20)
+    print(run.best)
+
+Names load when first used, so that `import archsmith` costs nothing and torch is imported only where a child is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from archsmith import discovered, executors, recipes, rewards, searchers, spaces, testing, training
+    from archsmith._describe import describe
+    from archsmith._export import export
+    from archsmith._finish import finish
+    from archsmith._search import Run, build, open_run, search
+    from archsmith.core.child import Child, Task
+    from archsmith.core.errors import ArchsmithError
+    from archsmith.core.genotype import Genotype
+    from archsmith.core.trial import Proposal, Result, Trial, TrialState
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArchsmithError",
+    "Child",
+    "Genotype",
+    "Proposal",
+    "Result",
+    "Run",
+    "Task",
+    "Trial",
+    "TrialState",
+    "__version__",
+    "build",
+    "describe",
+    "discovered",
+    "executors",
+    "export",
+    "finish",
+    "open_run",
+    "recipes",
+    "rewards",
+    "search",
+    "searchers",
+    "spaces",
+    "testing",
+    "training",
+]
+
+_HOME = {
+    "ArchsmithError": "core.errors",
+    "Child": "core.child",
+    "Genotype": "core.genotype",
+    "Proposal": "core.trial",
+    "Result": "core.trial",
+    "Run": "_search",
+    "Task": "core.child",
+    "Trial": "core.trial",
+    "TrialState": "core.trial",
+    "build": "_search",
+    "describe": "_describe",
+    "export": "_export",
+    "finish": "_finish",
+    "open_run": "_search",
+    "search": "_search",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"archsmith.{_HOME[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"archsmith.{name}")
+    raise AttributeError(f"module 'archsmith' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,102 @@
+"""Every error archsmith raises on purpose, as one tree.
+
+    ArchsmithError
+    ├── UsageError (a ValueError)     the caller asked for something that cannot be: exit status 2 in the CLI
+    │   ├── UnknownName               no recipe, space, option, data set or run of that name; suggests the nearest
+    │   ├── IllegalGenotype           answers that the space does not allow
+    │   └── DataError                 a data set that cannot be used
+    ├── StoreError                    the record of a run cannot be read or written
+    │   ├── RunExists
+    │   ├── RunLocked                 another process is writing this run
+    │   ├── NewerStore                written by a later archsmith
+    │   └── CorruptStore
+    ├── ReplayMismatch                a resumed searcher did not repeat what the log says it did
+    └── ChildFailed                   a child cannot be trained; becomes a failed trial, never a crash
+        ├── Diverged
+        └── LimitExceeded
+
+A message names the thing, the rule, the value and the next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ArchsmithError(Exception):
+    """What archsmith raises when something outside its own code is wrong."""
+
+
+class UsageError(ArchsmithError, ValueError):
+    """The caller asked for something that cannot be."""
+
+
+class UnknownName(UsageError):
+    """A name that nothing answers to; the message offers the nearest ones that exist."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        if near:
+            offer = "did you mean " + " or ".join(repr(n) for n in near) + "?"
+        elif names:
+            offer = "there are: " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        else:
+            offer = "there are none"
+        super().__init__(f"no {what} is named {name!r}; {offer}{' ' + hint if hint else ''}")
+
+
+class IllegalGenotype(UsageError):
+    """Answers that their space does not allow: unknown, missing, or outside the options."""
+
+
+class DataError(UsageError):
+    """A data set that cannot be used: missing, unreadable, too small, or inconsistent."""
+
+
+class StoreError(ArchsmithError):
+    """The record of a run cannot be read or written."""
+
+
+class RunExists(StoreError, ValueError):
+    """A new run was given the name of one that is already in the store."""
+
+
+class RunLocked(StoreError):
+    """Another process is writing this run; a run has one writer."""
+
+
+class NewerStore(StoreError):
+    """The store was written by a later version of archsmith."""
+
+
+class CorruptStore(StoreError):
+    """The store's file is damaged or is no archsmith store."""
+
+
+class ReplayMismatch(ArchsmithError):
+    """A resumed searcher proposed something else than the log says it did."""
+
+
+class ChildFailed(ArchsmithError):
+    """A child that cannot be trained. An executor turns it into a failed trial with this reason."""
+
+    reason = "error"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class Diverged(ChildFailed):
+    """The child's loss became NaN or infinite."""
+
+    reason = "diverged"
+
+
+class LimitExceeded(ChildFailed):
+    """The child went over one of its limits; `reason` says which: "seconds", "parameters" or "memory"."""
+
+    reason = "limit"

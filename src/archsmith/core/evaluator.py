@@ -1,0 +1,124 @@
+"""Evaluators: what trains a child and returns a result."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from archsmith.core.errors import Diverged, UsageError
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import Space, decode
+from archsmith.core.trial import Result
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one child may use; None is no limit. Going over one is a failed trial with that reason.
+
+    Args:
+        seconds: wall clock of one training.
+        parameters: trainable numbers in the model.
+        memory_bytes: resident memory of the process that trains it, above what it had before.
+    """
+
+    seconds: float | None = None
+    parameters: int | None = None
+    memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "parameters", "memory_bytes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"the limit {name} must be above zero or None, got {value!r}")
+
+
+class Context(Protocol):
+    """What an executor gives an evaluator beside the child's genotype."""
+
+    @property
+    def seed(self) -> int:
+        """The child's own seed, from the run's seed and the trial's number."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where to train: "cpu", "cuda:0", ..."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many threads the training may use."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use."""
+        ...
+
+    def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Tell how it goes after an epoch (counted from 1); whether to go on.
+
+        Raises LimitExceeded when the child is over its time or memory.
+        """
+        ...
+
+    def check(self) -> None:
+        """Raise LimitExceeded when the child is over its time or memory; cheap, for use between batches."""
+        ...
+
+    def checkpoint(self, tensors: Mapping[str, Any]) -> str:
+        """Keep named tensors; gives their digest, for `Result.artifact`."""
+        ...
+
+    def artifact(self, trial: int) -> Mapping[str, Any] | None:
+        """The tensors that an earlier trial kept, or None."""
+        ...
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Trains a child and returns a result. A frozen dataclass; it may also offer `default_reward`, a reward function,
+    and `fingerprint() -> str`, which identifies the data it trains on."""
+
+    def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
+        """Train the genotype's child. Whatever it raises makes a failed trial."""
+        ...
+
+
+@dataclass(frozen=True)
+class FunctionEvaluator:
+    """Any callable of an architecture that returns a number (metric "value") or a dict of metrics."""
+
+    function: Callable[[Any], float | Mapping[str, float]]
+
+    def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
+        value = self.function(decode(space, genotype))
+        if isinstance(value, Result):
+            return value
+        if isinstance(value, Mapping):
+            return Result(metrics={str(k): float(v) for k, v in value.items()})
+        if not isinstance(value, numbers.Real):
+            raise TypeError(
+                f"an evaluator function must return a number or a dict of metrics, got {type(value).__name__}"
+            )
+        if not math.isfinite(value):
+            raise Diverged(f"the evaluator returned {float(value)}")
+        return Result(metrics={"value": float(value)})
+
+
+def as_evaluator(evaluator: Evaluator | Callable[[Any], Any]) -> Evaluator:
+    """An evaluator as it is, or a callable of an architecture wrapped as one."""
+    if isinstance(evaluator, type):
+        raise UsageError(
+            f"evaluator must be a value, got the class {evaluator.__name__}; write {evaluator.__name__}(...)"
+        )
+    if isinstance(evaluator, Evaluator):
+        return evaluator
+    if callable(evaluator):
+        return FunctionEvaluator(evaluator)
+    raise UsageError(
+        f"an evaluator must be one of archsmith.training, or a callable of an architecture, got {evaluator!r}"
+    )

@@ -1,0 +1,105 @@
+"""Executors: where evaluators run. An executor owns devices, processes, time limits and retries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from archsmith.core.evaluator import Evaluator, Limits
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import Space
+from archsmith.core.trial import Result, TrialState
+
+Reward: TypeAlias = Callable[[Result], float]
+"""A number made from a result; larger is better."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial, ready to run anywhere.
+
+    Args:
+        trial: its number.
+        space, genotype, evaluator, reward: what to run.
+        seed: the child's own.
+        limits: what it may use.
+        artifacts: the folder for weights that are kept, or None where nothing can be kept.
+        earlier: the digests of artifacts that earlier trials kept, by trial number.
+    """
+
+    trial: int
+    space: Space
+    genotype: Genotype
+    evaluator: Evaluator
+    reward: Reward
+    seed: int
+    limits: Limits = Limits()
+    artifacts: str | None = None
+    earlier: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job began. `attempt` counts from 1: a job whose worker died begins again."""
+
+    trial: int
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A job finished an epoch."""
+
+    trial: int
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A job ended: done with a reward, failed with `result.failure`, or stopped because it was cancelled."""
+
+    trial: int
+    state: TrialState
+    result: Result
+    reward: float | None = None
+
+
+Event: TypeAlias = Started | Progress | Completed
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs jobs. Used by one thread; nothing it is given or does raises because of a child."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it can run at once."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; returns at once."""
+        ...
+
+    def cancel(self, trial: int) -> None:
+        """End a job soon; it completes as stopped. Unknown and finished trials are ignored."""
+        ...
+
+    def completed(self, timeout: float | None = None) -> Sequence[Event]:
+        """What happened since the last call, in order; waits up to `timeout` seconds (None: until something does).
+
+        Gives an empty sequence when the time is up, or when nothing is submitted. Each job completes exactly once.
+        """
+        ...
+
+    def close(self) -> None:
+        """End everything, running jobs included. Safe to call twice."""
+        ...
+
+
+def derive_seed(seed: int, *path: str | int) -> int:
+    """A seed for one part of a run, such as `derive_seed(run_seed, "trial", 7)`: independent of all the others."""
+    digest = hashlib.sha256("/".join([str(seed), *map(str, path)]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits: what torch and SQL integers hold

@@ -1,0 +1,86 @@
+"""The genotype: the answers to a space's choices, as plain JSON that is readable and loadable next year."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from archsmith.core.errors import IllegalGenotype
+
+Scalar: TypeAlias = str | int | float | bool | None
+"""What one option of a choice may be."""
+
+Answer: TypeAlias = Scalar | list[Scalar]
+"""The option taken, or for a subset the list of options taken, in option order."""
+
+Architecture: TypeAlias = Any
+"""What a genotype describes, as plain data: dicts, lists and scalars that JSON can hold."""
+
+
+def canonical_json(value: object) -> str:
+    """One text for equal values: keys sorted, no spaces, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+class Genotype:
+    """Answers to the choices of a space, with the space's identity (its name, version and options).
+
+    Immutable by convention, and cheap to make: the canonical text and the key are computed when first asked for.
+    Two genotypes are equal when their canonical texts are.
+    """
+
+    __slots__ = ("_canonical", "answers", "space")
+
+    def __init__(self, space: Mapping[str, Any], answers: Mapping[str, Answer]) -> None:
+        self.space = space
+        self.answers = answers
+        self._canonical: str | None = None
+
+    @property
+    def canonical(self) -> str:
+        """The canonical JSON text: equal genotypes have equal texts."""
+        if self._canonical is None:
+            self._canonical = canonical_json(self.to_json())
+        return self._canonical
+
+    @property
+    def key(self) -> str:
+        """A short name for it: the first 12 hexadecimal digits of the SHA-256 of its canonical text."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"space": {"name", "version", "options"}, "answers": {name: value}}`, answers in the order asked."""
+        return {"space": dict(self.space), "answers": dict(self.answers)}
+
+    @classmethod
+    def from_json(cls, value: object) -> Genotype:
+        """The genotype that `to_json` wrote.
+
+        Raises IllegalGenotype when the value has another shape; whether the answers are legal, only the space knows
+        (`archsmith.core.space.decode`).
+        """
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise IllegalGenotype(f"a genotype must be JSON, and this text is not: {error}") from None
+        if not isinstance(value, Mapping) or set(value) != {"space", "answers"}:
+            found = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+            raise IllegalGenotype(f'a genotype must be an object with the keys "space" and "answers", got {found}')
+        space, answers = value["space"], value["answers"]
+        if not isinstance(space, Mapping) or not isinstance(space.get("name"), str):
+            raise IllegalGenotype(f'the "space" of a genotype must be an object with a "name", got {space!r}')
+        if not isinstance(answers, Mapping):
+            raise IllegalGenotype(f'the "answers" of a genotype must be an object, got {type(answers).__name__}')
+        return cls(dict(space), dict(answers))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Genotype) and self.canonical == other.canonical
+
+    def __hash__(self) -> int:
+        return hash(self.canonical)
+
+    def __repr__(self) -> str:
+        return f"Genotype({self.space['name']}, {len(self.answers)} answers, key={self.key})"

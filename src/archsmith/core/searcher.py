@@ -1,0 +1,55 @@
+"""The searcher's two verbs: `ask` proposes genotypes, `tell` learns from finished trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from archsmith.core.space import Space
+from archsmith.core.trial import Proposal, Trial
+
+State: TypeAlias = Mapping[str, Any]
+"""A searcher's whole state: nested dicts and lists of JSON scalars, with numpy arrays where there are many numbers."""
+
+
+@runtime_checkable
+class LiveSearcher(Protocol):
+    """A searcher at work on one space.
+
+    Deterministic: the same seed and the same sequence of `ask(n)` and `tell(trials)` give the same proposals. That is
+    what resuming a run rests on.
+    """
+
+    @property
+    def version(self) -> int:
+        """How often its learned parameters have changed; a run keeps a snapshot when this grows."""
+        ...
+
+    def ask(self, n: int) -> list[Proposal]:
+        """Exactly `n` proposals, whatever has been told so far: the others may still be running."""
+        ...
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn from finished trials: done, failed or stopped, in any order, each told once; some never come."""
+        ...
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """What it would show of its learning (such as "entropy", "baseline"); empty if nothing."""
+        ...
+
+    def state_dict(self) -> State:
+        """Everything that decides what it will propose."""
+        ...
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from what `state_dict` gave."""
+        ...
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """A searcher's configuration: a frozen dataclass, usable for any number of runs."""
+
+    def start(self, space: Space, seed: int) -> LiveSearcher:
+        """A live searcher. Raises UsageError when the searcher does not fit the space."""
+        ...

@@ -1,0 +1,495 @@
+"""Spaces: what can be chosen, asked through one callback, `choose(name, options)`.
+
+The same function of `choose` serves random search (answer at random), a controller (answer from an LSTM), evolution
+(replay the parent's answers, change one), enumeration, and loading (answer from JSON). A space holds no values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+from archsmith.core.child import Child, Task, as_child
+from archsmith.core.errors import IllegalGenotype, UsageError
+from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar
+
+T = TypeVar("T")
+
+
+class Choose(Protocol):
+    """The callback a space asks its choices through. A name is asked once; options are JSON scalars."""
+
+    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+        """One of `options`. `kind` groups choices that share a softmax (default: the name without its numbers)."""
+        ...
+
+    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+        """Any number of `options`, in their order."""
+        ...
+
+
+@runtime_checkable
+class Space(Protocol):
+    """A definition of what can be chosen, and how an answer becomes a child."""
+
+    def architecture(self, choose: Choose) -> Architecture:
+        """The architecture that the answers describe, as plain data."""
+        ...
+
+    def build(self, architecture: Architecture, task: Task) -> Any:
+        """The child (a `Child`, or a bare `torch.nn.Module`) for a task."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One choice as it was asked.
+
+    Args:
+        name: the author's name for it, unique within a genotype.
+        options: what may be answered.
+        kind: questions of one kind share a softmax and an embedding in a controller.
+        subset: whether any number of options may be taken.
+        refers: for a subset, whether option j means the j-th earlier subset question of the same kind, so that a
+            controller answers by attention over those steps; otherwise each option is an independent Bernoulli.
+    """
+
+    name: str
+    options: tuple[Scalar, ...]
+    kind: str
+    subset: bool = False
+    refers: bool = False
+
+
+@functools.lru_cache(maxsize=65536)
+def kind_of(name: str) -> str:
+    """The kind of a choice: its name without the segments that are numbers ("3.filters" -> "filters")."""
+    return ".".join(part for part in name.split(".") if not part.isdigit()) or "choice"
+
+
+# --- walks: one pass over a space's questions -------------------------------------------------------------------------
+
+
+class RandomWalk:
+    """Answers every question uniformly at random: each option of a choice, each member of a subset by a fair coin.
+
+    This is the hot path of random search and evolution, so it keeps no `Question`s.
+    """
+
+    __slots__ = ("_draw", "answers")
+
+    def __init__(self, rng: Random) -> None:
+        self._draw = rng.random
+        self.answers: dict[str, Answer] = {}
+
+    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+        if name in self.answers or not options:
+            raise _bad_question(name, options, self.answers)
+        value = options[int(self._draw() * len(options))]
+        self.answers[name] = cast(Scalar, value)
+        return value
+
+    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+        if name in self.answers:
+            raise _bad_question(name, options, self.answers)
+        draw = self._draw
+        value = [option for option in options if draw() < 0.5]
+        self.answers[name] = cast(list[Scalar], value)
+        return list(value)
+
+
+class ReplayWalk:
+    """Answers from given answers; refuses an illegal one, and with `rng` answers a missing or illegal one at random."""
+
+    __slots__ = ("_given", "_rng", "answers")
+
+    def __init__(self, given: Mapping[str, Answer], rng: Random | None = None) -> None:
+        self._given = given
+        self._rng = rng
+        self.answers: dict[str, Answer] = {}
+
+    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+        if name in self.answers or not options:
+            raise _bad_question(name, options, self.answers)
+        try:
+            index = options.index(self._given[name])
+            value = options[index]
+            if type(value) is not type(self._given[name]):
+                index, value = _same_typed(options, self._given[name])
+        except (KeyError, ValueError):
+            if self._rng is None:
+                raise _refusal(name, options, self._given, "one of") from None
+            value = options[int(self._rng.random() * len(options))]
+        self.answers[name] = cast(Scalar, value)
+        return value
+
+    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+        if name in self.answers:
+            raise _bad_question(name, options, self.answers)
+        given = self._given.get(name, _MISSING)
+        if isinstance(given, list | tuple):
+            listed, start, chosen = tuple(options), 0, []
+            for member in given:
+                try:
+                    index = listed.index(member, start)
+                except ValueError:
+                    continue
+                if type(listed[index]) is type(member):
+                    chosen.append(listed[index])
+                    start = index + 1
+            if len(chosen) == len(given) or self._rng is not None:  # with rng, members that are still legal stay
+                self.answers[name] = cast(list[Scalar], chosen)
+                return list(chosen)
+        if self._rng is None:
+            raise _refusal(name, options, self._given, "a list, in option order, of any of")
+        value = [o for o in options if self._rng.random() < 0.5]
+        self.answers[name] = cast(list[Scalar], value)
+        return list(value)
+
+
+class RecordingWalk:
+    """Puts each question to `answer` and keeps the questions: how spaces are traced and controllers walk them.
+
+    `answer(question)` gives the index of an option, or for a subset the indices of the members, ascending.
+    Options are checked in full here: JSON scalars, no duplicates.
+    """
+
+    __slots__ = ("_answer", "_subsets", "answers", "questions")
+
+    def __init__(self, answer: Callable[[Question], int | Sequence[int]]) -> None:
+        self._answer = answer
+        self._subsets: dict[str, int] = {}
+        self.answers: dict[str, Answer] = {}
+        self.questions: list[Question] = []
+
+    def _ask(self, name: str, options: Sequence[Any], kind: str | None, subset: bool) -> tuple[Question, Any]:
+        if name in self.answers or not (options or subset):
+            raise _bad_question(name, options, self.answers)
+        if not isinstance(name, str):
+            raise UsageError(f"the name of a choice must be text, got {name!r}")
+        listed = tuple(options)
+        for option in listed:
+            if type(option) not in _SCALARS or (isinstance(option, float) and not math.isfinite(option)):
+                raise UsageError(
+                    f"the options of choice {name!r} must be text, finite numbers, true, false or null, got {option!r}"
+                )
+        if len({(type(o), o) for o in listed}) != len(listed):
+            raise UsageError(f"the options of choice {name!r} must differ from each other, got {listed}")
+        kind = kind_of(name) if kind is None else kind
+        refers = False
+        if subset:
+            earlier = self._subsets.get(kind, 0)
+            self._subsets[kind] = earlier + 1
+            # Option j refers to the j-th earlier step: all options are whole numbers of steps already taken.
+            refers = all(type(o) is int and 0 <= o < earlier for o in listed)
+        question = Question(name, listed, kind, subset, refers)
+        self.questions.append(question)
+        return question, self._answer(question)
+
+    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+        _, index = self._ask(name, options, kind, subset=False)
+        value: T = options[index]
+        self.answers[name] = cast(Scalar, value)
+        return value
+
+    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+        _, indices = self._ask(name, options, kind, subset=True)
+        value = [options[i] for i in indices]
+        self.answers[name] = cast(list[Scalar], value)
+        return list(value)
+
+
+_MISSING: Any = object()
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def _same_typed(options: Sequence[Any], given: Any) -> tuple[int, Any]:
+    """The option equal to `given` and of its type (True is not 1); a whole-number text for a float option may pass."""
+    for index, option in enumerate(options):
+        if option == given and (type(option) is type(given) or {type(option), type(given)} == {int, float}):
+            return index, option
+    raise ValueError(given)
+
+
+def _bad_question(name: str, options: Sequence[Any], answers: Mapping[str, Answer]) -> UsageError:
+    if name in answers:
+        return UsageError(f"the space asked choice {name!r} twice; every choice needs a name of its own")
+    return UsageError(f"choice {name!r} has no options; a space must offer at least one")
+
+
+def _refusal(name: str, options: Sequence[Any], given: Mapping[str, Answer], rule: str) -> IllegalGenotype:
+    allowed = ", ".join(repr(o) for o in list(options)[:24]) + (", ..." if len(options) > 24 else "")
+    if name not in given:
+        return IllegalGenotype(
+            f"the genotype has no answer to choice {name!r}; it must be {rule} {allowed or 'nothing'}"
+        )
+    return IllegalGenotype(
+        f"choice {name!r} must be {rule} {allowed or 'nothing (an empty list)'}, got {given[name]!r}"
+    )
+
+
+# --- what a space is called, and what is done with one ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FunctionSpace:
+    """A plain function of `choose` as a space, with `build` beside it or with an evaluator that takes architectures."""
+
+    function: Callable[..., Architecture]
+    builder: Callable[[Architecture, Task], Any] | None = None
+
+    def architecture(self, choose: Choose) -> Architecture:
+        return self.function(choose)
+
+    def build(self, architecture: Architecture, task: Task) -> Any:
+        if self.builder is None:
+            name = identity(self)["name"]
+            raise UsageError(
+                f"space {name!r} is a plain function, so nothing builds its children; give search(..., build=...)"
+            )
+        return self.builder(architecture, task)
+
+
+def as_space(
+    space: Space | Callable[..., Architecture], build: Callable[[Architecture, Task], Any] | None = None
+) -> Space:
+    """A space object as it is, or a function of `choose` wrapped as one.
+
+    Raises UsageError for anything else, and for a `build` beside a space that has its own.
+    """
+    if isinstance(space, type):
+        raise UsageError(f"space must be a value, got the class {space.__name__}; write {space.__name__}(...)")
+    if isinstance(space, Space):
+        if build is not None:
+            raise UsageError(
+                f"build= is for a space that is a plain function; {type(space).__name__} builds its own children"
+            )
+        return space
+    if callable(space):
+        return FunctionSpace(space, build)
+    raise UsageError(f"a space must be one of archsmith.spaces, or a function of choose, got {space!r}")
+
+
+def identity(space: Space) -> dict[str, Any]:
+    """The space's name, version and options, as a genotype carries them. Shared between calls: do not change it."""
+    try:
+        return _identity(cast(Hashable, space))
+    except TypeError:  # a space that cannot be hashed
+        return _identity.__wrapped__(cast(Hashable, space))
+
+
+@functools.lru_cache(maxsize=256)
+def _identity(space: Hashable) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if isinstance(space, FunctionSpace):
+        function = space.function
+        while isinstance(function, functools.partial):
+            options = {**function.keywords, **options}
+            function = function.func
+        name = getattr(function, "__qualname__", type(function).__name__).rpartition("<locals>.")[2]
+        return {"name": name, "version": 1, "options": _plain(options)}
+    if dataclasses.is_dataclass(space):
+        options = {f.name: getattr(space, f.name) for f in dataclasses.fields(space)}
+    return {"name": type(space).__name__, "version": getattr(space, "version", 1), "options": _plain(options)}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists and nested spaces as their identities, all the way down: what JSON would give back."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(v) for v in value]
+    if not isinstance(value, _SCALAR_TYPES) and isinstance(value, Space):
+        return identity(value)
+    return value if isinstance(value, _SCALAR_TYPES) else repr(value)
+
+
+_SCALAR_TYPES = (str, int, float, bool, type(None))
+
+
+def sample(space: Space, rng: Random) -> Genotype:
+    """A genotype with every choice answered uniformly at random."""
+    walk = RandomWalk(rng)
+    space.architecture(walk)
+    return Genotype(identity(space), walk.answers)
+
+
+def decode(space: Space, genotype: Genotype) -> Architecture:
+    """The architecture that a genotype describes.
+
+    Raises IllegalGenotype when it belongs to another space, or has an unknown, missing or illegal answer.
+    """
+    own = identity(space)
+    if genotype.space is not own and genotype.space != own:
+        for field in ("name", "version", "options"):
+            if genotype.space.get(field) != own[field]:
+                raise IllegalGenotype(
+                    f"this genotype is of another space: its {field} is {genotype.space.get(field)!r}, "
+                    f"and that of the space {own['name']} is {own[field]!r}"
+                )
+        raise IllegalGenotype(
+            f"the space of a genotype has name, version and options only, got {sorted(genotype.space)}"
+        )
+    walk = ReplayWalk(genotype.answers)
+    architecture = space.architecture(walk)
+    if len(walk.answers) != len(genotype.answers):
+        unknown = next(name for name in genotype.answers if name not in walk.answers)
+        known = ", ".join(list(walk.answers)[:12]) + (", ..." if len(walk.answers) > 12 else "")
+        raise IllegalGenotype(
+            f"the space {own['name']} has no choice {unknown!r} here; with the other answers it asks: {known}"
+        )
+    return architecture
+
+
+def build(space: Space, genotype: Genotype | Architecture, task: Task) -> Child:
+    """The child of a genotype, or of an architecture, for a task."""
+    architecture = decode(space, genotype) if isinstance(genotype, Genotype) else genotype
+    return as_child(space.build(architecture, task))
+
+
+def mutate(space: Space, genotype: Genotype, rng: Random) -> Genotype:
+    """A copy with one choice, uniformly drawn, changed to another value (a subset: one member flipped).
+
+    Answers that are still legal stay, new questions are answered at random, orphans go. A space with a `mutate` of
+    its own is asked instead. A genotype whose every choice has one option comes back unchanged.
+    """
+    own = getattr(space, "mutate", None)
+    if own is not None:
+        return cast(Genotype, own(genotype, rng))
+    questions = trace(space, genotype.answers)
+    changeable = [q for q in questions if (q.options if q.subset else len(q.options) > 1)]
+    if not changeable:
+        return genotype
+    question = changeable[int(rng.random() * len(changeable))]
+    answers = dict(genotype.answers)
+    old = answers[question.name]
+    if question.subset:
+        assert isinstance(old, list)
+        flipped = question.options[int(rng.random() * len(question.options))]
+        answers[question.name] = [o for o in question.options if (o in old) != (o == flipped)]
+    else:
+        others = [o for o in question.options if o != old]
+        answers[question.name] = others[int(rng.random() * len(others))]
+    walk = ReplayWalk(answers, rng)
+    space.architecture(walk)
+    return Genotype(genotype.space, walk.answers)
+
+
+def trace(space: Space, answers: Mapping[str, Answer]) -> list[Question]:
+    """The questions that a space asks when it is given these answers, in order."""
+
+    def answer(question: Question) -> int | list[int]:
+        given = answers[question.name]
+        if question.subset:
+            return [question.options.index(member) for member in cast(list[Scalar], given)]
+        return question.options.index(cast(Scalar, given))
+
+    walk = RecordingWalk(answer)
+    space.architecture(walk)
+    return walk.questions
+
+
+class _Unanswered(Exception):
+    def __init__(self, question: Question) -> None:
+        self.question = question
+
+
+def next_question(space: Space, prefix: Sequence[int | Sequence[int]]) -> tuple[Question | None, RecordingWalk]:
+    """The question a space asks after `prefix` was answered (option indices, in order), or None at the end.
+
+    For spaces whose questions depend on answers: a plain callback cannot be suspended, so the walk is run again from
+    the start, which is quadratic in the number of questions and still below a millisecond at sixty.
+    """
+    position = 0
+
+    def answer(question: Question) -> int | Sequence[int]:
+        nonlocal position
+        if position == len(prefix):
+            raise _Unanswered(question)
+        position += 1
+        return prefix[position - 1]
+
+    walk = RecordingWalk(answer)
+    try:
+        space.architecture(walk)
+    except _Unanswered as stop:
+        return stop.question, walk
+    return None, walk
+
+
+def enumerate_genotypes(space: Space) -> Iterator[Genotype]:
+    """Every genotype of a space once, depth first. For small spaces: the count grows with every choice."""
+    own = identity(space)
+    pending: list[list[int | tuple[int, ...]]] = [[]]
+    while pending:
+        prefix = pending.pop()
+        question, walk = next_question(space, prefix)
+        if question is None:
+            yield Genotype(own, walk.answers)
+        elif question.subset:
+            size = len(question.options)
+            members = [tuple(i for i in range(size) if mask >> i & 1) for mask in range(2**size)]
+            pending.extend([*prefix, m] for m in reversed(members))
+        else:
+            pending.extend([*prefix, i] for i in reversed(range(len(question.options))))
+
+
+@functools.lru_cache(maxsize=256)
+def _script(hashable: Hashable, probes: int) -> tuple[Question, ...] | None:
+    space = cast(Space, hashable)
+    rng = Random(0)
+    script: tuple[Question, ...] | None = None
+
+    def asked(answer: Callable[[Question], int | Sequence[int]]) -> bool:
+        nonlocal script
+        walk = RecordingWalk(answer)
+        space.architecture(walk)
+        if script is None:
+            script = tuple(walk.questions)
+        return script == tuple(walk.questions)
+
+    def at_random(question: Question) -> int | list[int]:
+        if question.subset:
+            return [i for i in range(len(question.options)) if rng.random() < 0.5]
+        return int(rng.random() * len(question.options))
+
+    if not asked(lambda q: () if q.subset else 0) or not all(asked(at_random) for _ in range(probes)):
+        return None
+    assert script is not None
+    for probed in script:  # every option of every question once, the others at random
+        for option in range(len(probed.options)):
+
+            def forced(question: Question, probed: Question = probed, option: int = option) -> int | list[int]:
+                if question.name != probed.name:
+                    return at_random(question)
+                return [option] if question.subset else option
+
+            if not asked(forced):
+                return None
+    return script
+
+
+def script(space: Space) -> tuple[Question, ...] | None:
+    """The questions of a space whose questions do not depend on answers, or None when they do.
+
+    Found by trying every option of every question beside random answers to the others. A dependence on a rare
+    combination can escape that, so whoever samples by the script checks each sample with `decode`.
+    """
+    try:
+        hash(space)
+    except TypeError:
+        return _script.__wrapped__(cast(Hashable, space), 16)
+    return _script(cast(Hashable, space), 16)
+
+
+def space_size(space: Space) -> int | None:
+    """How many genotypes a space has, exactly, or None when its questions depend on answers."""
+    questions = script(space)
+    if questions is None:
+        return None
+    return math.prod(2 ** len(q.options) if q.subset else len(q.options) for q in questions)

@@ -1,0 +1,187 @@
+"""The store: what has happened. One writer per run, an ordered log that is the truth, and readers at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from archsmith.core.searcher import State
+from archsmith.core.trial import Proposal, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The log says: the searcher was asked for these trials, in one `ask(len(trials))`."""
+
+    trials: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The log says: the searcher was told these trials, in one `tell`."""
+
+    trials: tuple[int, ...]
+
+
+LogEntry: TypeAlias = Asked | Told
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the searcher showed of its learning, after the trial `trial` was told, at `at` seconds of the run's clock."""
+
+    trial: int
+    at: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A line about a run, kept up to date by its writer so that it costs nothing to read.
+
+    Args:
+        name: unique in the store.
+        created: UTC, ISO 8601.
+        updated: UTC, ISO 8601: the last write.
+        status: "running" while a writer holds it, "finished" when its budget was used up, else "interrupted".
+        counts: trials by state.
+        best: the number of the trial with the highest reward, or None.
+        best_reward: its reward.
+        seconds: wall clock summed over its sessions.
+        epochs: the cost in epochs summed over its trials.
+        config: what it is a search of: space, searcher, evaluator, reward, budget, seed, versions, command.
+    """
+
+    name: str
+    created: str
+    updated: str
+    status: str
+    counts: Mapping[str, int]
+    best: int | None
+    best_reward: float | None
+    seconds: float
+    epochs: float
+    config: Mapping[str, Any]
+
+
+class RunReader(Protocol):
+    """Reads one run, also while another process writes it."""
+
+    def summary(self) -> RunSummary: ...
+
+    def trial(self, number: int) -> Trial:
+        """Raises UnknownName when there is none of that number."""
+        ...
+
+    def trials(self, start: int = 0) -> Iterator[Trial]:
+        """All trials from number `start` on, by number; streamed, so that a million are no burden."""
+        ...
+
+    def top(self, k: int) -> list[Trial]:
+        """The k trials with the highest rewards, best first; of equals the earlier."""
+        ...
+
+    def learned(self) -> list[Learned]:
+        """What the searcher showed of its learning, in order."""
+        ...
+
+    def document(self, key: str) -> Any | None:
+        """A JSON document kept with the run, such as what `finish` found; None if there is none."""
+        ...
+
+    def documents(self) -> list[str]:
+        """The keys of all documents, sorted."""
+        ...
+
+
+class RunWriter(RunReader, Protocol):
+    """Writes one run; the only one that does, from opening to `close`. Every method is one transaction."""
+
+    def propose(self, proposals: Sequence[Proposal]) -> list[Trial]:
+        """Record one `ask`: the proposals as trials, numbered on from the last."""
+        ...
+
+    def start(self, number: int, attempt: int = 1) -> Trial:
+        """Record that a trial is running."""
+        ...
+
+    def finish(
+        self,
+        trials: Sequence[Trial],
+        *,
+        snapshot: State | None = None,
+        learned: Mapping[str, float] | None = None,
+    ) -> list[Trial]:
+        """Record one `tell`: finished trials, with the searcher's state after it if it is worth keeping.
+
+        A trial that is finished already is refused with StoreError: results are never overwritten.
+        Gives the trials with their times filled in.
+        """
+        ...
+
+    def save_snapshot(self, state: State) -> None:
+        """Keep the searcher's state as of the last log entry; earlier snapshots go."""
+        ...
+
+    def snapshot(self) -> State | None:
+        """The last state kept."""
+        ...
+
+    def tail(self) -> list[LogEntry]:
+        """The log since the snapshot (all of it when there is none), oldest first."""
+        ...
+
+    def unfinished(self) -> list[Trial]:
+        """The trials that are proposed or running, by number."""
+        ...
+
+    def configure(self, changes: Mapping[str, Any]) -> None:
+        """Replace keys of the run's configuration, such as a budget that was raised."""
+        ...
+
+    def put_document(self, key: str, value: Any) -> None:
+        """Keep a JSON document with the run; replaces one of the same key."""
+        ...
+
+    def elapsed(self) -> float:
+        """Seconds of the run's own clock: wall time summed over its sessions."""
+        ...
+
+    def close(self, status: str = "interrupted") -> None:
+        """Let the run go: "finished" or "interrupted". Safe to call twice."""
+        ...
+
+
+class Store(Protocol):
+    """Where runs are kept."""
+
+    @property
+    def url(self) -> str:
+        """How to open it again."""
+        ...
+
+    @property
+    def artifacts(self) -> str | None:
+        """The folder for weights, or None when the store keeps nothing on disk."""
+        ...
+
+    def create(self, name: str, config: Mapping[str, Any]) -> RunWriter:
+        """A new run. Raises RunExists."""
+        ...
+
+    def write(self, name: str) -> RunWriter:
+        """Go on with a run. Raises UnknownName, and RunLocked while another writer holds it."""
+        ...
+
+    def read(self, name: str) -> RunReader:
+        """Raises UnknownName."""
+        ...
+
+    def runs(self) -> list[RunSummary]:
+        """All runs, the latest first."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove a run and its record. Raises UnknownName, and RunLocked while a writer holds it."""
+        ...

@@ -1,0 +1,1 @@
+"""Networks and functions that the papers found, ready to use."""

@@ -1,0 +1,1 @@
+"""Recipes: a named, typed configuration of a run for each experiment."""

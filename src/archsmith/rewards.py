@@ -1,0 +1,39 @@
+"""Rewards: a number made from a result. Plain functions of a `Result`; write your own likewise."""
+
+from __future__ import annotations
+
+from archsmith.core.errors import ChildFailed
+from archsmith.core.trial import Result
+
+__all__ = ["accuracy", "cubed_accuracy", "squared_accuracy", "value"]
+
+
+def accuracy(result: Result) -> float:
+    """The highest validation accuracy of the last five epochs (Zoph and Le 2017, section 4.1, before the exponent)."""
+    last = [row["accuracy"] for row in result.curve[-5:] if "accuracy" in row]
+    return max(last) if last else _metric(result, "accuracy")
+
+
+def cubed_accuracy(result: Result) -> float:
+    """The highest validation accuracy of the last five epochs, cubed: the reward of the paper (section 4.1)."""
+    return accuracy(result) ** 3
+
+
+def squared_accuracy(result: Result) -> float:
+    """The same, squared: the reward that the authors' slides give instead of the paper's cube."""
+    return accuracy(result) ** 2
+
+
+def value(result: Result) -> float:
+    """The number an evaluator function returned; the default for such functions. A dict's key "reward" serves too."""
+    return result.metrics["value"] if "value" in result.metrics else _metric(result, "reward")
+
+
+def _metric(result: Result, name: str) -> float:
+    if name not in result.metrics:
+        have = ", ".join(sorted(result.metrics)) or "none"
+        raise ChildFailed(
+            f"the reward needs the metric {name!r}, and the result has: {have}; give search(..., reward=...)",
+            reason="reward",
+        )
+    return result.metrics[name]

@@ -1,0 +1,7 @@
+"""Spaces: what can be chosen. One file each: the questions, the builder, the diagram."""
+
+from __future__ import annotations
+
+from archsmith.spaces.conv_chain import ConvChain
+
+__all__ = ["ConvChain"]

@@ -1,0 +1,1 @@
+"""The contract suites: inherit one, return your space, searcher, evaluator, executor or store, and run pytest."""

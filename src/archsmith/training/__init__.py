@@ -1,0 +1,7 @@
+"""Training: the ways to obtain a result for a child. One file each."""
+
+from __future__ import annotations
+
+from archsmith.training.image_classification import ImageClassification
+
+__all__ = ["ImageClassification"]
