@@ -1,0 +1,200 @@
+"""A run as its owner sees it: the best, the trials, a report, and how to go on."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsmith.core.config import from_config
+from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import Evaluator
+from archsmith.core.executor import Executor
+from archsmith.core.space import Space
+from archsmith.core.store import RunReader, RunSummary, Store
+from archsmith.core.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from archsmith._search.loop import Watch
+
+SHIPPED = ("spaces", "searchers", "training", "rewards")
+
+
+def resolve(name: str) -> Any:
+    """The class or function that archsmith ships under "namespace.Name"; nothing else can be made from a record.
+
+    Raises UsageError for any other name.
+    """
+    namespace, _, attribute = name.partition(".")
+    if namespace == "core" and attribute.startswith("evaluator.Limits"):
+        attribute = "Limits"
+    if namespace in SHIPPED:
+        module = importlib.import_module(f"archsmith.{namespace}")
+        if attribute in module.__all__:
+            return getattr(module, attribute)
+    raise UsageError(f"{name!r} is not part of archsmith, so it cannot be made again from the record of a run")
+
+
+class Run:
+    """One search in a store. Reading is always up to date, also while another process writes the run.
+
+    Args:
+        store: where it is kept.
+        name: its name there.
+        space, evaluator: the live objects, where this process has them; else they are made again from the record.
+    """
+
+    def __init__(
+        self, store: Store, name: str, *, space: Space | None = None, evaluator: Evaluator | None = None
+    ) -> None:
+        self.store = store
+        self.name = name
+        self.reader: RunReader = store.read(name)
+        self._space = space
+        self._evaluator = evaluator
+
+    @property
+    def summary(self) -> RunSummary:
+        """A line about it: status, counts, best reward, cost."""
+        return self.reader.summary()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it is a search of, as plain JSON."""
+        return dict(self.summary.config)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the highest reward, or None while there is none."""
+        top = self.reader.top(1)
+        return top[0] if top else None
+
+    def trials(self) -> Iterator[Trial]:
+        """All trials, by number."""
+        return self.reader.trials()
+
+    def top(self, k: int) -> list[Trial]:
+        """The k trials with the highest rewards, best first."""
+        if k < 1:
+            raise UsageError(f"top(k) needs k of at least 1, got {k}")
+        return self.reader.top(k)
+
+    @property
+    def space(self) -> Space:
+        """The space searched. Raises UsageError when it is the user's own and this process does not have it."""
+        if self._space is None:
+            self._space = self._made("space")
+        return self._space
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The evaluator. Raises UsageError when it is the user's own and this process does not have it."""
+        if self._evaluator is None:
+            self._evaluator = self._made("evaluator")
+        return self._evaluator
+
+    def _made(self, part: str) -> Any:
+        try:
+            return from_config(self.config[part], resolve)
+        except UsageError as error:
+            raise UsageError(
+                f"the {part} of run {self.name!r} is your own: {error}. "
+                f"Pass it in Python (run.resume({part}=...)), or name its file: archsmith resume {self.name} FILE.py"
+            ) from None
+
+    def build(self, trial: Trial | None = None) -> torch.nn.Module:
+        """A fresh, untrained module of a trial's architecture (default: the best one's) for the run's own task."""
+        from archsmith.core.space import build
+
+        trial = trial or self.best
+        if trial is None:
+            raise UsageError(f"run {self.name!r} has no finished trial yet")
+        task = getattr(self.evaluator, "task", None)
+        if task is None:
+            raise UsageError(f"the evaluator of run {self.name!r} has no task; use archsmith.build with an input shape")
+        return build(self.space, trial.genotype, task()).model
+
+    def resume(
+        self,
+        *,
+        trials: int | None = None,
+        seconds: float | None = None,
+        epochs: float | None = None,
+        workers: int | None = None,
+        executor: Executor | None = None,
+        data: str | os.PathLike[str] | None = None,
+        space: Space | Callable[..., Any] | None = None,
+        evaluator: Evaluator | Callable[[Any], Any] | None = None,
+        searcher: Any | None = None,
+        reward: Callable[[Any], float] | None = None,
+        build: Callable[..., Any] | None = None,
+        watch: Watch | None = None,
+    ) -> Run:
+        """Go on to the budget, or to a higher one given here. What a kill interrupted runs again, as the same trial.
+
+        Parts that archsmith ships are made again from the record; your own must be passed. `data` relocates the data
+        set, whose content must be the same.
+        """
+        from archsmith._search.search import resume
+
+        return resume(
+            self,
+            trials=trials,
+            seconds=seconds,
+            epochs=epochs,
+            workers=workers,
+            executor=executor,
+            data=data,
+            space=space if space is not None else self._space,
+            evaluator=evaluator if evaluator is not None else self._evaluator,
+            searcher=searcher,
+            reward=reward,
+            build=build,
+            watch=watch,
+        )
+
+    def report(self, path: str | os.PathLike[str] | None = None, *, control: str | None = None) -> Path:
+        """Write the run's page, one self-contained HTML file, and give its path (default: `<name>.html` here)."""
+        from archsmith.report import write_report
+
+        return write_report(self, Path(path) if path is not None else Path(f"{self.name}.html"), control=control)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row per trial: number, state, reward, metrics, cost, reason of failure, and the answers as `choice.*`.
+
+        Needs pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise UsageError("to_dataframe needs pandas: pip install pandas") from None
+        rows = []
+        for trial in self.trials():
+            result = trial.result
+            row: dict[str, Any] = {
+                "number": trial.number,
+                "state": str(trial.state),
+                "reward": trial.reward,
+                "parent": trial.parent,
+                "key": trial.genotype.key,
+                "proposed_at": trial.proposed_at,
+                "started_at": trial.started_at,
+                "finished_at": trial.finished_at,
+            }
+            if result is not None:
+                row |= {"seconds": result.cost.seconds, "epochs": result.cost.epochs}
+                row |= {f"metric.{k}": v for k, v in result.metrics.items()}
+                row["failure"] = result.failure.reason if result.failure else None
+            row |= {f"choice.{k}": v for k, v in trial.genotype.answers.items()}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        s = self.summary
+        best = f"best {s.best_reward:.4f} at trial {s.best}" if s.best_reward is not None else "nothing finished yet"
+        return f"Run({self.name!r}, {s.status}, {sum(s.counts.values())} trials, {best})"

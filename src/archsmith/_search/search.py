@@ -1,0 +1,286 @@
+"""The front door of a search: what the caller gave becomes the parts of the loop, and a record of what they were."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from archsmith._search.loop import Loop, Watch, replay
+from archsmith._search.run import Run, resolve
+from archsmith.core.budget import Budget
+from archsmith.core.child import Task
+from archsmith.core.config import from_config, to_config
+from archsmith.core.errors import StoreError, UsageError
+from archsmith.core.evaluator import Evaluator, Limits, as_evaluator
+from archsmith.core.executor import Executor, Reward, derive_seed
+from archsmith.core.genotype import Architecture, Genotype
+from archsmith.core.searcher import Searcher
+from archsmith.core.space import Choose, Space, as_space, sample
+from archsmith.core.space import build as build_child
+from archsmith.core.store import RunWriter, Store
+from archsmith.executors import InProcess, ProcessPool
+from archsmith.rewards import value
+from archsmith.searchers.random import Random
+from archsmith.store import open_store
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_STORE = "sqlite:///runs.db"
+
+
+def search(
+    space: Space | Callable[[Choose], Architecture],
+    evaluator: Evaluator | Callable[[Architecture], Any],
+    *,
+    searcher: Searcher | None = None,
+    reward: Reward | None = None,
+    trials: int | None = 200,
+    seconds: float | None = None,
+    epochs: float | None = None,
+    workers: int = 1,
+    executor: Executor | None = None,
+    store: str | os.PathLike[str] | Store = DEFAULT_STORE,
+    name: str | None = None,
+    seed: int = 0,
+    build: Callable[[Architecture, Task], Any] | None = None,
+    limits: Limits | None = None,
+    note: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Search a space: propose, train, reward, tell, until the budget ends; gives the run.
+
+    Args:
+        space: one of `archsmith.spaces`, or a plain function of `choose`.
+        evaluator: one of `archsmith.training`, or a callable of an architecture that returns a number or a dict.
+        searcher: what proposes (default: `Random`, the control of every comparison).
+        reward: what is made of a result (default: the evaluator's own).
+        trials, seconds, epochs: the budget; whichever ends first.
+        workers: how many children are trained side by side; more than one is a pool of processes, one thread each.
+        executor: where children are trained, in place of `workers`.
+        store: where the run is kept: a URL, the path of an SQLite file, or "memory://".
+        name: the run's name there (default: made from the space and the searcher).
+        seed: all randomness of the run comes from it.
+        build: for a space that is a function: from architecture and task to a child.
+        limits: what one child may use.
+        note: further JSON to keep with the run's configuration, such as the recipe's name.
+        watch: called with each trial that changes state, and with each epoch.
+
+    Raises:
+        UsageError: a part that does not fit; nothing has been recorded then.
+        RunExists: the store has a run of that name.
+        KeyboardInterrupt: Ctrl-C; the run is closed, and `open_run(store, name).resume()` goes on.
+    """
+    space = as_space(space, build)
+    evaluator = as_evaluator(evaluator)
+    searcher = _checked_searcher(searcher)
+    reward = reward if reward is not None else getattr(evaluator, "default_reward", value)
+    budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
+    limits = limits if limits is not None else Limits()
+    live = searcher.start(space, derive_seed(_checked_seed(seed), "searcher"))
+    _check(space)
+    config = {
+        "space": to_config(space),
+        "evaluator": to_config(evaluator),
+        "searcher": to_config(searcher),
+        "reward": to_config(reward),
+        "budget": vars(budget) | {},
+        "limits": vars(limits) | {},
+        "workers": workers,
+        "seed": seed,
+        "data": evaluator.fingerprint() if hasattr(evaluator, "fingerprint") else None,
+        "versions": versions(),
+        "command": shlex.join(sys.argv),
+        "note": dict(note or {}),
+    }
+    executor = executor if executor is not None else _executor(workers)
+    with closing(executor):
+        opened = open_store(store)
+        name = name if name is not None else _free_name(opened, space, searcher)
+        run = opened.create(name, config)
+        loop = Loop(
+            space=space,
+            evaluator=evaluator,
+            reward=reward,
+            searcher=live,
+            executor=executor,
+            run=run,
+            budget=budget,
+            seed=seed,
+            limits=limits,
+            artifacts=opened.artifacts,
+            watch=watch,
+        )
+        _session(loop, run)
+    return Run(opened, name, space=space, evaluator=evaluator)
+
+
+def resume(
+    run: Run,
+    *,
+    trials: int | None,
+    seconds: float | None,
+    epochs: float | None,
+    workers: int | None,
+    executor: Executor | None,
+    data: str | os.PathLike[str] | None,
+    space: Space | Callable[[Choose], Architecture] | None,
+    evaluator: Evaluator | Callable[[Architecture], Any] | None,
+    searcher: Searcher | None,
+    reward: Reward | None,
+    build: Callable[[Architecture, Task], Any] | None,
+    watch: Watch | None,
+) -> Run:
+    """Go on with a run; see `Run.resume`."""
+    config = run.config
+    space = as_space(space, build) if space is not None else run.space
+    evaluator = as_evaluator(evaluator) if evaluator is not None else run.evaluator
+    if data is not None:
+        if not hasattr(evaluator, "data"):
+            raise UsageError(f"data= relocates a data set, and the evaluator of run {run.name!r} has none")
+        evaluator = replace(evaluator, data=os.fspath(data))  # type: ignore[type-var]
+    _check_same_data(run.name, config["data"], evaluator)
+    searcher = searcher if searcher is not None else from_config(config["searcher"], resolve)
+    if reward is None:
+        reward = getattr(evaluator, "default_reward", value)
+        if to_config(reward) != config["reward"]:
+            reward = from_config(config["reward"], resolve)
+    for part, given in (("space", space), ("searcher", searcher), ("reward", reward)):
+        if to_config(given) != config[part]:
+            raise UsageError(
+                f"run {run.name!r} was begun with another {part}: recorded {config[part]}, given {to_config(given)}; "
+                "begin a new run for another configuration"
+            )
+    old = Budget(**config["budget"])
+    budget = old
+    if trials is not None or seconds is not None or epochs is not None:
+        budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
+    with closing(executor if executor is not None else _executor(workers or config["workers"])) as used:
+        writer = run.store.write(run.name)
+        try:
+            if budget != old:
+                writer.configure({"budget": vars(budget) | {}})
+            live = _checked_searcher(searcher).start(space, derive_seed(config["seed"], "searcher"))
+            replay(writer, live)
+        except BaseException:
+            writer.close()
+            raise
+        loop = Loop(
+            space=space,
+            evaluator=evaluator,
+            reward=reward,
+            searcher=live,
+            executor=used,
+            run=writer,
+            budget=budget,
+            seed=config["seed"],
+            limits=Limits(**config["limits"]),
+            artifacts=run.store.artifacts,
+            watch=watch,
+        )
+        _session(loop, writer)
+    return Run(run.store, run.name, space=space, evaluator=evaluator)
+
+
+def open_run(store: str | os.PathLike[str] | Store, name: str) -> Run:
+    """A run that is in a store. Raises UnknownName, with the nearest names, when it is not."""
+    return Run(open_store(store), name)
+
+
+def build(
+    space: Space | Callable[[Choose], Architecture],
+    genotype_or_architecture: Genotype | Architecture,
+    *,
+    input_shape: tuple[int, ...] = (3, 32, 32),
+    num_classes: int = 10,
+    build: Callable[[Architecture, Task], Any] | None = None,
+) -> torch.nn.Module:
+    """The network of a genotype or an architecture, freshly initialised, for images of `input_shape` (C, H, W)."""
+    thing = genotype_or_architecture
+    if isinstance(thing, Mapping) and set(thing) == {"space", "answers"}:
+        thing = Genotype.from_json(thing)
+    return build_child(as_space(space, build), thing, Task(input_shape, num_classes)).model
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("archsmith", "torch", "numpy"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _session(loop: Loop, run: RunWriter) -> None:
+    """The loop, and the run closed whatever happens."""
+    if hasattr(loop.executor, "on_progress"):  # an executor that trains in this process tells of epochs as they end
+        loop.executor.on_progress = loop.progress
+    status = "interrupted"
+    try:
+        loop.go()
+        status = "finished"
+    finally:
+        try:
+            run.close(status)
+        except StoreError:
+            if status == "finished":
+                raise
+
+
+def _executor(workers: int) -> Executor:
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise UsageError(f"workers must be a whole number of at least 1, got {workers!r}")
+    return InProcess() if workers == 1 else ProcessPool(workers)
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UsageError(f"seed must be a whole number, got {seed!r}")
+    return seed
+
+
+def _checked_searcher(searcher: Searcher | None) -> Searcher:
+    if searcher is None:
+        return Random()
+    if isinstance(searcher, type) or not isinstance(searcher, Searcher):
+        raise UsageError(f"searcher must be one of archsmith.searchers, such as Reinforce(), got {searcher!r}")
+    return searcher
+
+
+def _check(space: Space) -> None:
+    """Ask the space its questions once in full, so that a mistake in it is told before anything is recorded."""
+    from random import Random as Rng
+
+    from archsmith.core.space import decode, trace
+
+    genotype = sample(space, Rng(0))
+    trace(space, genotype.answers)
+    decode(space, Genotype.from_json(genotype.canonical))
+
+
+def _check_same_data(name: str, recorded: str | None, evaluator: Evaluator) -> None:
+    if recorded is None or not hasattr(evaluator, "fingerprint"):
+        return
+    found = evaluator.fingerprint()
+    if found != recorded:
+        raise UsageError(
+            f"the data of run {name!r} has changed: its fingerprint was {recorded} and is now {found}. "
+            "A run goes on with the data it began with; name the right place with --data, or begin a new run"
+        )
+
+
+def _free_name(store: Store, space: Space, searcher: Searcher) -> str:
+    from archsmith.core.space import identity
+
+    stem = f"{identity(space)['name']}-{type(searcher).__name__}".lower()
+    taken = {run.name for run in store.runs()}
+    return next(f"{stem}-{i}" for i in range(1, len(taken) + 2) if f"{stem}-{i}" not in taken)
