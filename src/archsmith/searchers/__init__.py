@@ -5,22 +5,24 @@ Loaded when first used: random search needs no torch.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from archsmith.searchers.depth_schedule import DepthSchedule
     from archsmith.searchers.random import Random
     from archsmith.searchers.reinforce import Reinforce
 
-__all__ = ["Random", "Reinforce"]
+__all__ = ["DepthSchedule", "Random", "Reinforce"]
+
+_HOME = {"DepthSchedule": "depth_schedule", "Random": "random", "Reinforce": "reinforce"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Random":
-        from archsmith.searchers.random import Random
-
-        return Random
-    if name == "Reinforce":
-        from archsmith.searchers.reinforce import Reinforce
-
-        return Reinforce
+    if name in _HOME:
+        return getattr(importlib.import_module(f"archsmith.searchers.{_HOME[name]}"), name)
     raise AttributeError(f"module 'archsmith.searchers' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
