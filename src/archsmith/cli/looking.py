@@ -1,0 +1,189 @@
+"""Commands that look at runs: list, show, top, best, report. None of them imports torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archsmith.core.errors import UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from archsmith._search import Run
+    from archsmith.core.store import RunSummary
+    from archsmith.core.trial import Trial
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="The run's name; `archsmith list` shows them.")]
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", envvar="ARCHSMITH_STORE", help="Where runs are kept: a URL or the path of an SQLite file."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+DEFAULT_STORE = "sqlite:///runs.db"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (list_, show, top, best, report):
+        app.command(name=command.__name__.rstrip("_"))(command)
+
+
+def open_existing(store: str, name: str) -> Run:
+    """A run that must be there; a store that is not there is not made."""
+    from archsmith._search.run import Run
+    from archsmith.store import open_store
+
+    path = store.removeprefix("sqlite:///")
+    if "://" not in path and not os.path.exists(path):
+        raise UnknownName("run", name, [], f"({path} does not exist; name another store with --store)")
+    return Run(open_store(store), name)
+
+
+def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the runs of a store, the latest first."""
+    from archsmith.store import open_store
+
+    path = store.removeprefix("sqlite:///")
+    runs = open_store(store).runs() if "://" in path or os.path.exists(path) else []
+    if as_json:
+        print(json.dumps([summary_json(run) for run in runs], indent=2))
+        return
+    if not runs:
+        print(f"no runs in {store}; begin with: archsmith search digits")
+        return
+    rows = [("RUN", "STATUS", "TRIALS", "FAILED", "BEST", "TIME", "UPDATED")]
+    for run in runs:
+        best = "-" if run.best_reward is None else f"{run.best_reward:.4f}"
+        failed, total = run.counts.get("failed", 0), sum(run.counts.values())
+        rows.append((run.name, run.status, str(total), str(failed), best, duration(run.seconds), run.updated[:16]))
+    print_columns(rows)
+
+
+def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """Show what a run searches, how far it is, what it cost and what it found."""
+    run = open_existing(store, name)
+    summary = run.summary
+    finish = run.reader.document("finish")
+    if as_json:
+        trial = run.best
+        print(
+            json.dumps(
+                {**summary_json(summary), "config": run.config, "best_trial": trial_json(trial), "finish": finish},
+                indent=2,
+            )
+        )
+        return
+    config = run.config
+    print(f"{summary.name}: {summary.status}")
+    print(f"  space      {_phrase(config['space'])}")
+    print(f"  searcher   {_phrase(config['searcher'])}")
+    print(f"  evaluator  {_phrase(config['evaluator'])}")
+    print(f"  reward     {_phrase(config['reward'])}")
+    print(
+        f"  budget     {', '.join(f'{v:g} {k}' for k, v in config['budget'].items() if v is not None)}; seed {config['seed']}"
+    )
+    counts = ", ".join(f"{n} {state}" for state, n in summary.counts.items() if n)
+    print(f"  trials     {counts or 'none yet'}; {summary.epochs:g} epochs, {duration(summary.seconds)}")
+    best_trial = run.best
+    if best_trial is not None and best_trial.result is not None:
+        metrics = ", ".join(f"{k} {v:.6g}" for k, v in best_trial.result.metrics.items())
+        print(f"  best       trial {best_trial.number}: reward {best_trial.reward:.6g} ({metrics})")
+    print(f"  versions   {', '.join(f'{k} {v}' for k, v in config['versions'].items())}")
+    print(f"  command    {config['command']}")
+    if finish is None and best_trial is not None:
+        print(f"next: archsmith finish {name}")
+
+
+def top(
+    name: RunName,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the best trials of a run."""
+    if k < 1:
+        raise UsageError(f"-k must be at least 1, got {k}")
+    trials = open_existing(store, name).top(k)
+    if as_json:
+        print(json.dumps([trial_json(trial) for trial in trials], indent=2))
+        return
+    rows = [("TRIAL", "REWARD", "ACCURACY", "PARAMETERS", "SECONDS", "GENOTYPE")]
+    for trial in trials:
+        metrics = trial.result.metrics if trial.result else {}
+        accuracy = f"{metrics['accuracy']:.4f}" if "accuracy" in metrics else "-"
+        parameters = f"{metrics['parameters']:,.0f}" if "parameters" in metrics else "-"
+        seconds = f"{trial.result.cost.seconds:.1f}" if trial.result else "-"
+        rows.append((str(trial.number), f"{trial.reward:.6g}", accuracy, parameters, seconds, trial.genotype.key))
+    print_columns(rows)
+
+
+def best(name: RunName, store: StoreOption = DEFAULT_STORE) -> None:
+    """Print the genotype of the best trial, as JSON: archsmith best RUN > genotype.json."""
+    trial = open_existing(store, name).best
+    if trial is None:
+        raise UsageError(f"run {name!r} has no finished trial yet")
+    print(json.dumps(trial.genotype.to_json(), indent=2))
+
+
+def report(
+    name: RunName,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The page's path (default: RUN.html).")] = None,
+    control: Annotated[str | None, typer.Option(help="The random-search run to draw beside it.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Write a run's page: one HTML file that works offline. Prints its path."""
+    print(open_existing(store, name).report(output, control=control))
+
+
+def summary_json(summary: RunSummary) -> dict[str, Any]:
+    """A run's summary without its configuration, as JSON."""
+    fields = ("name", "status", "created", "updated", "best", "best_reward", "seconds", "epochs")
+    return {**{f: getattr(summary, f) for f in fields}, "counts": dict(summary.counts)}
+
+
+def trial_json(trial: Trial | None) -> dict[str, Any] | None:
+    """A trial as JSON, its curve left out."""
+    if trial is None:
+        return None
+    result = trial.result.to_json() if trial.result else None
+    if result is not None:
+        del result["curve"]
+    return {
+        "number": trial.number,
+        "state": str(trial.state),
+        "reward": trial.reward,
+        "key": trial.genotype.key,
+        "genotype": trial.genotype.to_json(),
+        "result": result,
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def print_columns(rows: list[tuple[str, ...]]) -> None:
+    """Print rows in columns as wide as they need to be."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _phrase(config: Any) -> str:
+    """A configuration in one line: ConvChain(layers=4, ...)."""
+    if isinstance(config, dict) and "type" in config:
+        fields = ", ".join(f"{k}={_phrase(v)}" for k, v in config.items() if k != "type")
+        name = str(config["type"]).rpartition(".")[2]
+        return f"{name}({fields})" if fields else name
+    if isinstance(config, list):
+        return "(" + ", ".join(_phrase(v) for v in config) + ")"
+    return repr(config) if isinstance(config, str) else f"{config}"

@@ -1,0 +1,87 @@
+"""`archsmith`: the commands, in the order one meets them. Each file beside this one holds the commands of one kind."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from archsmith import __version__
+from archsmith.cli import looking, models, searching
+from archsmith.core.errors import ArchsmithError, UsageError
+
+app = typer.Typer(
+    name="archsmith",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"archsmith {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    """Neural architecture search: a controller proposes networks, their validation reward teaches it better ones.
+
+    First:      archsmith auto digits                 search, finish, report and export in about five minutes
+    Your data:  archsmith auto PATH --seconds 3600    a folder with one folder of images a class, or an .npz file
+    Step by step: search, then show, finish, report, export, predict.
+    """
+
+
+for _module in (searching, looking, models):
+    _module.register(app)
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and give its exit status. Bad input is one sentence on stderr, never a traceback."""
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, _terminated)  # a polite kill ends as cleanly as Ctrl-C
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ArchsmithError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if error.__class__.__module__.startswith(("click", "typer")):  # wrong use of a command's arguments
+            error.show() if hasattr(error, "show") else print(f"error: {error}", file=sys.stderr)
+            return 2
+        if isinstance(error, OSError):
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        raise
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

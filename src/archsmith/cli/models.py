@@ -1,0 +1,160 @@
+"""Commands about networks: finish, export, predict, describe, draw."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archsmith.cli.looking import DEFAULT_STORE, JsonOption, RunName, StoreOption, open_existing, print_columns
+from archsmith.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from archsmith._search import Run
+
+Thing = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|GENOTYPE",
+        help="A network of archsmith.discovered, or a genotype: JSON, a file of it, or - for stdin.",
+    ),
+]
+ShapeOption = Annotated[str | None, typer.Option("--input-shape", help="Channels, height, width, such as 3,32,32.")]
+ClassesOption = Annotated[int | None, typer.Option("--classes", help="How many classes.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (finish, export, predict, describe, draw):
+        app.command(name=command.__name__)(command)
+
+
+def finish(
+    name: RunName,
+    control: Annotated[str | None, typer.Option(help="The random-search run beside it (default: RUN-random).")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Train and test again, though the test set was looked at already.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Trainings side by side (default: one for each core).")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the best to convergence, beside a residual network of its size and random search's best; test once."""
+    run = open_existing(store, name)
+    finished = finish_run(run, control=control, workers=workers, again=again)
+    if as_json:
+        print(json.dumps(finished.to_json(), indent=2))
+    else:
+        print_finished(finished)
+        print(f"next: archsmith export {name} --format pytorch   or: archsmith report {name}", file=sys.stderr)
+
+
+def export(
+    name: RunName,
+    format: Annotated[str, typer.Option("--format", help="pytorch, onnx, or source.")] = "pytorch",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to (default: RUN-FORMAT).")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Write the trained network as files that others can use. Prints their path."""
+    from archsmith._export import export as export_
+
+    run = open_existing(store, name)
+    print(export_(run, format=format, path=output if output is not None else Path(f"{name}-{format}")))
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="What `archsmith export` wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    k: Annotated[int, typer.Option("-k", help="How many classes to name for each.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify image files with an exported model."""
+    from archsmith._export import predict as predict_
+
+    predictions = predict_(model, images, k=k)
+    if as_json:
+        print(json.dumps([p.to_json() for p in predictions], indent=2))
+    else:
+        for p in predictions:
+            print(p)
+    if any(p.error for p in predictions):
+        raise typer.Exit(1)
+
+
+def describe(
+    thing: Thing, input_shape: ShapeOption = None, classes: ClassesOption = None, as_json: JsonOption = False
+) -> None:
+    """Tell a network's parameters, multiply-adds and depth."""
+    from archsmith._describe import describe as describe_
+
+    description = describe_(_read(thing), input_shape=_shape(input_shape), num_classes=classes)
+    if as_json:
+        print(json.dumps(description.to_json(), indent=2))
+        return
+    for key, value in description.to_json().items():
+        if not isinstance(value, dict | list) or key == "input_shape":
+            print(f"{key:<20} {value:,}" if isinstance(value, int) else f"{key:<20} {value}")
+
+
+def draw(
+    thing: Thing,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The SVG's path (default: stdout).")] = None,
+) -> None:
+    """Draw a network as SVG."""
+    from archsmith._describe import diagram_of
+    from archsmith.report.draw import draw as draw_
+
+    svg = draw_(diagram_of(_read(thing)))
+    if output is None:
+        print(svg)
+    else:
+        output.write_text(svg, encoding="utf-8")
+        print(output)
+
+
+# --- what the commands share ------------------------------------------------------------------------------------------
+
+
+def finish_run(run: Run, *, control: str | None, workers: int | None, plan: Any = None, again: bool = False) -> Any:
+    """Finish a run with a live view on stderr."""
+    from archsmith._finish import finish as finish_
+    from archsmith.cli.live import FinishView
+    from archsmith.cli.searching import cores
+    from archsmith.recipes import RECIPES
+
+    if plan is None:
+        recipe = RECIPES.get(str(run.config["note"].get("recipe")))
+        plan = recipe().finish if recipe else None
+    with FinishView() as watch:
+        return finish_(
+            run,
+            plan=plan,
+            control=control,
+            workers=workers if workers is not None else cores(),
+            again=again,
+            watch=watch,
+        )
+
+
+def print_finished(finished: Any) -> None:
+    """What finish found, as a table and a sentence."""
+    print_columns(finished.table())
+    print(finished.claim)
+
+
+def _read(thing: str) -> str:
+    return sys.stdin.read() if thing == "-" else thing
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise UsageError(f"--input-shape must be whole numbers such as 3,32,32, got {text!r}") from None

@@ -1,0 +1,348 @@
+"""Commands that search: search, resume, auto, recipes, doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from archsmith.cli.looking import DEFAULT_STORE, JsonOption, RunName, StoreOption, duration, open_existing, summary_json
+from archsmith.core.budget import Budget
+from archsmith.core.errors import UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from archsmith._search import Run
+    from archsmith.core.executor import Executor
+    from archsmith.recipes import Recipe
+
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="A data set's name, or a path, in place of the recipe's.")
+]
+TrialsOption = Annotated[int | None, typer.Option("--trials", help="Budget: children proposed.")]
+SecondsOption = Annotated[float | None, typer.Option("--seconds", help="Budget: wall clock, summed over sessions.")]
+EpochsOption = Annotated[
+    float | None, typer.Option("--epochs", help="Budget: epochs of training, summed over children.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Children trained side by side (default: one for each core).")
+]
+ExecutorOption = Annotated[
+    str | None, typer.Option("--executor", help="Where children are trained: in-process, or pool (of processes).")
+]
+ControlOption = Annotated[
+    bool,
+    typer.Option("--control/--no-control", help="Run random search afterwards with the same budget, as RUN-random."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (auto, search, resume, recipes, doctor):
+        app.command(name=command.__name__)(command)
+
+
+def search(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE|FILE.py", help="A name of `archsmith recipes`, or a file of yours.")
+    ],
+    data: DataOption = None,
+    trials: TrialsOption = None,
+    seconds: SecondsOption = None,
+    epochs: EpochsOption = None,
+    workers: WorkersOption = None,
+    executor: ExecutorOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The run's name (default: made from the recipe's).")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="All randomness of the run comes from it.")] = 0,
+    control: ControlOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Search by a recipe, and by random search beside it.
+
+    A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
+    """
+    found = _adapted(_load(recipe), data, trials, seconds, epochs)
+    name = name if name is not None else free_name(store, found.name)
+    runs = [run_recipe(found, name=name, store=store, seed=seed, workers=workers, executor=executor)]
+    if control and found.control:
+        runs.append(run_control(found, runs[0], store=store, seed=seed, workers=workers, executor=executor))
+    if as_json:
+        print(json.dumps([summary_json(run.summary) for run in runs], indent=2))
+        return
+    for run in runs:
+        print(_outcome(run))
+    print(f"next: archsmith report {name}   or: archsmith finish {name}", file=sys.stderr)
+
+
+def resume(
+    name: RunName,
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE.py]", help="The file of yours that it was begun with.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Where the same data set is now.")] = None,
+    trials: TrialsOption = None,
+    seconds: SecondsOption = None,
+    epochs: EpochsOption = None,
+    workers: WorkersOption = None,
+    executor: ExecutorOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a run that was interrupted, or raise its budget."""
+    run = open_existing(store, name)
+    own = _load(file) if file is not None else None
+    if trials is None and seconds is None and epochs is None:
+        budget = Budget(**run.config["budget"])
+    else:
+        budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
+    counts = run.summary.counts
+    done = sum(n for state, n in counts.items() if state in ("done", "failed", "stopped"))
+    with _watched(budget, name, done=done) as watch:
+        run = run.resume(
+            trials=trials,
+            seconds=seconds,
+            epochs=epochs,
+            workers=workers,
+            executor=make_executor(executor, workers or run.config["workers"]),
+            data=data,
+            space=own.space if own else None,
+            evaluator=own.evaluator if own else None,
+            searcher=own.searcher if own else None,
+            reward=own.reward if own else None,
+            watch=watch,
+        )
+    print(json.dumps(summary_json(run.summary), indent=2) if as_json else _outcome(run))
+
+
+def auto(
+    data: Annotated[
+        str, typer.Argument(help="A data set's name, an .npz file, or a folder with one folder of images a class.")
+    ],
+    seconds: SecondsOption = None,
+    trials: TrialsOption = None,
+    workers: WorkersOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    name: Annotated[str | None, typer.Option("--name", help="The run's name (default: made from the data's).")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="All randomness comes from it.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the page and the model.")] = Path(
+        "out"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """The whole job on a data set: search, random search beside it, finish, report, export.
+
+    Without a budget it takes some minutes on two cores, which shows the machinery and no more; give it --seconds 3600.
+    """
+    from archsmith.cli.models import finish_run, print_finished
+    from archsmith.recipes import for_data
+
+    recipe = for_data(data)
+    if seconds is not None:  # two fifths each to the search and to random search, the rest to finishing
+        recipe = replace(recipe, budget=Budget(trials=trials, seconds=0.4 * seconds))
+    elif trials is not None:
+        recipe = replace(recipe, budget=Budget(trials=trials))
+    name = name if name is not None else free_name(store, recipe.name)
+    say = _say
+    say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {store}")
+    run = run_recipe(recipe, name=name, store=store, seed=seed, workers=workers, executor=None)
+    say(f"2/4 random search with the same budget, as run {name + '-random'!r}")
+    control = run_control(recipe, run, store=store, seed=seed, workers=workers, executor=None)
+    say("3/4 finishing: the best of each, and a residual network of the same size, trained on over several seeds")
+    finished = finish_run(run, control=control.name, workers=workers, plan=recipe.finish)
+    say("4/4 writing the page and the model")
+    output.mkdir(parents=True, exist_ok=True)
+    page = run.report(output / f"{name}.html", control=control.name)
+    from archsmith._export import export
+
+    model = export(run, format="pytorch", path=output / name)
+    source = export(run, format="source", path=output / f"{name}-source")
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "run": summary_json(run.summary),
+                    "control": summary_json(control.summary),
+                    "finish": finished.to_json(),
+                    "report": str(page),
+                    "model": str(model),
+                    "source": str(source),
+                },
+                indent=2,
+            )
+        )
+        return
+    print_finished(finished)
+    print(f"page    {page}")
+    print(f"model   {model}     try it: archsmith predict {model} IMAGE...")
+    print(f"source  {source}     one plain PyTorch file that needs no archsmith")
+    if seconds is None and trials is None:
+        say("So short a run shows the machinery at work and claims no difference between searchers.")
+
+
+def recipes(as_json: JsonOption = False) -> None:
+    """List the recipes: named experiments, at paper scale and at desk scale."""
+    from archsmith.cli.looking import print_columns
+    from archsmith.recipes import RECIPES
+
+    listed = [make() for make in RECIPES.values()]
+    if as_json:
+        print(
+            json.dumps(
+                [{"name": r.name, "scale": r.scale, "summary": r.summary, "budget": vars(r.budget)} for r in listed],
+                indent=2,
+            )
+        )
+        return
+    rows = [("RECIPE", "SCALE", "BUDGET", "WHAT")]
+    print_columns(rows + [(r.name, r.scale, str(r.budget), r.summary) for r in listed])
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Tell what this machine has: versions, cores, GPUs, extras; and what would be missing."""
+    from archsmith.cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps(findings, indent=2))
+        return
+    width = max(map(len, findings))
+    for key, value in findings.items():
+        print(f"{key.ljust(width)}  {value}")
+
+
+# --- what the commands share ------------------------------------------------------------------------------------------
+
+
+def run_recipe(recipe: Recipe, *, name: str, store: str, seed: int, workers: int | None, executor: str | None) -> Run:
+    """Search by a recipe with a live view on stderr."""
+    from archsmith._search import search as search_
+
+    workers = workers if workers is not None else recipe.workers or cores()
+    with _watched(recipe.budget, name) as watch:
+        return search_(
+            recipe.space,
+            recipe.evaluator,
+            searcher=recipe.searcher,
+            reward=recipe.reward,
+            **vars(recipe.budget),
+            workers=workers,
+            executor=make_executor(executor, workers),
+            store=store,
+            name=name,
+            seed=seed,
+            limits=recipe.limits,
+            note={"recipe": recipe.name, "scale": recipe.scale},
+            watch=watch,
+        )
+
+
+def run_control(recipe: Recipe, run: Run, *, store: str, seed: int, workers: int | None, executor: str | None) -> Run:
+    """Random search with as many trials as `run` had, and otherwise the same."""
+    from archsmith.searchers import Random
+
+    # Comparisons equalise the evaluator's cost: a budget in seconds becomes the trials that it was enough for.
+    budget = Budget(trials=sum(run.summary.counts.values()))
+    control = replace(recipe, searcher=recipe.control_searcher or Random(), budget=budget)
+    return run_recipe(control, name=f"{run.name}-random", store=store, seed=seed, workers=workers, executor=executor)
+
+
+def free_name(store: str, stem: str) -> str:
+    """`stem`, or `stem-2`, `stem-3`, ...: the first that no run of the store has, its control's included."""
+    from archsmith.store import open_store
+
+    path = store.removeprefix("sqlite:///")
+    taken = {run.name for run in open_store(store).runs()} if "://" in path or os.path.exists(path) else set()
+    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
+    return next(n for n in names if n not in taken and f"{n}-random" not in taken)
+
+
+def make_executor(name: str | None, workers: int) -> Executor | None:
+    """The executor of that name; None for the default that follows from the number of workers."""
+    from archsmith.executors import InProcess, ProcessPool
+
+    if name is None:
+        return None
+    if name == "in-process":
+        if workers > 1:
+            raise UsageError(
+                f"--executor in-process trains one child at a time, and --workers is {workers}; use --executor pool"
+            )
+        return InProcess()
+    if name == "pool":
+        return ProcessPool(workers)
+    raise UnknownName("executor", name, ["in-process", "pool"])
+
+
+def cores() -> int:
+    """The cores this process may use: one worker each, with one thread, trains the most children a minute."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _watched(budget: Budget, name: str, done: int = 0) -> Iterator[Any]:
+    """A live view; on Ctrl-C, how to go on."""
+    from archsmith.cli.live import LiveView
+
+    try:
+        with LiveView(budget, done=done) as view:
+            yield view
+    except KeyboardInterrupt:
+        _say(f"interrupted; every finished trial is kept. Go on with: archsmith resume {name}")
+        raise
+
+
+def _load(recipe: str) -> Recipe:
+    """The recipe of that name, or the one that a file of the user's holds."""
+    from archsmith.recipes import Recipe, get_recipe
+
+    if not recipe.endswith(".py"):
+        return get_recipe(recipe)
+    if not os.path.isfile(recipe):
+        raise UsageError(f"there is no file {recipe!r}")
+    import runpy
+
+    sys.path.insert(0, os.path.dirname(os.path.abspath(recipe)))
+    found = runpy.run_path(recipe, run_name="archsmith_recipe").get("recipe")
+    if not isinstance(found, Recipe):
+        raise UsageError(
+            f"{recipe} must hold a value named `recipe` that is an archsmith.recipes.Recipe, got {found!r}"
+        )
+    return found
+
+
+def _adapted(
+    recipe: Recipe, data: str | None, trials: int | None, seconds: float | None, epochs: float | None
+) -> Recipe:
+    """The recipe with what the command line said. A budget given replaces the recipe's whole budget."""
+    if data is not None:
+        if not hasattr(recipe.evaluator, "data"):
+            raise UsageError(f"recipe {recipe.name!r} uses no data set, so --data means nothing to it")
+        recipe = replace(recipe, evaluator=replace(recipe.evaluator, data=data))  # type: ignore[type-var]
+    if trials is not None or seconds is not None or epochs is not None:
+        recipe = replace(recipe, budget=Budget(trials=trials, seconds=seconds, epochs=epochs))
+    return recipe
+
+
+def _outcome(run: Run) -> str:
+    summary = run.summary
+    total, failed = sum(summary.counts.values()), summary.counts.get("failed", 0)
+    line = f"{run.name}: {total} trials ({failed} failed), {summary.epochs:g} epochs, {duration(summary.seconds)}"
+    best = run.best
+    if best is None or best.result is None:
+        return f"{line}; nothing finished"
+    accuracy = best.result.metrics.get("accuracy")
+    found = f"; best reward {best.reward:.4f} at trial {best.number}"
+    return line + found + (f" (validation accuracy {accuracy:.4f})" if accuracy is not None else "")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,67 @@
+"""A made landscape over any space: a reward without training, to watch a searcher learn and to test one.
+
+Every answer is worth a fixed random amount, and so is every pair of neighbouring answers; the share of the pairs is
+the ruggedness. It says how well a searcher exploits structure that is known to be there, and nothing about networks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import Context
+from archsmith.core.genotype import Answer, Genotype
+from archsmith.core.space import Space, decode
+from archsmith.core.trial import Cost, Result
+from archsmith.rewards import value
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The metric "value", between 0 and 1, as a function of the answers alone.
+
+    Args:
+        seed: which landscape.
+        ruggedness: the share of the value that comes from pairs of neighbouring answers, from 0 to 1.
+        noise: standard deviation of what is added to each evaluation, from the child's own seed.
+    """
+
+    seed: int = 0
+    ruggedness: float = 0.3
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ruggedness <= 1:
+            raise UsageError(f"ruggedness must be between 0 and 1, got {self.ruggedness!r}")
+        if not (self.noise >= 0 and math.isfinite(self.noise)):
+            raise UsageError(f"noise must be zero or above, got {self.noise!r}")
+
+    @property
+    def default_reward(self) -> Callable[[Result], float]:
+        """The value itself."""
+        return value
+
+    def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
+        """Look the value up; refuses an illegal genotype as any evaluator does."""
+        began = time.perf_counter()
+        decode(space, genotype)
+        height = self.height(genotype)
+        if self.noise:
+            height += Random(context.seed).gauss(0.0, self.noise)
+        return Result(metrics={"value": height}, cost=Cost(seconds=time.perf_counter() - began, epochs=1.0))
+
+    def height(self, genotype: Genotype) -> float:
+        """The value without noise."""
+        answers = list(genotype.answers.items())
+        single = [self._worth(name, answer) for name, answer in answers]
+        pairs = [self._worth(a[0], a[1], *b) for a, b in zip(answers, answers[1:], strict=False)] or single
+        return (1 - self.ruggedness) * sum(single) / len(single) + self.ruggedness * sum(pairs) / len(pairs)
+
+    def _worth(self, *what: str | Answer) -> float:
+        digest = hashlib.blake2b(repr((self.seed, what)).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
