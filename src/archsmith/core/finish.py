@@ -1,0 +1,140 @@
+"""What finishing a search asks for, and what it asks of an evaluator (Zoph and Le 2017, section 4.1).
+
+"The architecture that achieves the best validation accuracy" is tuned by "a small grid search over learning rate,
+weight decay, batchnorm epsilon and what epoch to decay the learning rate", "run until convergence", and tested.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from archsmith.core.child import Child, Task
+from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import Context, Evaluator
+from archsmith.core.trial import Result
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Finishable(Evaluator, Protocol):
+    """An evaluator whose children can be finished: tuned, trained to the end and tested. A frozen dataclass with a
+    field `epochs`, and one for each setting that a plan varies.
+
+    It may also offer `baseline(parameters, task) -> module`, a hand-designed network of about that size. Images have
+    the residual network of `archsmith.nn.resnet` without it.
+    """
+
+    def task(self) -> Task:
+        """What its children are built for."""
+        ...
+
+    def train(self, child: Child, context: Context, *, all_data: bool = False) -> Result:
+        """Train `child.model` in place; `all_data` adds the validation set to the training set."""
+        ...
+
+    def test(self, model: torch.nn.Module, device: str = "cpu") -> Mapping[str, float]:
+        """The metrics on the test set, "accuracy" (a fraction) and "count" among them."""
+        ...
+
+
+@dataclass(frozen=True)
+class FinishPlan:
+    """How a search is finished. The same plan is carried out for the found network and for those beside it.
+
+    Args:
+        top: how many of the search's best architectures are trained once more to choose the winner.
+        scale: settings of the evaluator to multiply, by factors, such as `{"learning_rate": (0.5, 2.0)}`.
+        grid: settings of the evaluator to replace, by values, such as `{"batch_norm_epsilon": (1e-3,)}`.
+        one_at_a_time: vary one setting and leave the others as they are, in place of every combination.
+        tuning_epochs: the epochs of a training that is there to choose by (None: those of the search).
+        epochs: the epochs of a final training (None: three times those of the search).
+        seeds: how many final trainings each network gets.
+        all_data: whether final trainings learn from the validation set too. Nothing is left then to choose a model
+            by, and the first seed's is exported.
+    """
+
+    top: int = 3
+    scale: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    one_at_a_time: bool = True
+    tuning_epochs: int | None = None
+    epochs: int | None = None
+    seeds: int = 3
+    all_data: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("top", "seeds", "tuning_epochs", "epochs"):
+            value = getattr(self, name)
+            if value is None and name.endswith("epochs"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"{name} of a finish plan must be a whole number of at least 1, got {value!r}")
+        for name in ("scale", "grid"):
+            varied = getattr(self, name)
+            if not isinstance(varied, Mapping) or any(isinstance(v, str | int | float) for v in varied.values()):
+                raise UsageError(
+                    f"{name} of a finish plan must map settings to lists of values, such as "
+                    f'{{"learning_rate": (0.5, 2.0)}}, got {varied!r}'
+                )
+        if both := sorted(set(self.scale) & set(self.grid)):
+            raise UsageError(f"a finish plan may scale a setting or replace it, not both: {both[0]!r}")
+
+    @classmethod
+    def desk(cls) -> FinishPlan:
+        """Minutes on two cores: seven points around the evaluator's own settings, one setting varied at a time."""
+        return cls(
+            scale={"learning_rate": (0.5, 2.0), "weight_decay": (0.2, 5.0)},
+            grid={"batch_norm_epsilon": (1e-3,), "decay_at": ((0.7, 0.9),)},
+        )
+
+    @classmethod
+    def paper(cls) -> FinishPlan:
+        """The paper's four settings, every combination. It publishes neither values nor epochs: these are ours; 300
+        epochs are those of DenseNet, whose recipe it follows."""
+        return cls(
+            top=1,
+            scale={"learning_rate": (0.5, 2.0), "weight_decay": (0.5, 2.0)},
+            grid={"batch_norm_epsilon": (1e-3,), "decay_at": ((0.4, 0.7), (0.6, 0.85))},
+            one_at_a_time=False,
+            epochs=300,
+            seeds=5,
+        )
+
+    def fitting(self, evaluator: Any) -> FinishPlan:
+        """This plan without the settings that the evaluator does not have."""
+        have = _fields(evaluator)
+        return dataclasses.replace(
+            self,
+            scale={k: v for k, v in self.scale.items() if k in have},
+            grid={k: v for k, v in self.grid.items() if k in have},
+        )
+
+    def points(self, evaluator: Any) -> list[dict[str, Any]]:
+        """The settings to try, as fields of the evaluator to replace; the first, empty, is the evaluator as it is.
+
+        Raises UsageError when the evaluator lacks a setting.
+        """
+        varied: dict[str, list[Any]] = {}
+        for name in (*self.scale, *self.grid):
+            if name not in (have := _fields(evaluator)):
+                raise UsageError(
+                    f"the finish plan varies {name!r}, and {type(evaluator).__name__} has no such setting; "
+                    f"it has: {', '.join(sorted(have))}"
+                )
+            own = getattr(evaluator, name)
+            tried = [own * factor for factor in self.scale[name]] if name in self.scale else list(self.grid[name])
+            varied[name] = [v for v in tried if v != own]
+        if self.one_at_a_time:
+            return [{}, *({name: v} for name, values in varied.items() for v in values)]
+        own_too = [[(name, v) for v in (None, *values)] for name, values in varied.items()]
+        return [{name: v for name, v in point if v is not None} for point in product(*own_too)]
+
+
+def _fields(evaluator: Any) -> set[str]:
+    return {f.name for f in dataclasses.fields(evaluator)} if dataclasses.is_dataclass(evaluator) else set()
