@@ -1,0 +1,199 @@
+"""Artifacts: named tensors in a folder of safetensors files, each called by the SHA-256 of its content.
+
+Equal content has one file. A file appears whole or not at all, so any number of processes may put and get at once:
+workers put what they trained, the process that runs the search collects. It stands in core, and imports torch only
+when it is given tensors, because executors and stores both hand the folder on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from archsmith.core.errors import CorruptStore, StoreError, UsageError
+from archsmith.core.genotype import canonical_json
+
+DEFAULT_CAP_BYTES = 4 * 2**30
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SUFFIX = ".safetensors"
+_PARTIAL = ".partial"
+
+
+class ArtifactFolder:
+    """A folder of artifacts. Making one touches nothing; the first `put` creates the folder.
+
+    Safe to use from several processes at once, as long as they see one file system.
+
+    Args:
+        path: the folder.
+        cap_bytes: what `collect` brings the folder's size down to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, cap_bytes: int = DEFAULT_CAP_BYTES) -> None:
+        if cap_bytes < 0:
+            raise UsageError(f"cap_bytes must be zero or more, got {cap_bytes}")
+        self.path = Path(path)
+        self.cap_bytes = cap_bytes
+
+    def __contains__(self, digest: str) -> bool:
+        return self._file(digest).is_file()
+
+    def put(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> str:
+        """Keep named tensors (torch tensors or numpy arrays) with a JSON description; gives their digest.
+
+        The file is written aside, flushed to the disk and renamed, so that a kill leaves it whole or absent. Tensors
+        that share memory are kept as copies of their own. Raises StoreError when it cannot be written.
+        """
+        content = _to_bytes(tensors, metadata or {})
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor, partial = tempfile.mkstemp(suffix=_PARTIAL, dir=self.path)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(partial, 0o644)  # mkstemp makes it private; a team shares the folder
+                with self._lock():
+                    os.replace(partial, self._file(digest))
+            except BaseException:
+                Path(partial).unlink(missing_ok=True)
+                raise
+            _sync_folder(self.path)
+        except OSError as error:
+            raise StoreError(f"cannot keep an artifact in {self.path}: {error.strerror or error}") from error
+        return digest
+
+    def get(self, digest: str) -> dict[str, Any]:
+        """The tensors kept under a digest, as torch tensors on the CPU, whatever they were when put.
+
+        Raises StoreError when there are none (they may have been collected), CorruptStore when the file does not have
+        the content that its name promises.
+        """
+        from safetensors.torch import load
+
+        content = self._read(digest)
+        tensors: dict[str, Any] = load(content)
+        return tensors
+
+    def metadata(self, digest: str) -> dict[str, Any]:
+        """The JSON description that was put with the tensors. Raises as `get` does."""
+        content = self._read(digest)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        described: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("archsmith", "{}"))
+        return described
+
+    def size(self) -> int:
+        """The bytes that all artifacts take."""
+        return sum(size for _, size, _ in self._listing())
+
+    def collect(self, keep: Collection[str], *, grace_seconds: float = 3600.0) -> list[str]:
+        """Delete artifacts until the rest fits under the cap, least recently put or read first; gives their digests.
+
+        Those in `keep` always stay. So do those used in the last `grace_seconds`: a child that is still training has
+        checkpoints which no result refers to yet. The folder is therefore above its cap when these alone are. Files
+        that a killed `put` left half written go as well, after the same time.
+        """
+        if not self.path.is_dir():
+            return []
+        kept, now, removed = set(keep), time.time(), []
+        try:
+            with self._lock():  # so that no `put` renews a file between the look at its age and its deletion
+                for partial in self.path.glob(f"*{_PARTIAL}"):
+                    if now - partial.stat().st_mtime >= grace_seconds:
+                        partial.unlink(missing_ok=True)
+                listing = sorted(self._listing())
+                total = sum(size for _, size, _ in listing)
+                for used, size, digest in listing:
+                    if total <= self.cap_bytes:
+                        break
+                    if digest not in kept and now - used >= grace_seconds:
+                        self._file(digest).unlink(missing_ok=True)
+                        total -= size
+                        removed.append(digest)
+        except OSError as error:
+            raise StoreError(f"cannot collect artifacts in {self.path}: {error.strerror or error}") from error
+        return removed
+
+    def _listing(self) -> list[tuple[float, int, str]]:
+        found = []
+        for file in self.path.glob(f"*{_SUFFIX}"):
+            if _DIGEST.fullmatch(file.stem):
+                try:
+                    status = file.stat()
+                except FileNotFoundError:  # collected by another process meanwhile
+                    continue
+                found.append((status.st_mtime, status.st_size, file.stem))
+        return found
+
+    def _file(self, digest: str) -> Path:
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise UsageError(f"the digest of an artifact has 64 hexadecimal digits, got {digest!r}")
+        return self.path / (digest + _SUFFIX)
+
+    def _read(self, digest: str) -> bytes:
+        file = self._file(digest)
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            raise StoreError(
+                f"there is no artifact {digest[:12]} in {self.path}: it was collected, or the folder did not come along "
+                "with the database"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"cannot read the artifact {file}: {error.strerror or error}") from error
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise CorruptStore(f"the artifact {file} is damaged: its content does not match its name; delete the file")
+        with contextlib.suppress(OSError):  # a read-only folder is never collected
+            os.utime(file)  # the time of the last use, for `collect`; atime is often not kept
+        return content
+
+    def _lock(self) -> Any:
+        from filelock import FileLock
+
+        return FileLock(self.path / ".lock")
+
+
+def _to_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
+    from safetensors.numpy import save as save_arrays
+    from safetensors.torch import load, save
+
+    if not tensors:
+        raise UsageError("an artifact needs at least one tensor")
+    arrays: dict[str, Any] = {}
+    prepared: dict[str, Any] = {}
+    for name, value in tensors.items():
+        if hasattr(value, "detach"):
+            # A copy of its own: contiguous, on the CPU, and sharing no memory, as safetensors asks.
+            prepared[str(name)] = value.detach().to("cpu", copy=True).contiguous()
+        elif hasattr(value, "__array__"):
+            arrays[str(name)] = value.__array__().copy(order="C")
+        else:
+            raise UsageError(f"an artifact keeps tensors and arrays; {name!r} is {type(value).__name__}")
+    # One way to write: numpy arrays become torch tensors first.
+    prepared |= load(save_arrays(arrays)) if arrays else {}
+    # One key, since the order of several would not be fixed, and with it the digest.
+    content: bytes = save(prepared, metadata={"archsmith": canonical_json(dict(metadata))})
+    return content
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename last through a power failure, where the system can."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
