@@ -1,0 +1,273 @@
+"""Image data: found by name or path, checked, and split in a way that is the same on every machine.
+
+Every data set becomes bytes in memory: images `uint8 [count, height, width, channels]`, labels `int64 [count]`. The
+official test split is kept where there is one; otherwise a stratified 20 % is held out before anything else. The
+validation split is a stratified part of the rest: 45,000 / 5,000 for CIFAR-10, as in Zoph and Le 2017, section 4.1.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsmith.core.errors import DataError, UnknownName
+
+Bytes = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+TEST_FRACTION = 0.2
+TEST_SEED = 0  # the same held-out test images whatever the validation split's seed, so that runs can be compared
+
+FASHION = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set as it was read, before the validation split. Shared between callers: nothing may be written to it.
+
+    Args:
+        name: what it is called in messages.
+        images, labels: what may be learned from.
+        test_images, test_labels: what is looked at once, or None where the source has no test split.
+        class_names: the classes, by label.
+        digest: SHA-256 of the content, hexadecimal.
+        mirrored_is_same: whether an image and its mirror image show the same thing, as far as is known.
+        unreadable: "name: why" of every file that could not be read.
+        remarks: what else a person should know of how it was read.
+    """
+
+    name: str
+    images: Bytes
+    labels: Labels
+    test_images: Bytes | None
+    test_labels: Labels | None
+    class_names: tuple[str, ...]
+    digest: str
+    mirrored_is_same: bool = True
+    unreadable: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplits:
+    """A data set with its splits: positions in `images` for training and validation, and the test images.
+
+    Args:
+        data: the images and labels that `train` and `validation` point into.
+        train, validation: positions, ascending, without overlap.
+        test_images, test_labels: the test split.
+        official_test: whether the source came with that test split.
+        split_digest: SHA-256 of which images are in which split, hexadecimal.
+    """
+
+    data: ImageData
+    train: Labels
+    validation: Labels
+    test_images: Bytes
+    test_labels: Labels
+    official_test: bool
+    split_digest: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What identifies the content and the splits, and nothing else: neither the path nor the file format."""
+        return f"{self.data.digest[:32]}-{self.split_digest[:16]}"
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON for the record of a run: counts, classes, shape, digests, and the files that could not be read."""
+        return {
+            "name": self.data.name,
+            "shape": list(self.data.images.shape[1:]),
+            "classes": list(self.data.class_names),
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "test": len(self.test_labels),
+            "test_split": "official" if self.official_test else f"stratified {TEST_FRACTION:.0%}, seed {TEST_SEED}",
+            "sha256": self.data.digest,
+            "split_sha256": self.split_digest,
+            "unreadable": len(self.data.unreadable),
+            "unreadable_files": list(self.data.unreadable[:100]),
+            "remarks": list(self.data.remarks),
+        }
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+def stratified(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:
+    """Positions of the rest and of a part of about `fraction`, both ascending, each class in proportion.
+
+    The part has round(fraction * count) members, shared out by largest remainder, and at least one of each class.
+    Only the raw output of PCG64 is used, whose stream numpy guarantees: one seed, one split, everywhere.
+    """
+    count = len(labels)
+    order = np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
+    classes, sizes = np.unique(labels, return_counts=True)
+    wanted = sizes * fraction
+    share = np.maximum(np.floor(wanted).astype(np.int64), 1)
+    by_remainder = np.argsort(-(wanted - np.floor(wanted)), kind="stable")
+    for k in by_remainder[: max(0, round(fraction * count) - int(share.sum()))]:
+        share[k] += 1
+    part = np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, share, strict=True)])
+    taken = np.zeros(count, dtype=bool)
+    taken[part] = True
+    return np.flatnonzero(~taken), np.flatnonzero(taken)
+
+
+def split(data: ImageData, validation: float, seed: int, max_train: int | None = None) -> ImageSplits:
+    """The data with its test split, its validation split and, where asked for, fewer images to learn from.
+
+    `max_train` is a stratified subset of what training and validation share, drawn with the same seed.
+    Raises DataError when a class has too few images for every split to have one of each.
+    """
+    pool = np.arange(len(data.labels))
+    _enough(data, pool, 2 if data.test_labels is not None else 3, "one for each of its splits")
+    if data.test_images is None or data.test_labels is None:
+        pool, held_out = stratified(data.labels, TEST_FRACTION, TEST_SEED)
+        test_images, test_labels = data.images[held_out], data.labels[held_out]
+        which = [held_out]
+    else:
+        test_images, test_labels = data.test_images, data.test_labels
+        which = []
+    if max_train is not None and max_train < len(pool):
+        if max_train < 2 * len(data.class_names):
+            raise DataError(
+                f"max_train must be at least twice the {len(data.class_names)} classes of {data.name}, got {max_train}"
+            )
+        _, kept = stratified(data.labels[pool], max_train / len(pool), seed)
+        pool = pool[kept]
+    _enough(data, pool, 2, "one to train on and one to validate with")
+    rest, part = stratified(data.labels[pool], validation, seed)
+    train, valid = pool[rest], pool[part]
+    if len(np.unique(data.labels[train])) < len(data.class_names):
+        raise DataError(
+            f"validation={validation} leaves a class of {data.name} without an image to train on; make it smaller"
+        )
+    digest = hashlib.sha256()
+    for positions in (train, valid, *which):
+        digest.update(positions.astype("<i8").tobytes() + b"|")
+    official = data.test_labels is not None
+    return ImageSplits(data, train, valid, test_images, test_labels, official, digest.hexdigest())
+
+
+def _enough(data: ImageData, pool: Labels, least: int, why: str) -> None:
+    if len(data.class_names) < 2:
+        found = f"one class, {data.class_names[0]!r}" if data.class_names else "no classes"
+        raise DataError(f"{data.name} has {found}; a classifier needs at least two")
+    counts = np.bincount(data.labels[pool], minlength=len(data.class_names))
+    small = [f"{data.class_names[k]!r} has {counts[k]}" for k in np.flatnonzero(counts < least)]
+    if small:
+        listed = ", ".join(small[:5]) + (f" and {len(small) - 5} classes more" if len(small) > 5 else "")
+        raise DataError(f"{data.name} is too small: each class needs at least {least} images ({why}), and {listed}")
+
+
+# --- names and paths --------------------------------------------------------------------------------------------------
+
+
+def load(data: str, size: int | None = None, channels: int | None = None) -> ImageData:
+    """The data set of a name or at a path, read once per process for as long as its files stay as they are.
+
+    `size` and `channels` resize and convert every image; None leaves them (the pictures of a folder, which have no
+    size in common, become 32 by 32).
+    Raises UnknownName for a name that nothing answers to, and DataError for data that cannot be used.
+    """
+    name = data.strip().lower().replace("_", "-")
+    if name in NAMES:
+        return _load_named(name, size, channels)
+    path = Path(data).expanduser()
+    if not path.exists():
+        if path.suffix or os.sep in data or "/" in data:
+            raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
+        raise UnknownName("data set", data, NAMES, hint="(or give the path of a folder or file)")
+    return _load_path(str(path.resolve()), size, channels, _stamp(path))
+
+
+@functools.lru_cache(maxsize=4)
+def _load_named(name: str, size: int | None, channels: int | None) -> ImageData:
+    return _converted(NAMES[name](), size, channels)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_path(path: str, size: int | None, channels: int | None, stamp: tuple[int, ...]) -> ImageData:
+    from archsmith.training.image_files import read_path
+
+    return _converted(read_path(Path(path), size, channels), size, channels)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes when files come or go: what keeps the per-process cache from serving data that was replaced."""
+    try:
+        inner = sorted(path.iterdir()) if path.is_dir() else []
+        return tuple(n for p in (path, *inner) for s in (p.stat(),) for n in (s.st_mtime_ns, s.st_size))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _converted(data: ImageData, size: int | None, channels: int | None) -> ImageData:
+    """The data with every image resized and converted; unchanged where it already is as asked."""
+    shape = data.images.shape[1:]
+    if (size is None or shape[:2] == (size, size)) and (channels is None or shape[2] == channels):
+        return data
+    from archsmith.training.image_folder import resize_arrays
+
+    if channels is not None and shape[2] not in (1, 3):
+        raise DataError(f"{data.name} has {shape[2]} channels, which cannot be converted to {channels}; leave channels")
+    changed = functools.partial(resize_arrays, size=size, channels=channels)
+    return ImageData(
+        **{
+            **vars(data),
+            "images": changed(data.images),
+            "test_images": None if data.test_images is None else changed(data.test_images),
+            "digest": hashlib.sha256(f"{data.digest} {size} {channels}".encode()).hexdigest(),
+        }
+    )
+
+
+def content_digest(arrays: Sequence[NDArray[Any]], class_names: Sequence[str]) -> str:
+    """SHA-256 of arrays with their shapes, and of the names of the classes."""
+    digest = hashlib.sha256("\0".join(class_names).encode())
+    for array in arrays:
+        digest.update(f"|{array.dtype.str}{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+# --- the data sets that have names ------------------------------------------------------------------------------------
+
+
+def _digits() -> ImageData:
+    """1,797 handwritten digits of 8 by 8 grey pixels, embedded in scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # Its grey levels run from 0 to 16: spread over a byte, one to one, so that a picture of a digit fits them.
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = bunch.target.astype(np.int64)
+    names = tuple(str(n) for n in bunch.target_names)
+    digest = content_digest([images, labels], names)
+    return ImageData("digits", images, labels, None, None, names, digest, mirrored_is_same=False)
+
+
+def _downloaded(name: str) -> ImageData:
+    from archsmith.training.download import fetch
+    from archsmith.training.image_files import read_path
+
+    return ImageData(**{**vars(read_path(fetch(name), None, None)), "name": name})
+
+
+NAMES: dict[str, Callable[[], ImageData]] = {
+    "digits": _digits,
+    "mnist": functools.partial(_downloaded, "mnist"),
+    "fashion-mnist": functools.partial(_downloaded, "fashion-mnist"),
+    "cifar10": functools.partial(_downloaded, "cifar10"),
+    "cifar100": functools.partial(_downloaded, "cifar100"),
+}
+"""What `data=` may name; everything but digits is downloaded when first used."""

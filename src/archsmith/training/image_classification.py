@@ -1,0 +1,224 @@
+"""Trains an image classifier the way the paper trains a child (Zoph and Le 2017, section 4.1).
+
+"Whitening all the images, upsampling each image then choosing a random crop, and random horizontal flips of this
+cropped image", Nesterov momentum, "the settings of the DenseNet paper", 50 epochs; the reward is the maximum
+validation accuracy of the last five epochs, cubed. This file holds the settings; `image_training` has the loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from archsmith.core.child import Child, Task
+from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.evaluator import Context
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import Space
+from archsmith.core.trial import Result
+from archsmith.rewards import cubed_accuracy
+
+if TYPE_CHECKING:
+    import torch
+
+    from archsmith.training.data import ImageSplits
+
+SCHEDULES = ("step", "cosine", "constant")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class ImageClassification:
+    """An evaluator: trains a child on images and returns its validation accuracy, epoch by epoch.
+
+    The defaults are the paper's scale; `ImageClassification.desk()` has settings for minutes on two cores. Everything
+    random comes from the context's seed: the same seed and threads give the same result to the bit in fp32 on a CPU,
+    and the process's own random state is left as it was.
+
+    Args:
+        data: "digits", "mnist", "fashion-mnist", "cifar10" or "cifar100", or a path: a folder (or .tar.gz, .zip) with
+            one folder of pictures a class, an .npz, a folder of IDX files, CIFAR's binary archive.
+        epochs: passes over the training images.
+        batch_size: images a step; an epoch is divided into batches of about equal size, none larger.
+        learning_rate: the peak; a child that decides its own overrides it.
+        momentum: of stochastic gradient descent.
+        nesterov: whether the momentum is Nesterov's.
+        weight_decay: of all parameters, as DenseNet has it.
+        schedule: "step" (a tenth after each of `decay_at`), "cosine" (to zero) or "constant".
+        decay_at: when the learning rate falls, as fractions of the epochs.
+        warmup: epochs over which the learning rate rises to its peak.
+        whiten: whether each image is standardised to mean 0 and deviation 1; otherwise pixels are 0 to 1.
+        upsample: images are enlarged by this factor and cropped back at random; validation takes the middle.
+        pad: pixels of zeros around an image before the crop: shifts without enlarging.
+        flip: whether images are mirrored at random. None: where a mirrored image shows the same thing, which is
+            for colour pictures and Fashion-MNIST, and not for grey ones, which may be of characters.
+        label_smoothing: how much of the target is spread over all classes.
+        size: pixels a side that images are resized to. None: as they are; pictures of a folder 32.
+        channels: 1 (grey) or 3 (colour) that images are converted to. None: as they are.
+        validation: the part of the training images that is set aside, stratified by class.
+        split_seed: chooses the validation images, and those of `max_train`.
+        max_train: how many images to learn from and validate with, chosen stratified before the split; None: all.
+        batch_norm_epsilon: of every batch norm of the child.
+        precision: "fp32", "bf16" (mixed, weights stay fp32) or "auto": bf16 where the processor computes in it.
+        channels_last: whether images lie in memory with the channels innermost, which suits convolutions on most
+            processors; results differ from the other layout by rounding only.
+        keep_weights: whether `evaluate` keeps the trained weights as an artifact of the trial.
+    """
+
+    data: str = "digits"
+    epochs: int = 50
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    decay_at: tuple[float, ...] = (0.5, 0.75)
+    warmup: float = 0.0
+    whiten: bool = True
+    upsample: float = 1.25
+    pad: int = 0
+    flip: bool | None = None
+    label_smoothing: float = 0.0
+    size: int | None = None
+    channels: int | None = None
+    validation: float = 0.1
+    split_seed: int = 0
+    max_train: int | None = None
+    batch_norm_epsilon: float = 1e-5
+    precision: str = "auto"
+    channels_last: bool = True
+    keep_weights: bool = False
+
+    default_reward = staticmethod(cubed_accuracy)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", str(self.data))
+        object.__setattr__(self, "decay_at", tuple(self.decay_at))
+        for name, least in (("epochs", 1), ("batch_size", 2), ("pad", 0), ("split_seed", 0)):
+            _whole(name, getattr(self, name), least)
+        for name, least in (("size", 4), ("max_train", 4)):
+            if getattr(self, name) is not None:
+                _whole(name, getattr(self, name), least)
+        _number("learning_rate", self.learning_rate, 0, math.inf, "above 0", open_below=True)
+        _number("momentum", self.momentum, 0, 1, "at least 0 and below 1")
+        _number("weight_decay", self.weight_decay, 0, math.inf, "at least 0")
+        _number("warmup", self.warmup, 0, self.epochs, "at least 0 and below the epochs")
+        _number("upsample", self.upsample, 1, 4 + 1e-9, "from 1 to 4")
+        _number("label_smoothing", self.label_smoothing, 0, 1, "at least 0 and below 1")
+        _number("validation", self.validation, 0, 1, "above 0 and below 1", open_below=True)
+        _number("batch_norm_epsilon", self.batch_norm_epsilon, 0, math.inf, "above 0", open_below=True)
+        if not self.data.strip():
+            raise UsageError("data must name a data set or a path, got an empty text")
+        if self.channels not in (None, 1, 3):
+            raise UsageError(f"channels must be 1, 3 or None, got {self.channels!r}")
+        if self.nesterov and self.momentum == 0:
+            raise UsageError("nesterov=True needs a momentum above 0; with momentum=0 give nesterov=False")
+        if self.schedule not in SCHEDULES:
+            raise UnknownName("learning-rate schedule", str(self.schedule), SCHEDULES)
+        if self.precision not in PRECISIONS:
+            raise UnknownName("precision", str(self.precision), PRECISIONS)
+        ascending = all(a < b for a, b in zip((0.0, *self.decay_at), (*self.decay_at, 1.0), strict=True))
+        if not ascending:
+            raise UsageError(
+                f"decay_at must be fractions of the epochs, ascending between 0 and 1, got {self.decay_at}"
+            )
+
+    @classmethod
+    def desk(cls, data: str = "digits", epochs: int = 20, max_train: int | None = None) -> ImageClassification:
+        """Settings for short trainings of small children on two cores; change others with `dataclasses.replace`."""
+        return cls(data, epochs, upsample=1.0, pad=1, max_train=max_train)
+
+    # --- the data -----------------------------------------------------------------------------------------------------
+
+    def splits(self) -> ImageSplits:
+        """The data with its splits, read once per process. Raises DataError and UnknownName as `data.load` does."""
+        from archsmith.training import data
+
+        loaded = data.load(self.data, self.size, self.channels)
+        return _split(loaded, self.validation, self.split_seed, self.max_train)
+
+    def fingerprint(self) -> str:
+        """Identifies the content of the data and its splits, wherever the files lie."""
+        return self.splits().fingerprint
+
+    def describe_data(self) -> dict[str, Any]:
+        """Plain JSON of what the data are, for the record: counts, classes, digests, files that could not be read."""
+        return self.splits().describe()
+
+    def task(self) -> Task:
+        """What children are built for."""
+        splits = self.splits()
+        height, width, depth = splits.data.images.shape[1:]
+        return Task((depth, height, width), len(splits.data.class_names))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of a child's outputs."""
+        return self.splits().data.class_names
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Plain JSON of what stands between a picture and a trained child, in order; `nn.augment.preprocess` does it.
+
+        A picture's shorter side is scaled to the input's size and the middle kept (`read_picture`); its bytes are
+        multiplied by `scale`; standardised each on its own if `whiten`; enlarged bilinearly by `upsample`; the middle
+        of height by width is taken.
+        """
+        depth, height, width = self.task().input_shape
+        return {
+            "height": height,
+            "width": width,
+            "channels": depth,
+            "scale": 1 / 255,
+            "whiten": self.whiten,
+            "upsample": self.upsample,
+            "crop": "centre",
+        }
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
+        """Build the genotype's child from the context's seed, train it, and return its validation accuracy.
+
+        Raises IllegalGenotype, Diverged when a loss becomes NaN or infinite, and LimitExceeded.
+        """
+        from archsmith.training import image_training
+
+        return image_training.evaluate(self, space, genotype, context)
+
+    def train(self, child: Child, context: Context, *, all_data: bool = False) -> Result:
+        """Train `child.model` in place; it is left in evaluation mode, on the context's device.
+
+        With `all_data` the validation images are learned from as well, and the curve has no validation accuracy.
+        Raises Diverged and LimitExceeded.
+        """
+        from archsmith.training import image_training
+
+        return image_training.train(self, child, context, all_data=all_data)
+
+    def test(self, model: torch.nn.Module, device: str = "cpu") -> dict[str, float]:
+        """Accuracy, loss and count on the test split, in fp32. To be looked at once, when all choices are made."""
+        from archsmith.training import image_training
+
+        return image_training.test(self, model, device)
+
+
+@functools.lru_cache(maxsize=4)
+def _split(loaded: Any, validation: float, seed: int, max_train: int | None) -> ImageSplits:
+    from archsmith.training import data
+
+    return data.split(loaded, validation, seed, max_train)
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _number(name: str, value: object, low: float, high: float, rule: str, *, open_below: bool = False) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value < high or (open_below and value == low):  # type: ignore[operator]
+        raise UsageError(f"{name} must be a number {rule}, got {value!r}")

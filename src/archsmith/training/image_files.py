@@ -1,0 +1,298 @@
+"""Reads images from files: IDX (MNIST's format), CIFAR's binary archives, and .npz. Nothing here runs what it reads.
+
+Every reader checks before it believes: lengths against headers, labels against classes. A damaged file is a DataError
+that names it. Pickles are refused: they are programs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from archsmith.core.errors import DataError
+from archsmith.training.data import FASHION, Bytes, ImageData, Labels, content_digest
+
+_FASHION_LABELS = (
+    "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7"  # SHA-256 of Fashion-MNIST's training labels
+)
+
+_PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
+_BINARY_HINT = (
+    "get the binary version, cifar-10-binary.tar.gz or cifar-100-binary.tar.gz, "
+    "from https://www.cs.toronto.edu/~kriz/cifar.html"
+)
+
+
+def read_path(path: Path, size: int | None, channels: int | None) -> ImageData:
+    """The data set in a folder or a file, whatever its format; `size` and `channels` serve folders of pictures.
+
+    Raises DataError when the format is none of those known, or the content cannot be used.
+    """
+    from archsmith.training.image_folder import read_archive, read_folder
+
+    try:
+        if path.is_dir():
+            names = {p.name for p in path.iterdir()}
+            if (
+                len(names) == 1
+                and (only := path / next(iter(names))).is_dir()
+                and _is_cifar({p.name for p in only.iterdir()})
+            ):
+                path, names = only, {p.name for p in only.iterdir()}  # the folder as the archive has it
+            if _idx_file(path, "train", "images") or _idx_file(path, "train", "labels"):
+                return _read_idx(path)
+            if _is_cifar(names):
+                return _read_cifar(str(path), {n: (path / n).read_bytes() for n in names & _CIFAR_FILES})
+            if names & {"data_batch_1", "batches.meta"} or (
+                {"train", "test", "meta"} <= names and (path / "train").is_file()
+            ):
+                raise DataError(f"{path} holds CIFAR as pickles, which are programs and are not opened; {_BINARY_HINT}")
+            return read_folder(path, size, channels)
+        name = path.name.lower()
+        if name.endswith(".npz"):
+            return _read_npz(path)
+        if name.endswith(_PICKLES) or ("-python" in name and name.endswith(_ARCHIVES)):
+            raise DataError(f"{path} holds pickles, which are programs and are not opened; {_BINARY_HINT}")
+        if name.endswith(_ARCHIVES):
+            files = _cifar_members(path)
+            return _read_cifar(str(path), files) if files else read_archive(path, size, channels)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    raise DataError(
+        f"{path} is in no format that is known: data is a folder with one folder of pictures a class (also as .tar.gz or "
+        ".zip), a folder with IDX files, CIFAR's binary archive, or an .npz with x_train and y_train"
+    )
+
+
+# --- IDX --------------------------------------------------------------------------------------------------------------
+
+
+def _idx_file(folder: Path, part: str, what: str) -> Path | None:
+    rank = {"images": 3, "labels": 1}[what]
+    for dot in "-.":
+        for suffix in ("", ".gz"):
+            if (file := folder / f"{part}-{what}{dot}idx{rank}-ubyte{suffix}").is_file():
+                return file
+    return None
+
+
+def _read_idx(folder: Path) -> ImageData:
+    arrays = []
+    for part in ("train", "t10k"):
+        for what in ("images", "labels"):
+            file = _idx_file(folder, part, what)
+            if file is None:
+                rank = {"images": 3, "labels": 1}[what]
+                raise DataError(f"{folder} has IDX files, but not {part}-{what}-idx{rank}-ubyte (or the same with .gz)")
+            arrays.append(_idx_array(file, {"images": 3, "labels": 1}[what]))
+    x, y, x_test, y_test = arrays
+    known = hashlib.sha256(y.tobytes()).hexdigest() == _FASHION_LABELS
+    return checked(str(folder), x, y, x_test, y_test, FASHION if known else None)
+
+
+def _idx_array(file: Path, rank: int) -> Bytes:
+    """One IDX file: two zero bytes, the type (8 is a byte), the rank, the sizes as big-endian words, the numbers."""
+    opener = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opener(file, "rb") as stream:
+            head = stream.read(4 + 4 * rank)
+            if len(head) < 4 + 4 * rank or head[:4] != bytes([0, 0, 8, rank]):
+                raise DataError(
+                    f"{file} is no IDX file of bytes in {rank} dimensions: it begins with {head[:4].hex(' ')}"
+                )
+            shape = tuple(int(n) for n in np.frombuffer(head, ">u4", offset=4))
+            count = int(np.prod(shape, dtype=object))
+            body = bytearray()  # grows with the file and not with what its header claims
+            while len(body) <= count and (chunk := stream.read(min(1 << 24, count + 1 - len(body)))):
+                body += chunk
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{file} is damaged: {error}") from None
+    if len(body) != count:
+        raise DataError(
+            f"{file} should hold {shape} = {count:,} numbers, and holds {'more' if len(body) > count else f'{len(body):,}'}"
+        )
+    return np.frombuffer(bytes(body), np.uint8).reshape(shape)
+
+
+# --- CIFAR ------------------------------------------------------------------------------------------------------------
+
+_CIFAR10 = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+_CIFAR100 = ["train.bin", "test.bin"]
+_CIFAR_FILES = {*_CIFAR10, *_CIFAR100, "batches.meta.txt", "fine_label_names.txt"}
+_MEMBER_CAP = 1 << 29  # bytes; the largest real one has 154 million
+
+
+def _is_cifar(names: set[str]) -> bool:
+    return bool(names & {*_CIFAR10, *_CIFAR100})
+
+
+def _cifar_members(path: Path) -> dict[str, bytes]:
+    """The files of CIFAR in an archive, by name, or nothing when it holds something else. Nothing is extracted."""
+    if path.suffix == ".zip":
+        return {}
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                name = member.name.rpartition("/")[2]
+                if name in {"data_batch_1", "batches.meta", "meta"} and member.isfile():
+                    raise DataError(
+                        f"{path} holds CIFAR as pickles, which are programs and are not opened; {_BINARY_HINT}"
+                    )
+                if (
+                    name.lower().endswith((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"))
+                    and not found
+                ):
+                    return {}  # pictures: no need to read on
+                if name in _CIFAR_FILES and member.isfile():
+                    if member.size > _MEMBER_CAP:
+                        raise DataError(f"{path}: {member.name} says it has {member.size:,} bytes; CIFAR's have fewer")
+                    stream = archive.extractfile(member)
+                    assert stream is not None
+                    found[name] = stream.read()
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is a damaged archive: {error}") from None
+    return found if _is_cifar(set(found)) else {}
+
+
+def _read_cifar(name: str, files: Mapping[str, bytes]) -> ImageData:
+    ten = any(f in files for f in _CIFAR10)
+    parts, classes, words = (_CIFAR10, 10, "batches.meta.txt") if ten else (_CIFAR100, 100, "fine_label_names.txt")
+    for part in parts:
+        if part not in files:
+            raise DataError(f"{name} holds CIFAR's binary files, but not {part}")
+    # A record is the label (CIFAR-100: the coarse one, then the fine one), then red, green and blue planes of 32 by 32.
+    marks = 1 if ten else 2
+    images, labels = {}, {}
+    for part in parts:
+        content = np.frombuffer(files[part], np.uint8)
+        if not len(content) or len(content) % (marks + 3072):
+            raise DataError(
+                f"{name}: {part} has {len(content):,} bytes, not a whole number of {marks + 3072}-byte records"
+            )
+        records = content.reshape(-1, marks + 3072)
+        labels[part] = records[:, marks - 1]
+        if labels[part].max() >= classes:
+            raise DataError(f"{name}: {part} has the label {labels[part].max()}; they must be 0 to {classes - 1}")
+        images[part] = records[:, marks:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    listed = [w.strip() for w in files.get(words, b"").decode("utf-8", "replace").splitlines() if w.strip()]
+    return checked(
+        name,
+        np.concatenate([images[p] for p in parts[:-1]]),
+        np.concatenate([labels[p] for p in parts[:-1]]),
+        images[parts[-1]],
+        labels[parts[-1]],
+        listed if len(listed) == classes else [str(k) for k in range(classes)],
+    )
+
+
+# --- npz --------------------------------------------------------------------------------------------------------------
+
+
+def _read_npz(path: Path) -> ImageData:
+    """`x_train`, `y_train` and optionally `x_test`, `y_test`: uint8 images (NHW or NHWC), whole-number labels."""
+    wanted = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            have = list(file.files)
+            for key in wanted[:2]:
+                if key not in have:
+                    raise DataError(f"{path} has no array {key!r}; it has {', '.join(map(repr, have)) or 'none'}")
+            if ("x_test" in have) != ("y_test" in have):
+                raise DataError(f"{path} has only one of x_test and y_test; give both, or neither")
+            arrays = {key: file[key] for key in wanted if key in have}
+    except (zipfile.BadZipFile, EOFError, zlib.error, ValueError, KeyError, AttributeError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
+        hint = "; arrays of objects are pickles and are not opened" if "pickle" in str(error) else ""
+        raise DataError(f"{path} cannot be read as .npz: {error}{hint}") from None
+    return checked(str(path), arrays["x_train"], arrays["y_train"], arrays.get("x_test"), arrays.get("y_test"), None)
+
+
+# --- one check for all ------------------------------------------------------------------------------------------------
+
+
+def checked(
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    x_test: np.ndarray | None,
+    y_test: np.ndarray | None,
+    class_names: list[str] | tuple[str, ...] | None,
+) -> ImageData:
+    """Arrays as a data set, once they have passed every check. Without names the classes are "0", "1", ...
+
+    Raises DataError that names the array, the rule and the value.
+    """
+    images, labels = _images(name, "x_train", x), _labels(name, "y_train", y, len(x))
+    if class_names is None:
+        present = np.unique(labels)
+        missing = np.flatnonzero(present[: len(present)] != np.arange(len(present)))
+        if len(missing):
+            raise DataError(
+                f"{name}: y_train must use the labels 0 to {len(present) - 1} for its {len(present)} classes, "
+                f"and has none that is {missing[0]} but one that is {present[-1]}"
+            )
+        class_names = tuple(str(k) for k in range(len(present)))
+    test_images, test_labels = None, None
+    if x_test is not None and y_test is not None:
+        test_images, test_labels = _images(name, "x_test", x_test), _labels(name, "y_test", y_test, len(x_test))
+        if images.shape[1:] != test_images.shape[1:]:
+            raise DataError(
+                f"{name}: x_train has images of {images.shape[1:]} and x_test of {test_images.shape[1:]}; they must agree"
+            )
+        if test_labels.max() >= len(class_names):
+            raise DataError(
+                f"{name}: y_test has the label {test_labels.max()}; y_train knows 0 to {len(class_names) - 1}"
+            )
+    kept = [a for a in (images, labels, test_images, test_labels) if a is not None]
+    return ImageData(
+        name=name,
+        images=images,
+        labels=labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        class_names=tuple(class_names),
+        digest=content_digest(kept, class_names),
+        # Grey pictures may be of characters, which mean something else in the mirror; Fashion-MNIST's are of clothes.
+        mirrored_is_same=images.shape[3] == 3 or tuple(class_names) == FASHION,
+    )
+
+
+def _images(name: str, key: str, x: np.ndarray) -> Bytes:
+    if x.dtype != np.uint8:
+        nan = " with NaN in it" if x.dtype.kind == "f" and np.isnan(x).any() else ""
+        raise DataError(f"{name}: {key} must be uint8 (0 to 255), got {x.dtype}{nan}")
+    if x.ndim not in (3, 4) or 0 in x.shape:
+        raise DataError(
+            f"{name}: {key} must be [count, height, width] or [count, height, width, channels], got {x.shape}"
+        )
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.shape[3] > 4:
+        hint = "; with channels first, use x.transpose(0, 2, 3, 1)" if x.shape[1] <= 4 else ""
+        raise DataError(f"{name}: {key} must have 1 to 4 channels in its last dimension, got {x.shape}{hint}")
+    return np.ascontiguousarray(x)
+
+
+def _labels(name: str, key: str, y: np.ndarray, count: int) -> Labels:
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise DataError(f"{name}: {key} must be one label for each image, [count], got {y.shape}")
+    if y.dtype.kind not in "iu":
+        nan = " with NaN in it" if y.dtype.kind == "f" and np.isnan(y).any() else ""
+        raise DataError(f"{name}: {key} must be whole numbers (an integer dtype), got {y.dtype}{nan}")
+    if len(y) != count:
+        raise DataError(f"{name}: {key} has {len(y):,} labels for {count:,} images; they must be as many")
+    if y.min() < 0 or y.max() >= count + 2**16:
+        raise DataError(f"{name}: {key} must be 0 to the number of classes minus one, got {y.min()} to {y.max()}")
+    return y.astype(np.int64)

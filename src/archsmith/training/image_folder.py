@@ -1,0 +1,295 @@
+"""A folder of pictures, one folder a class, or the same as a .tar.gz or .zip; pictures of any size and mode.
+
+Every file is either decoded or named: what cannot be read is counted, reported by name in a warning and kept in the
+data's description. Archives are read in memory, never extracted, so no path in one can lead anywhere.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import tarfile
+import warnings
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archsmith.core.errors import DataError
+from archsmith.training.data import Bytes, ImageData
+
+DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
+_PIXEL_CAP = 89_478_485  # Pillow's own bound: more is taken for a decompression bomb
+_FILE_CAP = 1 << 28  # bytes of one picture
+_TOTAL_CAP = 1 << 36  # bytes of all pictures of an archive, unpacked
+_TRAIN, _TEST, _VALIDATION = {"train", "training"}, {"test", "testing"}, {"val", "valid", "validation"}
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
+
+Parts = tuple[str, ...]
+
+
+def read_folder(path: Path, size: int | None, channels: int | None) -> ImageData:
+    """The pictures of a folder with one folder a class. Nested folders belong to the class they are in.
+
+    Raises DataError when it is empty or nothing in it can be read.
+    """
+    entries = sorted(p for p in path.iterdir() if not _hidden(p.name))
+    if not entries:
+        raise DataError(f"the folder {path} is empty; data is a folder with one folder of pictures for each class")
+    folders = [p for p in entries if p.is_dir()]
+    files: list[tuple[Parts, Callable[[], bytes]]] = []
+    for entry in entries:
+        if entry.is_file():
+            files.append(((entry.name,), entry.read_bytes))
+        for root, inner, names in os.walk(entry):
+            inner[:] = sorted(n for n in inner if not _hidden(n))
+            for name in sorted(n for n in names if not _hidden(n)):
+                file = Path(root, name)
+                files.append((file.relative_to(path).parts, file.read_bytes))
+    return _collect(str(path), files, [(p.name,) for p in folders], size, channels)
+
+
+def read_archive(path: Path, size: int | None, channels: int | None) -> ImageData:
+    """The same, from a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip whose folders are the classes.
+
+    Raises DataError for a damaged archive, and for paths in it that would lead out of it.
+    """
+    return _collect(str(path), _members(path), [], size, channels)
+
+
+def _members(path: Path) -> Iterator[tuple[Parts, Callable[[], bytes]]]:
+    total = 0
+
+    def parts_of(name: str, length: int) -> Parts:
+        nonlocal total
+        total += length
+        parts = tuple(p for p in name.replace("\\", "/").split("/") if p not in ("", "."))
+        if ".." in parts or name.startswith(("/", "\\")) or (parts and ":" in parts[0]):
+            raise DataError(f"{path} has a member {name!r} that leads out of the archive; it is not read")
+        if total > _TOTAL_CAP:
+            raise DataError(f"{path} unpacks to more than {_TOTAL_CAP:,} bytes; give it as a folder")
+        return parts
+
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:
+                for info in packed.infolist():
+                    parts = parts_of(info.filename, info.file_size)
+                    if not info.is_dir() and not any(_hidden(p) for p in parts):
+                        with packed.open(info) as stream:
+                            content = stream.read(min(info.file_size, _FILE_CAP) + 1)
+                        yield parts, lambda content=content: content  # type: ignore[misc]
+        else:
+            with tarfile.open(path, "r|*") as archive:
+                for member in archive:
+                    parts = parts_of(member.name, member.size)
+                    if member.isfile() and not any(_hidden(p) for p in parts):
+                        stream_or_none = archive.extractfile(member)
+                        content = stream_or_none.read(_FILE_CAP + 1) if stream_or_none else b""
+                        yield parts, lambda content=content: content  # type: ignore[misc]
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is a damaged archive: {error}") from None
+    except (RuntimeError, NotImplementedError) as error:  # zipfile: a password, an unknown compression
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _IGNORED
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def _collect(
+    name: str,
+    files: Iterable[tuple[Parts, Callable[[], bytes]]],
+    folders: list[Parts],
+    size: int | None,
+    channels: int | None,
+) -> ImageData:
+    """Decodes files in parallel, in bounded numbers, and sorts them into classes by their path."""
+    side = size or DEFAULT_SIZE
+    decoded: list[tuple[Parts, bytes, Bytes | str]] = []
+    waiting: deque[tuple[Parts, Future[tuple[bytes, Bytes | str]]]] = deque()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes without the interpreter's lock
+        for parts, read in files:
+            waiting.append((parts, pool.submit(_decode, read, side, channels)))
+            while len(waiting) > 256:
+                done, future = waiting.popleft()
+                decoded.append((done, *future.result()))
+        decoded.extend((parts, *future.result()) for parts, future in waiting)
+    decoded.sort(key=lambda entry: entry[0])
+
+    paths = [p for p, _, _ in decoded]
+    while len({p[0] for p in [*paths, *folders]}) == 1 and all(len(p) >= 3 for p in paths) and paths:
+        decoded = [(p[1:], h, x) for p, h, x in decoded]  # one folder around all classes
+        paths, folders = [p for p, _, _ in decoded], []
+    tops = {p[0].lower() for p in paths if len(p) > 1}
+    divided = (
+        bool(tops & _TRAIN) and tops <= _TRAIN | _TEST | _VALIDATION and all(len(p) > 2 for p in paths if len(p) > 1)
+    )
+
+    remarks, unreadable = [], []
+    if divided and tops & _VALIDATION:
+        remarks.append(
+            "the folder's own validation pictures were joined with the training ones, and a new split was drawn"
+        )
+    digest = hashlib.sha256(f"pictures {side} {channels}".encode())
+    kept: list[tuple[bool, str, Bytes]] = []
+    names = {p[0] for p in folders} if not divided else set()
+    for parts, file_hash, picture in decoded:
+        label = parts[1] if divided and len(parts) > 2 else parts[0]
+        if len(parts) < 2 and not parts[0].lower().endswith(_PICTURES):
+            continue  # a README beside the classes
+        digest.update("/".join(parts).encode() + b"\0" + file_hash)
+        if len(parts) < 2:
+            unreadable.append(f"{parts[0]}: is in no class's folder")
+        elif isinstance(picture, str):
+            unreadable.append(f"{'/'.join(parts)}: {picture}")
+            names.add(label)
+        else:
+            kept.append((divided and parts[0].lower() in _TEST, label, picture))
+            names.add(label)
+    _report(name, unreadable, len(unreadable) + len(kept))
+    if not kept:
+        listed = "; ".join(unreadable[:5])
+        raise DataError(
+            f"{name} has no picture that can be read in a folder of a class{': ' + listed if listed else ''}; data is a "
+            "folder with one folder of pictures for each class"
+        )
+    classes = tuple(sorted(names))
+    depth = channels or max(picture.shape[2] for _, _, picture in kept)
+    number = {label: k for k, label in enumerate(classes)}
+    arrays: list[Any] = []
+    for of_test in (False, True):
+        chosen = [(label, picture) for test, label, picture in kept if test == of_test]
+        pixels = np.empty((len(chosen), side, side, depth), np.uint8)
+        for i, (_, picture) in enumerate(chosen):
+            pixels[i] = picture  # grey ones spread over three channels
+        arrays += [pixels, np.array([number[label] for label, _ in chosen], np.int64)]
+    has_test = len(arrays[3]) > 0
+    return ImageData(
+        name=name,
+        images=arrays[0],
+        labels=arrays[1],
+        test_images=arrays[2] if has_test else None,
+        test_labels=arrays[3] if has_test else None,
+        class_names=classes,
+        # Of the files and not of the pixels: decoders differ by a grey level from version to version.
+        digest=digest.hexdigest(),
+        mirrored_is_same=depth == 3,
+        unreadable=tuple(unreadable),
+        remarks=tuple(remarks),
+    )
+
+
+def _report(name: str, unreadable: list[str], count: int) -> None:
+    if unreadable:
+        listed = "".join(f"\n  {line}" for line in unreadable[:20])
+        more = f"\n  and {len(unreadable) - 20} more" if len(unreadable) > 20 else ""
+        warnings.warn(f"{len(unreadable)} of {count} files of {name} were left out:{listed}{more}", stacklevel=2)
+
+
+def _decode(read: Callable[[], bytes], size: int, channels: int | None) -> tuple[bytes, Bytes | str]:
+    """The file's SHA-256 with its picture, or with why there is none."""
+    try:
+        content = read()
+    except OSError as error:
+        return b"", f"cannot be read ({error.strerror or error})"
+    digest = hashlib.sha256(content).digest()
+    if len(content) > _FILE_CAP:
+        return digest, f"has more than {_FILE_CAP:,} bytes"
+    try:
+        return digest, read_picture(content, size, channels)
+    except DataError as error:
+        return digest, str(error)
+
+
+def read_picture(content: bytes | str | Path, size: int, channels: int | None = None) -> Bytes:
+    """One picture, from its bytes or its path, as [size, size, channels]; None is 1 for grey pictures, 3 for others.
+
+    The shorter side is scaled to `size` (with antialiasing) and the middle kept, so that nothing is distorted. Turned
+    as its EXIF orientation says; transparent parts become white; 16-bit grey levels are scaled to 8 bits.
+    Raises DataError that says why it cannot be read.
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(content, str | Path):
+        path = Path(content)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not content:
+        raise DataError("is empty (zero bytes)")
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            width, height = picture.size
+            if width * height > _PIXEL_CAP:
+                raise DataError(f"has {width} x {height} pixels; more than {_PIXEL_CAP:,} are taken for an attack")
+            if picture.format == "JPEG":
+                picture.draft(None, (2 * size, 2 * size))  # decode at a fraction of the size where that is enough
+            image = _eight_bit(ImageOps.exif_transpose(picture))
+            if channels is not None:
+                image = image.convert("L" if channels == 1 else "RGB")
+            if image.size != (size, size):
+                image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+            pixels = np.asarray(image, np.uint8)
+    except DataError:
+        raise
+    except Exception as error:  # decoders fail in many ways on damaged files: all mean the same here
+        said = str(error).replace("<_io.BytesIO object at", "<").split(" <")[0]
+        raise DataError(f"is no picture that can be read ({said or type(error).__name__})") from None
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _eight_bit(picture: Any) -> Any:
+    """The picture in mode L (grey) or RGB, eight bits a channel."""
+    from PIL import Image
+
+    mode = picture.mode
+    if mode in ("L", "RGB"):
+        return picture
+    if mode == "1":
+        return picture.convert("L")
+    if mode == "I" or mode.startswith("I;16"):
+        levels = np.asarray(picture).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise DataError(f"has grey levels from {levels.min()} to {levels.max()}; 0 to 65535 are known")
+        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    if mode == "F":
+        raise DataError("has floating-point grey levels, whose range is not known")
+    if mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        flat = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        return flat.convert("L" if mode in ("LA", "La") else "RGB")
+    return picture.convert("RGB")  # palettes, CMYK, YCbCr, Lab, HSV
+
+
+def resize_arrays(images: Bytes, size: int | None, channels: int | None) -> Bytes:
+    """Images [count, height, width, channels] resized as `read_picture` does, and turned grey or into colour."""
+    from PIL import Image, ImageOps
+
+    depth = images.shape[3]
+    if channels == 3 and depth == 1:
+        images = np.repeat(images, 3, axis=3)
+    elif channels == 1 and depth == 3:
+        grey = images.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # Pillow's weights, ITU-R 601
+        images = ((grey + 0x8000) >> 16).astype(np.uint8)[..., None]
+    if size is None or images.shape[1:3] == (size, size):
+        return images
+    out = np.empty((len(images), size, size, images.shape[3]), np.uint8)
+    for i, image in enumerate(images):
+        for c in range(images.shape[3]):
+            plane = Image.fromarray(image[..., c])
+            out[i, ..., c] = np.asarray(ImageOps.fit(plane, (size, size), Image.Resampling.BILINEAR))
+    return out

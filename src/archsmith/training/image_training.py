@@ -1,0 +1,327 @@
+"""The training loop of `ImageClassification`: data on hand as tensors, whole batches augmented by one gather.
+
+What makes it fast on a processor is measured in benchmarks/child_training.py: no loader and no per-image work,
+channels-last memory, bf16 where the processor computes in it, one fused pass of the optimizer over all parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name everyone knows it by)
+
+from archsmith.core.child import Child
+from archsmith.core.errors import ChildFailed, Diverged, LimitExceeded
+from archsmith.core.evaluator import Context
+from archsmith.core.executor import derive_seed
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import Space, build
+from archsmith.core.trial import Cost, Result
+from archsmith.nn.augment import as_floats, centre_crop, from_unit, gather_crops
+
+if TYPE_CHECKING:
+    from archsmith.training.data import ImageSplits
+    from archsmith.training.image_classification import ImageClassification
+
+_FLOATS_CAP = 1 << 26  # bytes of images that are kept as floats; more are kept as bytes and converted batch by batch
+_EVAL_BATCH = 500
+_CHECK_EVERY = 16  # batches between looks at the loss: on a GPU every look waits for it
+
+
+def evaluate(config: ImageClassification, space: Space, genotype: Genotype, context: Context) -> Result:
+    """See `ImageClassification.evaluate`."""
+    with _isolated(derive_seed(context.seed, "init"), context):
+        child = build(space, genotype, config.task())
+        result = train(config, child, context)
+        if not config.keep_weights:
+            return result
+        weights = {k: v.detach().cpu().contiguous() for k, v in child.model.state_dict().items()}
+        return Result(result.metrics, result.curve, result.cost, artifact=context.checkpoint(weights))
+
+
+def train(config: ImageClassification, child: Child, context: Context, *, all_data: bool = False) -> Result:
+    """See `ImageClassification.train`."""
+    splits = config.splits()
+    model, device = child.model, torch.device(context.device)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if context.limits.parameters is not None and parameters > context.limits.parameters:
+        raise LimitExceeded(
+            f"the child has {parameters:,} parameters; the limit is {context.limits.parameters:,}", reason="parameters"
+        )
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eps = config.batch_norm_epsilon
+    seed = derive_seed(context.seed, "train")
+    with _isolated(seed, context):
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        try:
+            curve, seconds = _fit(config, child, splits, context, seed, all_data)
+        finally:
+            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            model.eval()
+    last = curve[-1]
+    metrics = {"parameters": float(parameters), "train_seconds": seconds, "train_loss": last["train_loss"]}
+    if not all_data:
+        metrics["accuracy"] = max(row["accuracy"] for row in curve[-5:])
+        metrics["final_accuracy"], metrics["loss"] = last["accuracy"], last["loss"]
+    if child.learning_rate is not None:
+        metrics["learning_rate"] = child.learning_rate
+    return Result(metrics, curve, Cost(seconds=seconds, epochs=len(curve)))
+
+
+def test(config: ImageClassification, model: nn.Module, device: str) -> dict[str, float]:
+    """See `ImageClassification.test`."""
+    splits = config.splits()
+    images = torch.from_numpy(splits.test_images)
+    labels = torch.from_numpy(splits.test_labels).to(device)
+    floats = functools.partial(as_floats, whitened=config.whiten, upsample=config.upsample)
+    was_training = model.training
+    model.to(device).eval()
+    right, loss = _measure(
+        model, lambda part: floats(images[part.cpu()].to(device)), labels, images.shape[1:3], "fp32", None
+    )
+    model.train(was_training)
+    return {"accuracy": right, "loss": loss, "count": float(len(labels))}
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def _fit(
+    config: ImageClassification, child: Child, splits: ImageSplits, context: Context, seed: int, all_data: bool
+) -> tuple[list[dict[str, float]], float]:
+    """The curve and the seconds. The model is on the device and in its layout already."""
+    model, device = child.model, torch.device(context.device)
+    pixels = _pixels(splits, config.whiten, config.upsample, config.pad, str(device))
+    train_at = torch.from_numpy(np.concatenate([splits.train, splits.validation]) if all_data else splits.train)
+    train_at = train_at.to(device)
+    valid_at = torch.from_numpy(splits.validation).to(device)
+    valid_labels = pixels.labels[valid_at]
+    size = (splits.data.images.shape[1], splits.data.images.shape[2])
+    flip = splits.data.mirrored_is_same if config.flip is None else config.flip
+    precision = resolve_precision(config.precision, device)
+
+    peak = config.learning_rate if child.learning_rate is None else child.learning_rate
+    optimizer = (child.optimizer or functools.partial(_sgd, config))(model.parameters(), peak)
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    draws = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
+    batches = math.ceil(len(train_at) / config.batch_size)
+    slack = [pixels.shape[k] - size[k] for k in (0, 1)]
+    began = time.perf_counter()
+    curve: list[dict[str, float]] = []
+
+    for epoch in range(1, config.epochs + 1):
+        epoch_began = time.perf_counter()
+        model.train()
+        order = train_at[torch.randperm(len(train_at), generator=draws).to(device)]
+        top, left = (torch.randint(0, s + 1, (len(order),), generator=draws).to(device) for s in slack)
+        mirrored = (torch.rand(len(order), generator=draws) < 0.5 if flip else torch.zeros(len(order)) > 0).to(device)
+        total, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        factor = 1.0
+        parts = zip(*(t.tensor_split(batches) for t in (order, top, left, mirrored)), strict=True)
+        for step, (chosen, y, x, mirror) in enumerate(parts):
+            context.check()
+            factor = _schedule(config, epoch - 1 + step / batches)
+            for group, value in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = value * factor
+            if child.augmentation is None:
+                images = pixels.crops(chosen, y, x, mirror, size).permute(0, 3, 1, 2)
+            else:
+                images = _augmented(child.augmentation, splits, chosen, config, device)
+            if not config.channels_last:
+                images = images.contiguous()
+            labels = pixels.labels[chosen]
+            with _autocast(device, precision):
+                outputs = model(images)
+                if step == 0 and epoch == 1:
+                    _check_outputs(outputs, len(chosen), len(splits.data.class_names))
+                loss = F.cross_entropy(outputs, labels, label_smoothing=config.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.detach() * len(chosen)
+            right += (outputs.detach().argmax(1) == labels).sum()
+            if step % _CHECK_EVERY == 0 or step == batches - 1:
+                _check_finite(total, f"the training loss in epoch {epoch}")
+        row = {
+            "epoch": epoch,
+            "train_loss": float(total) / len(order),
+            "train_accuracy": float(right) / len(order),
+            "learning_rate": peaks[0] * factor,
+        }
+        if not all_data:
+            read = functools.partial(pixels.middle, valid_at)
+            row["accuracy"], row["loss"] = _measure(model, read, valid_labels, size, precision, context)
+        row["seconds"] = time.perf_counter() - epoch_began
+        curve.append(row)
+        if not context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}):
+            break
+    return curve, time.perf_counter() - began
+
+
+def _measure(
+    model: nn.Module,
+    read: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    size: tuple[int, ...],
+    precision: str,
+    context: Context | None,
+) -> tuple[float, float]:
+    """Accuracy and mean loss of the model in evaluation mode. `read` gives uncropped floats for positions in labels."""
+    model.eval()
+    right, total = 0.0, 0.0
+    with torch.inference_mode(), _autocast(labels.device, precision):
+        for part in torch.arange(len(labels), device=labels.device).split(_EVAL_BATCH):  # type: ignore[no-untyped-call]
+            if context is not None:
+                context.check()
+            images = centre_crop(read(part), *size[:2]).permute(0, 3, 1, 2)
+            outputs = model(images).float()
+            total += F.cross_entropy(outputs, labels[part], reduction="sum").item()
+            right += (outputs.argmax(1) == labels[part]).sum().item()
+    if not math.isfinite(total):
+        raise Diverged(f"the validation loss became {total / len(labels)}")
+    return right / len(labels), total / len(labels)
+
+
+def _sgd(config: ImageClassification, parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters,
+        learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def _schedule(config: ImageClassification, done: float) -> float:
+    """The learning rate over its peak after `done` epochs, in fractions of an epoch."""
+    factor = 1.0
+    if config.schedule == "step":
+        factor = 0.1 ** sum(int(done) >= round(at * config.epochs) for at in config.decay_at)
+    elif config.schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * done / config.epochs))
+    return factor * min(1.0, (done + 0.1) / config.warmup) if config.warmup else factor
+
+
+def _augmented(
+    augmentation: Callable[[Tensor], Tensor],
+    splits: ImageSplits,
+    chosen: Tensor,
+    config: ImageClassification,
+    device: torch.device,
+) -> Tensor:
+    """A batch as the child would have it: its augmentation, in place of crops and flips, sees pixels from 0 to 1
+    before they are whitened, [count, channels, height, width]."""
+    raw = torch.from_numpy(splits.data.images)[chosen.cpu()].to(device).permute(0, 3, 1, 2).float() / 255.0
+    changed = augmentation(raw)
+    if changed.shape != raw.shape:
+        raise ChildFailed(
+            f"the child's augmentation turned {tuple(raw.shape)} into {tuple(changed.shape)}; the shape must stay"
+        )
+    floats = from_unit(changed.permute(0, 2, 3, 1), whitened=config.whiten, upsample=config.upsample)
+    return centre_crop(floats, raw.shape[2], raw.shape[3]).permute(0, 3, 1, 2)
+
+
+def _check_outputs(outputs: object, count: int, classes: int) -> None:
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if shape != (count, classes):
+        raise ChildFailed(f"the child must give one number for each class, ({count}, {classes}), and gives {shape}")
+
+
+def _check_finite(total: Tensor, what: str) -> None:
+    value = total.item()
+    if not math.isfinite(value):
+        raise Diverged(f"{what} became {value}; a lower learning rate may help")
+
+
+# --- images on the device ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """The training pool on a device: as floats when they are few, as bytes that become floats batch by batch otherwise."""
+
+    images: Tensor
+    labels: Tensor
+    shape: tuple[int, int]  # of the uncropped floats
+    whiten: bool
+    upsample: float
+    pad: int
+
+    def _floats(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = as_floats(images, whitened=self.whiten, upsample=self.upsample)
+            if self.pad:
+                images = F.pad(images, (0, 0, self.pad, self.pad, self.pad, self.pad))
+        return images
+
+    def crops(self, chosen: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.images.dtype == torch.uint8:
+            images = self._floats(self.images[chosen])
+            return gather_crops(images, torch.arange(len(chosen), device=images.device), top, left, mirrored, size)
+        return gather_crops(self.images, chosen, top, left, mirrored, size)
+
+    def middle(self, positions: Tensor, part: Tensor) -> Tensor:
+        return self._floats(self.images[positions[part]])
+
+
+@functools.lru_cache(maxsize=2)
+def _pixels(splits: ImageSplits, whiten: bool, upsample: float, pad: int, device: str) -> _Pixels:
+    images, labels = torch.from_numpy(splits.data.images), torch.from_numpy(splits.data.labels)
+    height, width = (round(upsample * n) + 2 * pad for n in images.shape[1:3])
+    pixels = _Pixels(images.to(device), labels.to(device), (height, width), whiten, upsample, pad)
+    if len(images) * height * width * images.shape[3] * 4 > _FLOATS_CAP:
+        return pixels
+    return _Pixels(pixels._floats(pixels.images), pixels.labels, (height, width), whiten, upsample, pad)
+
+
+# --- precision, seeds, threads ----------------------------------------------------------------------------------------
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """What "auto" means on a device: bf16 where it is computed by the hardware, fp32 elsewhere."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return "bf16" if any(ask() for ask in asked if ask is not None) else "fp32"
+    return "fp32"
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def _isolated(seed: int, context: Context) -> Iterator[None]:
+    """Runs its body with all global random states seeded and the context's number of threads; then puts them back."""
+    device = torch.device(context.device)
+    devices = [device] if device.type == "cuda" else []
+    threads, python_state, numpy_state = torch.get_num_threads(), random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            if context.threads != threads:
+                torch.set_num_threads(context.threads)
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
