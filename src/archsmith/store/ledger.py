@@ -1,0 +1,153 @@
+"""What a run's writer keeps in its head, whatever the store: the legal moves of trials, the counts, the clock.
+
+Everything here is computed before a transaction and assigned after it, so that a commit that fails changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from archsmith.core.errors import StoreError
+from archsmith.core.trial import Proposal, Trial, TrialState
+
+_PROPOSED, _RUNNING, _DONE = TrialState.PROPOSED, TrialState.RUNNING, TrialState.DONE
+
+_STATES = tuple(state.value for state in TrialState)
+
+# The diagram at the top of core/trial.py. Running to running is another attempt, after the worker of one died.
+_MOVES = {
+    _PROPOSED: {_RUNNING, TrialState.FAILED, TrialState.STOPPED},
+    _RUNNING: {_RUNNING, _DONE, TrialState.FAILED, TrialState.STOPPED},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A run in numbers, kept up to date with each trial so that nothing is ever counted over."""
+
+    proposed: int = 0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    stopped: int = 0
+    best: int | None = None
+    best_reward: float | None = None
+    epochs: float = 0.0
+
+    @property
+    def trials(self) -> int:
+        """All trials, which is also the next one's number."""
+        return self.proposed + self.running + self.done + self.failed + self.stopped
+
+    def counts(self) -> dict[str, int]:
+        """Trials by state."""
+        return {state: getattr(self, state) for state in _STATES}
+
+
+class Ledger:
+    """The open trials of a run and its tally. Used by the one writer.
+
+    Args:
+        tally: where the run stands.
+        open_trials: those that are proposed or running.
+        seconds: what the run's clock shows.
+    """
+
+    def __init__(self, tally: Tally, open_trials: dict[int, Trial], seconds: float) -> None:
+        self.tally = tally
+        self.open = open_trials
+        self._seconds = seconds
+        self._opened = time.monotonic()  # never the wall clock, which may jump
+
+    def elapsed(self) -> float:
+        """Seconds of the run's own clock."""
+        return self._seconds + (time.monotonic() - self._opened)
+
+    def proposed(self, proposals: Sequence[Proposal], at: float) -> tuple[list[Trial], Tally]:
+        """The proposals as trials, numbered on."""
+        first, tally = self.tally.trials, self.tally
+        trials = [Trial(first + i, p.genotype, p.parent, proposed_at=at) for i, p in enumerate(proposals)]
+        return trials, replace(tally, proposed=tally.proposed + len(trials))
+
+    def started(self, number: int, at: float) -> tuple[Trial, Tally]:
+        """An open trial as running, once more."""
+        trial, tally = self._movable(number, _RUNNING), self.tally
+        if trial.state is _PROPOSED:
+            tally = replace(tally, proposed=tally.proposed - 1, running=tally.running + 1)
+        return replace(trial, state=_RUNNING, started_at=at, attempts=trial.attempts + 1), tally
+
+    def finished(self, trials: Sequence[Trial], at: float) -> tuple[list[Trial], Tally]:
+        """The trials as finished, with what only the record knows filled in. Raises StoreError for an illegal move."""
+        finished: dict[int, Trial] = {}
+        change = dict.fromkeys(_STATES, 0)
+        best, best_reward, epochs = self.tally.best, self.tally.best_reward, self.tally.epochs
+        for given in trials:
+            number, state, reward, result = given.number, given.state, given.reward, given.result
+            if not state.is_finished:
+                raise StoreError(f"trial {number} cannot be finished as {state}: it must be done, failed or stopped")
+            known = self._movable(number, state)
+            if number in finished:
+                raise StoreError(f"trial {number} is given twice in one call")
+            if state is _DONE:
+                if result is None or reward is None or not math.isfinite(reward):
+                    raise StoreError(f"trial {number} is done, so it needs a result and a finite reward, got {reward}")
+                if best_reward is None or reward > best_reward or (reward == best_reward and number < (best or 0)):
+                    best, best_reward = number, float(reward)
+            elif reward is not None:
+                raise StoreError(f"trial {number} is {state}, so it has no reward, got {reward}")
+            if result is not None:
+                epochs += result.cost.epochs
+            change[known.state] -= 1
+            change[state] += 1
+            finished[number] = Trial(
+                number,
+                given.genotype,
+                known.parent,
+                state,
+                reward,
+                result,
+                known.proposed_at,
+                known.started_at,
+                at,
+                known.attempts,
+            )
+        counts = {state: getattr(self.tally, state) + more for state, more in change.items()}
+        tally = Tally(**counts, best=best, best_reward=best_reward, epochs=epochs)
+        return list(finished.values()), tally
+
+    def settle(self, trials: Sequence[Trial], tally: Tally) -> None:
+        """Take over what was committed."""
+        self.tally = tally
+        for trial in trials:
+            if trial.state.is_finished:
+                del self.open[trial.number]
+            else:
+                self.open[trial.number] = trial
+
+    def unfinished(self) -> list[Trial]:
+        """The open trials, by number."""
+        return [self.open[number] for number in sorted(self.open)]
+
+    def _movable(self, number: int, to: TrialState) -> Trial:
+        trial = self.open.get(number)
+        if trial is None:
+            if isinstance(number, int) and 0 <= number < self.tally.trials:
+                raise StoreError(f"trial {number} is finished already; results are never overwritten")
+            raise StoreError(f"there is no trial {number}; the run has {self.tally.trials}")
+        if to not in _MOVES[trial.state]:
+            raise StoreError(f"trial {number} is {trial.state} and cannot become {to} before it runs")
+        return trial
+
+
+def reopened(trial: Trial) -> Trial:
+    """A trial that a kill interrupted: proposed again, its attempts kept. The only way back."""
+    return replace(trial, state=_PROPOSED, started_at=None)
+
+
+def check_status(status: str) -> None:
+    """Refuse a status that no run can be closed with, with StoreError."""
+    if status not in ("finished", "interrupted"):
+        raise StoreError(f"a run is closed as finished or interrupted, not as {status!r}")
