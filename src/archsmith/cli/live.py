@@ -1,0 +1,294 @@
+"""What a person sees while a search runs: a live view in a terminal, a few plain lines elsewhere. stderr only.
+
+`LiveView` is the `watch` of a search, called in the loop for each change of a trial and each epoch: it only counts, and
+a thread of rich's draws four times a second, so that a search of a hundred thousand quick trials is not slowed by it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from archsmith.core.budget import Budget
+from archsmith.core.executor import Progress
+from archsmith.core.trial import Trial, TrialState
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, Group, RenderResult
+    from rich.live import Live
+
+LINE_SECONDS = 10.0  # plain lines: no more often than this, or at each tenth of the budget, or at a new best
+BEST_SECONDS = 1.0  # a new best within a second of the last line waits for the next
+SHOWN_RUNNING = 8
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARKS_ASCII = "_.-=+*%#"
+
+
+def stderr() -> Console:
+    """A console on stderr, where progress belongs: stdout is for data."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+class LiveView:
+    """The view of a search; a context manager, and the `watch` of `search` and `resume`.
+
+    Args:
+        total: the run's budget, from which the time left is estimated.
+        done: trials that were finished before this session.
+        console: where to (default: stderr). A terminal gets a live view, anything else plain lines.
+        epochs: the cost in epochs before this session, for a budget in epochs.
+        best: the best reward before this session.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        total: Budget,
+        done: int = 0,
+        console: Console | None = None,
+        *,
+        epochs: float = 0.0,
+        best: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.budget = total
+        self.done = done
+        self.failed = 0
+        self.stopped = 0
+        self.epochs = epochs
+        self.best = best
+        self.best_trial: Trial | None = None
+        self.rewards: deque[float] = deque(maxlen=48)
+        self.running: dict[int, Progress | None] = {}
+        self.last_failure: Trial | None = None
+        self._console = console
+        self._clock = clock
+        self._began = clock()
+        self._offset = -self._began  # from our clock to the run's own, which counts earlier sessions: trials tell
+        self._recent: deque[float] = deque([self._began], maxlen=64)
+        self._line_at = self._began
+        self._line_share = 0.0
+        self._best_told = best
+        self._live: Live | None = None
+
+    # --- counting: the hot path ---------------------------------------------------------------------------------------
+
+    def __call__(self, event: Trial | Progress) -> None:
+        """Note what happened; draws nothing itself in a terminal, at most one line elsewhere."""
+        if isinstance(event, Progress):
+            self.running[event.trial] = event
+        elif event.state is TrialState.RUNNING:
+            self.running[event.number] = None
+        elif event.state.is_finished:
+            self._finished(event)
+        if self._live is None:
+            self._plain()
+
+    def _finished(self, trial: Trial) -> None:
+        now = self._clock()
+        self.running.pop(trial.number, None)
+        self.done += 1
+        self._recent.append(now)
+        if trial.finished_at is not None:
+            self._offset = trial.finished_at - now
+        if trial.result is not None:
+            self.epochs += trial.result.cost.epochs
+        if trial.state is TrialState.FAILED:
+            self.failed += 1
+            self.last_failure = trial
+        elif trial.state is TrialState.STOPPED:
+            self.stopped += 1
+        elif trial.reward is not None:
+            self.rewards.append(trial.reward)
+            if self.best is None or trial.reward > self.best:
+                self.best, self.best_trial = trial.reward, trial
+
+    # --- what follows from the counts ---------------------------------------------------------------------------------
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of this session."""
+        return self._clock() - self._began
+
+    @property
+    def _run_seconds(self) -> float:
+        return self._clock() + self._offset
+
+    @property
+    def rate(self) -> float | None:
+        """Trials finished a minute, lately; None before the first."""
+        if len(self._recent) < 2:
+            return None
+        span = self._clock() - self._recent[0]
+        return 60 * (len(self._recent) - 1) / span if span > 0 else None
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used up, from 0 to 1: of its limits, the one that is nearest."""
+        limits = self.budget
+        spent = (
+            self.done / limits.trials if limits.trials is not None else 0.0,
+            self._run_seconds / limits.seconds if limits.seconds is not None else 0.0,
+            self.epochs / limits.epochs if limits.epochs is not None else 0.0,
+        )
+        return min(1.0, max(spent))
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the budget ends, estimated from what was done lately; None while it cannot be told."""
+        limits, rate = self.budget, self.rate
+        estimates = []
+        if limits.seconds is not None:
+            estimates.append(limits.seconds - self._run_seconds)
+        if rate is not None and limits.trials is not None:
+            estimates.append(60 * (limits.trials - self.done) / rate)
+        if rate is not None and limits.epochs is not None and self.epochs > 0 and self.done > 0:
+            estimates.append(60 * (limits.epochs - self.epochs) / (rate * self.epochs / self.done))
+        return max(0.0, min(estimates)) if estimates else None
+
+    # --- a terminal ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        console = self._console = self._console if self._console is not None else stderr()
+        self._began = self._line_at = self._clock()
+        self._offset = -self._began
+        self._recent.clear()
+        self._recent.append(self._began)
+        if console.is_terminal and not console.is_dumb_terminal:
+            from rich.live import Live
+
+            self._live = Live(self, console=console, refresh_per_second=4, redirect_stdout=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self.running.clear()
+            self._live.stop()
+            self._live = None
+        elif self._console is not None:
+            self._say(self._line())
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._view(console, options)
+
+    def _view(self, console: Console, options: ConsoleOptions) -> Group:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        head = Table.grid(padding=(0, 1), expand=True)
+        head.add_column(ratio=1)
+        head.add_column(justify="right")
+        head.add_row(
+            ProgressBar(total=1.0, completed=self.share, style="dim", complete_style="blue", finished_style="green"),
+            Text(f"{100 * self.share:3.0f} %"),
+        )
+        counts = Text.assemble((self._counts(), "bold"), ("  " + self._pace()))
+        parts: list[Table | Text] = [head, counts]
+        if self.best is not None:
+            best = Text.assemble("best ", (f"{self.best:.4f}", "bold green"), self._best_detail(), "  ")
+            best.append(sparkline(list(self.rewards), ascii_only=options.ascii_only), style="blue")
+            parts.append(best)
+        running = sorted(self.running.copy().items())
+        for number, progress in running[:SHOWN_RUNNING]:
+            parts.append(Text(f"  trial {number}" + (f"  {_epoch(progress)}" if progress else ""), style="dim"))
+        if len(running) > SHOWN_RUNNING:
+            parts.append(Text(f"  and {len(running) - SHOWN_RUNNING} more running", style="dim"))
+        if self.last_failure is not None:
+            parts.append(Text("last failure: " + _failure(self.last_failure), style="red"))
+        for part in parts:
+            if isinstance(part, Text):
+                part.no_wrap, part.overflow = True, "ellipsis"
+        return Group(*parts)
+
+    # --- anywhere else ------------------------------------------------------------------------------------------------
+
+    def _plain(self) -> None:
+        now = self._clock()
+        since = now - self._line_at
+        if since < BEST_SECONDS:
+            return
+        share = self.share
+        if since >= LINE_SECONDS or share >= self._line_share + 0.1 or self.best != self._best_told:
+            self._say(self._line())
+            self._line_at, self._line_share, self._best_told = now, share, self.best
+
+    def _line(self) -> str:
+        best = f", best {self.best:.4f}{self._best_detail()}" if self.best is not None else ""
+        failure = ""
+        if self.failed == 1 and self.last_failure is not None:
+            failure = f"; {_failure(self.last_failure)}"
+        return f"{self._counts()}{best}, {self._pace()}{failure}"
+
+    def _say(self, line: str) -> None:
+        if self._console is not None:
+            self._console.out(line, highlight=False)
+
+    # --- words --------------------------------------------------------------------------------------------------------
+
+    def _counts(self) -> str:
+        of = f" of {self.budget.trials:,}" if self.budget.trials is not None else ""
+        failed = f" ({self.failed} failed)" if self.failed else ""
+        return f"{self.done:,}{of} trials{failed}"
+
+    def _pace(self) -> str:
+        rate, left = self.rate, self.left
+        parts = [f"{_rate(rate)} a minute" if rate is not None else "", f"{span(self.elapsed)} so far"]
+        if self.budget.epochs is not None:
+            parts.append(f"{self.epochs:g} of {self.budget.epochs:g} epochs")
+        if left is not None:
+            parts.append(f"about {span(left)} left" if left >= 1 else "nearly done")
+        return ", ".join(part for part in parts if part)
+
+    def _best_detail(self) -> str:
+        best = self.best_trial
+        if best is None:
+            return ""
+        accuracy = best.result.metrics.get("accuracy") if best.result is not None else None
+        return f" (accuracy {accuracy:.4f}, trial {best.number})" if accuracy is not None else f" (trial {best.number})"
+
+
+def sparkline(values: list[float], *, ascii_only: bool = False) -> str:
+    """The values as a row of small bars, from the lowest of them to the highest."""
+    finite = [v for v in values if abs(v) < 1e300]
+    if len(finite) < 2:
+        return ""
+    low, high = min(finite), max(finite)
+    sparks = SPARKS_ASCII if ascii_only else SPARKS
+    if high <= low:
+        return sparks[3] * len(finite)
+    return "".join(sparks[min(7, int(8 * (v - low) / (high - low)))] for v in finite)
+
+
+def span(seconds: float) -> str:
+    """ "42 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 20 else f"{rate:.1f}"
+
+
+def _epoch(progress: Progress) -> str:
+    accuracy = progress.metrics.get("accuracy")
+    return f"epoch {progress.epoch}" + (f"  accuracy {accuracy:.4f}" if accuracy is not None else "")
+
+
+def _failure(trial: Trial) -> str:
+    failure = trial.result.failure if trial.result is not None else None
+    if failure is None:
+        return f"trial {trial.number}"
+    text = f"trial {trial.number}: {failure.reason}: {failure.message}"
+    return "".join(c if c.isprintable() else " " for c in text)[:300]  # a message must not steer the terminal

@@ -1,0 +1,95 @@
+"""The best architectures: drawn where their space can draw them, else as JSON, each with what is known of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from archsmith.core.errors import IllegalGenotype
+from archsmith.core.space import decode
+from archsmith.core.trial import Trial
+from archsmith.report import curves
+from archsmith.report.facts import DRAWN, Facts, curve
+from archsmith.report.html import Html, Piece, details, duration, join, number, percent, table, tag
+
+
+def architectures(facts: Facts) -> Html:
+    """The best few that differ."""
+    if not facts.top:
+        return tag("p", "No trial has a reward yet, so there is no best architecture.")
+    distinct: dict[str, Trial] = {}
+    for trial in facts.top:
+        distinct.setdefault(trial.genotype.key, trial)
+    shown = list(distinct.values())[:DRAWN]
+    return join([_one(facts, trial, i) for i, trial in enumerate(shown)])
+
+
+def _one(facts: Facts, trial: Trial, i: int) -> Html:
+    rank = "The best" if i == 0 else f"Number {i + 1}"
+    side: list[Piece] = [_metrics(trial)]
+    if facts.curve_metric:
+        epochs, values = curve(trial, facts.curve_metric)
+        if len(epochs):
+            is_accuracy = facts.curve_metric == "accuracy"
+            drawn = curves.one_curve(epochs, values, f"curve{i}", "accuracy" if is_accuracy else "value")
+            side.append(tag("figure", drawn))
+    genotype = json.dumps(trial.genotype.to_json(), indent=1, ensure_ascii=False)
+    side.append(details("Its genotype, as JSON", tag("pre", genotype), _describe(facts, i)))
+    return tag(
+        "article",
+        tag("h3", f"{rank}: trial {trial.number}, reward {number(trial.reward)}"),
+        tag("div", _picture(facts, trial), tag("div", *side), cls="beside"),
+    )
+
+
+def _describe(facts: Facts, i: int) -> Html:
+    name = shlex.quote(facts.summary.name)
+    if i == 0 and facts.url is not None:
+        store = f" --store {shlex.quote(facts.url)}"
+        return tag("p", "Describe it: ", tag("code", f"archsmith best {name}{store} | archsmith describe -"))
+    return tag("p", "Save it as genotype.json, then: ", tag("code", "archsmith describe genotype.json"))
+
+
+def _metrics(trial: Trial) -> Html:
+    result = trial.result
+    rows: list[tuple[Piece, Piece]] = []
+    for name, value in list(result.metrics.items() if result else ())[:24]:
+        rows.append((_readable(name), percent(value) if "accuracy" in name else number(value)))
+    if result is not None:
+        rows.append(("epochs trained", number(result.cost.epochs)))
+        rows.append(("time", duration(result.cost.seconds)))
+    if trial.parent is not None:
+        rows.append(("made from trial", number(trial.parent)))
+    rows.append(("key", tag("code", trial.genotype.key)))
+    return table(("what was measured", ""), rows)
+
+
+def _readable(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _picture(facts: Facts, trial: Trial) -> Html:
+    """The drawing; JSON where there is none. A space of the user's own may err here, which must not cost the page."""
+    if facts.space is None:
+        note = "The space is not part of archsmith and was not at hand, so its answers stand here instead of a drawing."
+        return _json(dict(trial.genotype.answers), note)
+    try:
+        architecture = decode(facts.space, trial.genotype)
+    except IllegalGenotype as error:
+        return _json(dict(trial.genotype.answers), f"It cannot be drawn: {error}")
+    diagram = getattr(facts.space, "diagram", None)
+    if diagram is None:
+        return _json(architecture, "The space has no drawing, so the architecture stands here as JSON.")
+    from archsmith.report.draw import draw
+
+    try:
+        drawing = draw(diagram(architecture))
+    except Exception as error:
+        return _json(architecture, f"It could not be drawn: {type(error).__name__}: {error}")
+    return tag("div", Html(drawing), cls="drawing")
+
+
+def _json(value: Any, note: str) -> Html:
+    text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    return tag("div", tag("p", note, cls="quiet"), tag("pre", text))
