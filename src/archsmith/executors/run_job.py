@@ -1,0 +1,274 @@
+"""One job from start to end: what every executor does with a child, wherever it runs.
+
+Whatever the child does short of ending its process becomes a `Completed`: done with a finite reward, failed with a
+reason, a message and a traceback, or stopped because `report` told it to.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import math
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from archsmith.core.errors import ArchsmithError, ChildFailed, IllegalGenotype, LimitExceeded, UsageError
+from archsmith.core.evaluator import Limits
+from archsmith.core.executor import Completed, Job, Progress
+from archsmith.core.trial import Cost, Failure, Result, TrialState
+
+if TYPE_CHECKING:
+    from archsmith.core.artifacts import ArtifactFolder
+
+MAX_NUMBERS = 1_000_000
+"""How many numbers a result may hold: it goes to the store as JSON. Tensors are kept with `context.checkpoint`."""
+
+_MEMORY_SECONDS = 0.1  # between two looks at the memory from `check`: reading it takes some 20 microseconds
+_MESSAGE, _TRACEBACK = 2_000, 20_000  # characters kept
+
+
+class JobContext:
+    """The `Context` of one job.
+
+    Args:
+        job: what is run.
+        device: "auto" (CUDA where torch sees a device, else the CPU) or a torch device. Looked up when the evaluator
+            asks, so that nothing here imports torch.
+        threads: how many threads the training may use; None: what torch, or the machine, has.
+        tell: is given each epoch's progress; says whether to go on.
+        index: which of several workers this is: "auto" spreads them over the CUDA devices.
+    """
+
+    def __init__(
+        self, job: Job, *, device: str, threads: int | None, tell: Callable[[Progress], bool], index: int = 0
+    ) -> None:
+        self._job = job
+        self._device = device
+        self._threads = threads
+        self._tell = tell
+        self._index = index
+        self.curve: list[dict[str, float]] = []
+        self.stopped = False
+        self._began = self._memory_at = time.monotonic()
+        self._memory_before = 0 if job.limits.memory_bytes is None else resident_bytes()
+
+    @property
+    def seed(self) -> int:
+        """The child's own seed."""
+        return self._job.seed
+
+    @property
+    def device(self) -> str:
+        """Where to train."""
+        return default_device(self._index) if self._device == "auto" else self._device
+
+    @property
+    def threads(self) -> int:
+        """How many threads the training may use."""
+        if self._threads is not None:
+            return self._threads
+        torch = sys.modules.get("torch")
+        return int(torch.get_num_threads()) if torch is not None else os.cpu_count() or 1
+
+    @property
+    def limits(self) -> Limits:
+        """What the child may use."""
+        return self._job.limits
+
+    @property
+    def cost(self) -> Cost:
+        """What it has taken so far, in epochs that were reported."""
+        return Cost(time.monotonic() - self._began, float(len(self.curve)))
+
+    def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Tell how it goes after an epoch; whether to go on. Raises LimitExceeded like `check`."""
+        row = {str(name): _number(name, value) for name, value in metrics.items()}
+        self.curve.append({"epoch": epoch, **row})
+        if not self._tell(Progress(self._job.trial, epoch, row)):
+            self.stopped = True
+        if not self.stopped:
+            self.check()
+        return not self.stopped
+
+    def check(self) -> None:
+        """Raise LimitExceeded when the child is over its seconds or memory. Costs well under a microsecond."""
+        limits, now = self._job.limits, time.monotonic()
+        if limits.seconds is not None and now - self._began > limits.seconds:
+            raise LimitExceeded(f"the child took longer than its limit of {limits.seconds:g} seconds", reason="seconds")
+        if limits.memory_bytes is not None and now - self._memory_at > _MEMORY_SECONDS:
+            self._memory_at = now
+            used = resident_bytes() - self._memory_before
+            if used > limits.memory_bytes:
+                raise LimitExceeded(memory_message(used, limits.memory_bytes), reason="memory")
+
+    def checkpoint(self, tensors: Mapping[str, Any]) -> str:
+        """Keep named tensors; gives their digest. Raises UsageError where the run keeps nothing on disk."""
+        return self._folder("keep tensors").put(tensors)
+
+    def artifact(self, trial: int) -> Mapping[str, Any] | None:
+        """The tensors that an earlier trial kept, or None."""
+        digest = self._job.earlier.get(trial)
+        return None if digest is None else self._folder(f"read what trial {trial} kept").get(digest)
+
+    def _folder(self, what: str) -> ArtifactFolder:
+        if self._job.artifacts is None:
+            raise UsageError(
+                f"the child wants to {what}, and this run has no folder for weights, since its store is in memory; "
+                'give search(..., store="sqlite:///runs.db")'
+            )
+        from archsmith.core.artifacts import ArtifactFolder
+
+        return ArtifactFolder(self._job.artifacts)
+
+
+def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Completed:
+    """Train a job's child and make its reward.
+
+    The global generators of `random`, and of numpy and torch if they are loaded, are seeded with the job's seed first,
+    so that a plain function which knows nothing of a context repeats too.
+
+    Args:
+        job: what is run.
+        context: what its evaluator is given.
+        interruptible: whether a KeyboardInterrupt is the user's, and raised on, or the child's own failure.
+    """
+    try:
+        _seed(job.seed)
+        result = _plain(job.evaluator.evaluate(job.space, job.genotype, context))
+    except BaseException as error:
+        if interruptible and isinstance(error, KeyboardInterrupt):
+            raise
+        result = Result(curve=context.curve, cost=context.cost, failure=failure_of(error))
+    if context.stopped:
+        return Completed(job.trial, TrialState.STOPPED, replace(result, failure=None))
+    if result.failure is not None:
+        if result.failure.reason == "memory":
+            _free_memory()
+        return Completed(job.trial, TrialState.FAILED, result)
+    try:
+        reward = _finite(job.reward(result))
+    except BaseException as error:
+        if interruptible and isinstance(error, KeyboardInterrupt):
+            raise
+        return Completed(job.trial, TrialState.FAILED, replace(result, failure=failure_of(error, reason="reward")))
+    return Completed(job.trial, TrialState.DONE, result, reward)
+
+
+def failure_of(error: BaseException, reason: str = "error") -> Failure:
+    """An exception as a failure; `reason` is for one that does not tell its own."""
+    if isinstance(error, ChildFailed):
+        reason = str(error.reason)
+    elif isinstance(error, IllegalGenotype):
+        reason = "genotype"
+    elif _is_out_of_memory(error):
+        reason = "memory"
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message cannot be read)"
+    if not isinstance(error, ArchsmithError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    try:
+        # The first frame is run_job's own, which tells nobody anything.
+        below = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        lines = "".join(traceback.format_exception(type(error), error, below or error.__traceback__))
+    except Exception:
+        lines = ""
+    return Failure(reason, text[:_MESSAGE], lines[-_TRACEBACK:])
+
+
+def memory_message(used: int, limit: int) -> str:
+    """The sentence for a child over its memory."""
+    return f"the child took {used / 2**20:,.0f} MiB more memory, over its limit of {limit / 2**20:,.0f} MiB"
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+@functools.cache
+def default_device(index: int = 0) -> str:
+    """The device for the index-th worker: CUDA devices in turn where torch sees any, else the CPU."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return f"cuda:{index % count}" if count else "cpu"
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed & 0xFFFF_FFFF)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(seed)
+
+
+def _plain(result: Any) -> Result:
+    """The result with Python's own numbers, so that any process and any store can take it."""
+    if not isinstance(result, Result):
+        _refuse(f"an evaluator must return a Result, got {type(result).__name__}")
+    count = len(result.metrics) + sum(map(len, result.curve))
+    if count > MAX_NUMBERS:
+        _refuse(
+            f"the result holds {count:,} numbers and may hold {MAX_NUMBERS:,}; keep tensors with context.checkpoint()"
+        )
+    if not isinstance(result.artifact, str | None):
+        _refuse(f"a result's artifact must be a digest or None, got {type(result.artifact).__name__}")
+    failure = result.failure
+    if not isinstance(failure, Failure | None):
+        _refuse(f"a result's failure must be a Failure or None, got {type(failure).__name__}")
+    return Result(
+        metrics={str(name): _number(name, value) for name, value in result.metrics.items()},
+        curve=[{str(name): _number(name, value) for name, value in row.items()} for row in result.curve],
+        cost=Cost(_number("seconds", result.cost.seconds), _number("epochs", result.cost.epochs)),
+        failure=failure and Failure(str(failure.reason), str(failure.message), str(failure.traceback)),
+        artifact=result.artifact,
+    )
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ChildFailed(message)
+
+
+def _number(name: object, value: Any) -> float:
+    if type(value) is float or type(value) is int:
+        return value
+    if not hasattr(type(value), "__float__"):
+        _refuse(f"the metric {name!r} must be a number, got {type(value).__name__}")
+    return float(value)
+
+
+def _finite(reward: Any) -> float:
+    if not hasattr(type(reward), "__float__"):
+        raise ChildFailed(f"a reward must be a number, got {type(reward).__name__}", reason="reward")
+    number = float(reward)
+    if not math.isfinite(number):
+        raise ChildFailed(f"a reward must be finite, got {number}", reason="reward")
+    return number
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """MemoryError, torch's OutOfMemoryError, and the RuntimeErrors that torch's CPU and cuBLAS allocators raise."""
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        sign in str(error)
+        for sign in ("DefaultCPUAllocator: can't allocate", "DefaultCPUAllocator: not enough memory", "ALLOC_FAILED")
+    )
+
+
+def _free_memory() -> None:
+    """Give back what a child that was too large still held, before the next one comes."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
