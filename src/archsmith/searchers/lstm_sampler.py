@@ -110,11 +110,8 @@ class _Anchors:
 
     def recall(self, rows: Rows, options: tuple[Any, ...]) -> Floats:
         """The states [rows, options, hidden] that the options refer to."""
-        if options == tuple(range(len(options))):
-            states: Floats = self.states[rows, : len(options)]  # a view where all walks are meant
-            return states
-        states = self.states[rows][:, list(options)]
-        return states
+        straight = options == tuple(range(len(options)))  # then it is a view where all walks are meant
+        return self.states[rows][:, slice(len(options)) if straight else list(options)]
 
 
 def _choose(
@@ -162,7 +159,7 @@ def _read_subset(
 ) -> Floats:
     """What the first layer's gates get after a subset: the mean of its members, or the learned vector for none."""
     name = f"{head[0]}:{head[1]}"
-    none = policy.inputs[policy.first[f"{name}.none"]]
+    none: Floats = policy.inputs[policy.first[f"{name}.none"]]
     if not question.options:
         return none
     size = taken.sum(axis=1, keepdims=True)
