@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from archsmith.training.image_classification import ImageClassification
+from archsmith.training.landscape import Landscape
 
-__all__ = ["ImageClassification"]
+__all__ = ["ImageClassification", "Landscape"]
