@@ -1,3 +1,4 @@
 """The contract suites: inherit one, return your space, searcher, evaluator, executor or store, and run pytest."""
 
+from archsmith.testing.executor import ExecutorContract as ExecutorContract
 from archsmith.testing.searcher import SearcherContract as SearcherContract
