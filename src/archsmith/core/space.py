@@ -85,13 +85,13 @@ class RandomWalk:
 
     def __init__(self, rng: Random) -> None:
         self._draw = rng.random
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, Any] = {}
 
     def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
         if name in self.answers or not options:
             raise _bad_question(name, options, self.answers)
         value = options[int(self._draw() * len(options))]
-        self.answers[name] = cast(Scalar, value)
+        self.answers[name] = value
         return value
 
     def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
@@ -99,7 +99,7 @@ class RandomWalk:
             raise _bad_question(name, options, self.answers)
         draw = self._draw
         value = [option for option in options if draw() < 0.5]
-        self.answers[name] = cast(list[Scalar], value)
+        self.answers[name] = value
         return list(value)
 
 
@@ -111,7 +111,7 @@ class ReplayWalk:
     def __init__(self, given: Mapping[str, Answer], rng: Random | None = None) -> None:
         self._given = given
         self._rng = rng
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, Any] = {}
 
     def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
         if name in self.answers or not options:
@@ -125,7 +125,7 @@ class ReplayWalk:
             if self._rng is None:
                 raise _refusal(name, options, self._given, "one of") from None
             value = options[int(self._rng.random() * len(options))]
-        self.answers[name] = cast(Scalar, value)
+        self.answers[name] = value
         return value
 
     def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
@@ -143,12 +143,12 @@ class ReplayWalk:
                     chosen.append(listed[index])
                     start = index + 1
             if len(chosen) == len(given) or self._rng is not None:  # with rng, members that are still legal stay
-                self.answers[name] = cast(list[Scalar], chosen)
+                self.answers[name] = chosen
                 return list(chosen)
         if self._rng is None:
             raise _refusal(name, options, self._given, "a list, in option order, of any of")
         value = [o for o in options if self._rng.random() < 0.5]
-        self.answers[name] = cast(list[Scalar], value)
+        self.answers[name] = value
         return list(value)
 
 
@@ -164,7 +164,7 @@ class RecordingWalk:
     def __init__(self, answer: Callable[[Question], int | Sequence[int]]) -> None:
         self._answer = answer
         self._subsets: dict[str, int] = {}
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, Any] = {}
         self.questions: list[Question] = []
 
     def _ask(self, name: str, options: Sequence[Any], kind: str | None, subset: bool) -> tuple[Question, Any]:
@@ -194,13 +194,13 @@ class RecordingWalk:
     def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
         _, index = self._ask(name, options, kind, subset=False)
         value: T = options[index]
-        self.answers[name] = cast(Scalar, value)
+        self.answers[name] = value
         return value
 
     def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
         _, indices = self._ask(name, options, kind, subset=True)
         value = [options[i] for i in indices]
-        self.answers[name] = cast(list[Scalar], value)
+        self.answers[name] = value
         return list(value)
 
 
