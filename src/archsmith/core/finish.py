@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 @runtime_checkable
 class Finishable(Evaluator, Protocol):
     """An evaluator whose children can be finished: tuned, trained to the end and tested. A frozen dataclass with a
-    field `epochs`, and one for each setting that a plan varies.
+    field for each setting that a plan varies.
 
     It may also offer `baseline(parameters, task) -> module`, a hand-designed network of about that size. Images have
     the residual network of `archsmith.nn.resnet` without it.
     """
+
+    @property
+    def epochs(self) -> int:
+        """How long a child is trained in the search; a field, so that it can be replaced."""
+        ...
 
     def task(self) -> Task:
         """What its children are built for."""
@@ -87,10 +92,10 @@ class FinishPlan:
 
     @classmethod
     def desk(cls) -> FinishPlan:
-        """Minutes on two cores: seven points around the evaluator's own settings, one setting varied at a time."""
+        """Minutes on two cores: the evaluator's own settings and six around them, one setting varied at a time."""
         return cls(
             scale={"learning_rate": (0.5, 2.0), "weight_decay": (0.2, 5.0)},
-            grid={"batch_norm_epsilon": (1e-3,), "decay_at": ((0.7, 0.9),)},
+            grid={"batch_norm_epsilon": (1e-3,), "schedule": ("step",), "decay_at": ((0.7, 0.9),)},
         )
 
     @classmethod
@@ -118,6 +123,7 @@ class FinishPlan:
     def points(self, evaluator: Any) -> list[dict[str, Any]]:
         """The settings to try, as fields of the evaluator to replace; the first, empty, is the evaluator as it is.
 
+        `decay_at` is left out where the evaluator's `schedule` is no step: it has no epoch of decay then.
         Raises UsageError when the evaluator lacks a setting.
         """
         varied: dict[str, list[Any]] = {}
@@ -127,6 +133,8 @@ class FinishPlan:
                     f"the finish plan varies {name!r}, and {type(evaluator).__name__} has no such setting; "
                     f"it has: {', '.join(sorted(have))}"
                 )
+            if name == "decay_at" and getattr(evaluator, "schedule", "step") != "step":
+                continue
             own = getattr(evaluator, name)
             tried = [own * factor for factor in self.scale[name]] if name in self.scale else list(self.grid[name])
             varied[name] = [v for v in tried if v != own]

@@ -1,0 +1,10 @@
+"""Finishing a search: the winner tuned, trained to convergence and tested once, beside what it must be compared with."""
+
+from __future__ import annotations
+
+from archsmith._finish.finish import finish
+from archsmith._finish.result import Finished
+from archsmith._finish.training import FinishProgress
+from archsmith.core.finish import FinishPlan
+
+__all__ = ["FinishPlan", "FinishProgress", "Finished", "finish"]

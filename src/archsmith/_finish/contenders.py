@@ -1,0 +1,117 @@
+"""Who takes part in a finish: the search's best, those of random search, and a network designed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from archsmith._finish.training import Network, Trained
+from archsmith._search import Run
+from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.finish import Finishable
+from archsmith.core.genotype import Genotype
+from archsmith.core.trial import Trial
+
+FOUND, HAND_DESIGNED = "found", "residual network"
+
+
+@dataclass
+class Contender:
+    """One of the networks that go through the rounds; each round fills in what it decides."""
+
+    name: str
+    candidates: Sequence[tuple[str, Network]]  # with where each comes from
+    origin: str = ""
+    network: Network | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    tried: dict[str, Trained] = field(default_factory=dict)  # the trainings of choosing and tuning, by key
+    finals: Sequence[Trained] = ()
+
+
+def finishable(run: Run) -> Finishable:
+    """The run's evaluator. Raises UsageError when its children cannot be finished."""
+    evaluator = run.evaluator
+    missing = [name for name in ("task", "train", "test", "epochs") if not hasattr(evaluator, name)]
+    if missing:
+        raise UsageError(
+            f"finishing needs an evaluator with task, train, test and epochs, such as ImageClassification; "
+            f"{type(evaluator).__name__} has no {missing[0]}"
+        )
+    if run.store.artifacts is None:
+        raise UsageError(
+            f"finishing keeps weights, and the store of run {run.name!r} keeps nothing on disk; "
+            'search with store="sqlite:///runs.db"'
+        )
+    return evaluator  # type: ignore[return-value]
+
+
+def best_of(run: Run, top: int, name: str) -> Contender:
+    """The best trials with distinct genotypes."""
+    taken: dict[Genotype, Trial] = {}
+    asked, best = top, run.top(top)
+    while True:
+        for trial in best:
+            if len(taken) < top:
+                taken.setdefault(trial.genotype, trial)
+        if len(taken) == top or len(best) < asked:
+            break
+        asked *= 2  # some were proposed twice
+        best = run.top(asked)
+    if not taken:
+        raise UsageError(f"run {run.name!r} has no trial that was trained to its end, so there is nothing to finish")
+    summary = run.summary
+    searched = f"of run {run.name!r} ({sum(summary.counts.values())} trials, {summary.epochs:,.0f} epochs)"
+    return Contender(
+        name, [(f"trial {t.number} {searched}", Network(run.space, genotype)) for genotype, t in taken.items()]
+    )
+
+
+def label_of(run: Run) -> str:
+    """What a control is called: by how it searched."""
+    kind = str(run.config["searcher"]["type"]).rpartition(".")[2]
+    return "random search" if kind == "Random" else kind
+
+
+def control_of(run: Run, control: Run | str | None, notes: list[str]) -> Run | None:
+    """The run beside it; what is wrong with it goes to the notes, or is raised when it was named."""
+    if control is None:
+        if label_of(run) == "random search":
+            notes.append("The search was random search itself, so there is none beside it.")
+            return None
+        name = f"{run.name}-random"
+        try:
+            beside = Run(run.store, name, space=run.space, evaluator=run.evaluator)
+        except UnknownName:
+            notes.append(
+                f"There is no run of random search beside it: make one with the same space, evaluator and trials, "
+                f"searcher=Random() and name={name!r}, and finish again."
+            )
+            return None
+    else:
+        beside = (
+            control if isinstance(control, Run) else Run(run.store, control, space=run.space, evaluator=run.evaluator)
+        )
+    mine, its = run.config, beside.config
+    for part in ("space", "evaluator", "reward", "data"):
+        own, other = (
+            {k: v for k, v in c[part].items() if k != "data"} if isinstance(c[part], Mapping) else c[part]
+            for c in (mine, its)
+        )
+        if own != other:
+            message = f"run {beside.name!r} has another {part} than run {run.name!r}, so it is no control of it"
+            if control is not None:
+                raise UsageError(f"{message}; name one that has the same, or none")
+            notes.append(f"{message.capitalize()}.")
+            return None
+    if beside.best is None:
+        notes.append(f"Run {beside.name!r} has no trial that was trained to its end, so it is left out.")
+        return None
+    a, b = run.summary, beside.summary
+    if sum(a.counts.values()) != sum(b.counts.values()) or abs(a.epochs - b.epochs) > 0.01 * max(a.epochs, b.epochs):
+        notes.append(
+            f"The budgets are not equal: the search had {sum(a.counts.values())} trials and {a.epochs:,.0f} epochs, "
+            f"{beside.name!r} had {sum(b.counts.values())} and {b.epochs:,.0f}."
+        )
+    return beside

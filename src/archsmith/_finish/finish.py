@@ -1,0 +1,363 @@
+"""From the best trials of a search to one trained network and an honest number (Zoph and Le 2017, section 4.1).
+
+Three rounds of training, then one look at the test set:
+
+    choosing    the search's best architectures once more, from another seed; the best by validation goes on
+    tuning      its learning rate, weight decay, batch-norm epsilon and epoch of decay, by validation
+    final       as chosen, for longer, from several seeds
+    testing     all final models at once, when nothing is left to choose
+
+A residual network of the same size and the best of random search go through the same rounds, from the same seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from archsmith._finish.compare import compare
+from archsmith._finish.contenders import FOUND, HAND_DESIGNED, Contender, best_of, control_of, finishable, label_of
+from archsmith._finish.result import ExportedModel, Final, Finished, FinishedNetwork
+from archsmith._finish.training import (
+    FinishProgress,
+    HandDesigned,
+    Network,
+    Trained,
+    Trainings,
+    Wanted,
+    Watch,
+    trained_module,
+    writing,
+)
+from archsmith._search import Run
+from archsmith._search.run import resolve
+from archsmith.core.config import from_config, to_config
+from archsmith.core.errors import ChildFailed, UsageError
+from archsmith.core.evaluator import Limits
+from archsmith.core.executor import Executor, Reward, derive_seed
+from archsmith.core.finish import Finishable, FinishPlan
+from archsmith.core.trial import Cost
+from archsmith.executors import InProcess, ProcessPool
+
+
+def finish(
+    run: Run,
+    *,
+    plan: FinishPlan | None = None,
+    top: int | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    epochs: int | None = None,
+    seeds: int | None = None,
+    control: Run | str | None = None,
+    executor: Executor | None = None,
+    workers: int = 1,
+    again: bool = False,
+    watch: Watch | None = None,
+) -> Finished:
+    """Train the best of a run to convergence, beside a residual network of its size and random search's best; test once.
+
+    Every training is recorded as it ends: after Ctrl-C or a kill, the same call goes on. A second call gives the
+    stored result and looks at nothing.
+
+    Args:
+        run: the search; it must be in a store on disk, and not running.
+        plan: what is trained (default: `FinishPlan.desk()`, without the settings that the evaluator lacks).
+        top, grid, epochs, seeds: in place of the plan's own; `grid` in place of its `scale` as well.
+        control: the run of random search beside it, or its name (default: `<name>-random` of the same store, if there).
+        executor: where it trains, in place of `workers`.
+        workers: trainings side by side; more than one is a pool of processes, one thread each.
+        again: whether to look at the test set once more although it was looked at; this is recorded and said.
+        watch: called with what it is doing.
+
+    Raises:
+        UsageError: the run has nothing to finish, or was finished by another plan and `again` is not set.
+        RunLocked: another process writes the run.
+        ChildFailed: no training of the found network came to its end.
+    """
+    evaluator = finishable(run)
+    given = {"top": top, "grid": grid, "epochs": epochs, "seeds": seeds}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if grid is not None:
+        changes["scale"] = {}
+    document = None if again else run.reader.document("finish")
+    stored = Finished.from_json(document) if document is not None else None
+    if plan is None:
+        plan = FinishPlan.desk().fitting(evaluator)
+        if stored is not None and not changes:
+            plan = FinishPlan(**{k: v for k, v in stored.plan.items() if k != "type"})
+    plan = replace(plan, **changes)
+    points = plan.points(evaluator)
+    found, notes = best_of(run, plan.top, FOUND), list[str]()
+    beside = control_of(run, control, notes)
+    contenders = [found] + ([best_of(beside, plan.top, label_of(beside))] if beside is not None else [])
+    candidates = {c.name: [network.genotype.key for _, network in c.candidates] for c in contenders}
+    if stored is not None:
+        _check_same(stored, plan, candidates)
+        return stored
+    with writing(run):
+        pass  # refuses a run that is being searched, before anything is trained
+
+    config = run.config
+    limits = replace(Limits(**config["limits"]), seconds=None)  # a final training takes longer than a trial may
+    with closing(executor if executor is not None else _executor(workers)) as used:
+        trainings = Trainings(run, evaluator, _reward(run, evaluator), used, limits, watch)
+        _choose(contenders, trainings, plan, config["seed"])
+        hand = HandDesigned(found.parameters, evaluator)
+        network = Network(hand, hand.genotype)
+        origin = f"hand-designed, about {found.parameters:,} parameters"
+        contenders.insert(1, Contender(HAND_DESIGNED, [(origin, network)], origin, network))
+        contenders[1].parameters = _parameters(network, evaluator)
+        _tune(contenders, trainings, plan, points, config["seed"], notes)
+        _train_finals(contenders, trainings, plan, config["seed"], notes)
+    return _test(run, evaluator, trainings, contenders, plan, candidates, notes)
+
+
+# --- before anything is trained ----------------------------------------------------------------------------------------
+
+
+def _check_same(stored: Finished, plan: FinishPlan, candidates: Mapping[str, Sequence[str]]) -> None:
+    if stored.plan != to_config(plan):
+        changed = "by another plan"
+    elif stored.candidates != candidates:
+        changed = "from other candidates than it, and the run beside it, have now"
+    else:
+        return
+    raise UsageError(
+        f"run {stored.run!r} was finished {changed}, and the test set was looked at; "
+        "again=True (--again) trains what is new and looks once more, which is recorded and said"
+    )
+
+
+def _reward(run: Run, evaluator: Finishable) -> Reward:
+    recorded = run.config["reward"]
+    own = getattr(evaluator, "default_reward", None)
+    if own is not None and to_config(own) == recorded:
+        return own  # type: ignore[no-any-return]
+    try:
+        return from_config(recorded, resolve)  # type: ignore[no-any-return]
+    except UsageError:
+        if own is not None:
+            return own  # type: ignore[no-any-return]
+        raise
+
+
+def _executor(workers: int) -> Executor:
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise UsageError(f"workers must be a whole number of at least 1, got {workers!r}")
+    return InProcess() if workers == 1 else ProcessPool(workers)
+
+
+# --- the rounds -------------------------------------------------------------------------------------------------------
+
+
+def _choose(contenders: Sequence[Contender], trainings: Trainings, plan: FinishPlan, seed: int) -> None:
+    """The best architecture of each, by validation after another training: the search's own was its luckiest."""
+    wanted, whose = [], []
+    for contender in contenders:
+        for origin, network in contender.candidates:
+            if len(contender.candidates) > 1:
+                wanted.append(
+                    _tuning(trainings, plan, seed, f"{contender.name}, {origin.partition(' of ')[0]}", network)
+                )
+                whose.append((contender, origin))
+    outcomes = list(zip(whose, trainings.train("choosing", wanted), strict=True)) if wanted else []
+    for contender in contenders:
+        mine = [(origin, t) for (c, origin), t in outcomes if c is contender]
+        contender.tried |= {trainings.key(t.wanted): t for _, t in mine}
+        contender.origin, contender.network = contender.candidates[0]
+        if mine:
+            best = _best([t for _, t in mine])
+            if best is None and contender.name == FOUND:
+                failure = mine[0][1].result.failure
+                raise ChildFailed(
+                    f"none of the {len(mine)} best architectures could be trained again; the first: "
+                    f"{failure.message if failure else 'stopped'}"
+                )
+            if best is not None:
+                contender.origin, contender.network = next((o, t.wanted.network) for o, t in mine if t is best)
+        contender.parameters = _parameters(contender.network, trainings.evaluator)
+
+
+def _tune(
+    contenders: Sequence[Contender],
+    trainings: Trainings,
+    plan: FinishPlan,
+    points: Sequence[Mapping[str, Any]],
+    seed: int,
+    notes: list[str],
+) -> None:
+    """The best settings of each, by validation. The evaluator's own are among them, and win a tie."""
+    if len(points) < 2:
+        return
+    wanted, whose = [], []
+    for contender in contenders:
+        assert contender.network is not None
+        for point in points:
+            label = f"{contender.name}, " + (", ".join(f"{k}={v}" for k, v in point.items()) or "as searched")
+            wanted.append(_tuning(trainings, plan, seed, label, contender.network, point))
+            whose.append(contender)
+    outcomes = list(zip(whose, trainings.train("tuning", wanted), strict=True))
+    for contender in contenders:
+        mine = [t for c, t in outcomes if c is contender]
+        contender.tried |= {trainings.key(t.wanted): t for t in mine}
+        best = _best(mine)
+        if best is not None:
+            contender.settings = best.wanted.settings
+        failed = [t for t in mine if t.reward is None]
+        if failed:
+            reasons = ", ".join(sorted({t.result.failure.reason if t.result.failure else "stopped" for t in failed}))
+            notes.append(f"{len(failed)} of {len(mine)} settings of the {contender.name} network failed: {reasons}.")
+
+
+def _tuning(
+    trainings: Trainings,
+    plan: FinishPlan,
+    seed: int,
+    label: str,
+    network: Network,
+    settings: Mapping[str, Any] | None = None,
+) -> Wanted:
+    epochs = plan.tuning_epochs if plan.tuning_epochs is not None else trainings.evaluator.epochs
+    return Wanted(label, network, settings or {}, epochs, derive_seed(seed, "finish", "tune"))
+
+
+def _best(trained: Sequence[Trained]) -> Trained | None:
+    """The highest validation reward; of equals the first."""
+    done = [t for t in trained if t.reward is not None]
+    return max(done, key=lambda t: t.reward if t.reward is not None else 0.0) if done else None
+
+
+def _train_finals(
+    contenders: Sequence[Contender], trainings: Trainings, plan: FinishPlan, seed: int, notes: list[str]
+) -> None:
+    """Each network from the same seeds, so that they are compared in pairs."""
+    epochs = plan.epochs if plan.epochs is not None else 3 * trainings.evaluator.epochs
+    wanted = [
+        Wanted(
+            label=f"{contender.name}, seed {i + 1} of {plan.seeds}",
+            network=contender.network,  # type: ignore[arg-type]
+            settings=contender.settings,
+            epochs=epochs,
+            seed=derive_seed(seed, "finish", "final", i),
+            all_data=plan.all_data,
+            keep=True,
+        )
+        for contender in contenders
+        for i in range(plan.seeds)
+    ]
+    outcomes = trainings.train("final training", wanted)
+    for k, contender in enumerate(contenders):
+        contender.finals = outcomes[k * plan.seeds : (k + 1) * plan.seeds]
+        failed = [t for t in contender.finals if t.reward is None]
+        if failed and contender.name == FOUND and len(failed) == plan.seeds:
+            failure = failed[0].result.failure
+            raise ChildFailed(
+                f"no final training of the found network came to its end: {failure.message if failure else 'stopped'}. "
+                "The test set was not looked at"
+            )
+        if failed:
+            notes.append(f"{len(failed)} of {plan.seeds} final trainings of the {contender.name} network failed.")
+
+
+# --- the test ---------------------------------------------------------------------------------------------------------
+
+
+def _test(
+    run: Run,
+    evaluator: Finishable,
+    trainings: Trainings,
+    contenders: Sequence[Contender],
+    plan: FinishPlan,
+    candidates: Mapping[str, Sequence[str]],
+    notes: list[str],
+) -> Finished:
+    """Look at the test set, with the run held: the look is on record before anything is seen."""
+    models = [t.result.artifact for c in contenders for t in c.finals if t.reward is not None]
+    if trainings.watch is not None:
+        trainings.watch(FinishProgress("testing", f"{len(models)} models", 0, len(models)))
+    with writing(run) as writer:
+        looks = list(writer.document("finish-looks") or [])
+        resumed = bool(looks) and not looks[-1]["done"] and looks[-1]["models"] == models  # a kill while it looked
+        if not resumed:
+            looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": models, "done": False})
+            writer.put_document("finish-looks", looks)
+        networks, count = [], 0
+        for contender in contenders:
+            finals = []
+            for i, trained in enumerate(contender.finals):
+                metrics: Mapping[str, float] = {}
+                if trained.reward is not None:
+                    settled = trainings.set(trained.wanted)
+                    assert run.store.artifacts is not None
+                    metrics = settled.test(trained_module(trained, settled, run.store.artifacts))
+                    count = int(metrics["count"])
+                finals.append(_final(i, trained, metrics, plan))
+            networks.append(_network(contender, finals))
+        found = networks[0]
+        finished = Finished(
+            run=run.name,
+            at=looks[-1]["at"],
+            plan=to_config(plan),
+            candidates=candidates,
+            networks=networks,
+            comparisons=[compare(found.accuracies, n.accuracies, n.name, count) for n in networks[1:]],
+            model=_exported(found, plan),
+            test_count=count,
+            looks=len(looks),
+            notes=notes,
+        )
+        looks[-1] = {**looks[-1], "done": True, "means": {n.name: n.mean for n in networks}}
+        writer.put_document("finish-looks", looks)
+        writer.put_document("finish", finished.to_json())
+    return finished
+
+
+def _final(index: int, trained: Trained, metrics: Mapping[str, float], plan: FinishPlan) -> Final:
+    result = trained.result
+    failed = result.failure
+    return Final(
+        index=index,
+        seed=trained.wanted.seed,
+        accuracy=metrics.get("accuracy"),
+        loss=metrics.get("loss"),
+        validation=None if plan.all_data else trained.reward,
+        artifact=result.artifact,
+        failure=None if trained.reward is not None else f"{failed.reason}: {failed.message}" if failed else "stopped",
+        cost=result.cost,
+    )
+
+
+def _network(contender: Contender, finals: Sequence[Final]) -> FinishedNetwork:
+    assert contender.network is not None
+    costs = [t.result.cost for t in contender.tried.values()]
+    hand_designed = contender.name == HAND_DESIGNED
+    return FinishedNetwork(
+        name=contender.name,
+        origin=contender.origin,
+        genotype=None if hand_designed else contender.network.genotype.to_json(),
+        parameters=contender.parameters,
+        settings=dict(contender.settings),
+        finals=finals,
+        trainings=len(contender.tried),
+        failures=sum(t.reward is None for t in contender.tried.values()),
+        tuning=Cost(sum(c.seconds for c in costs), sum(c.epochs for c in costs)),
+    )
+
+
+def _exported(found: FinishedNetwork, plan: FinishPlan) -> ExportedModel:
+    """Chosen without the test set: it measures what would be chosen, and must not choose."""
+    done = [f for f in found.finals if f.failure is None]
+    chosen, why = done[0], "the first seed: nothing was held out to choose by"
+    if not plan.all_data:
+        chosen = max(done, key=lambda f: f.validation if f.validation is not None else 0.0)
+        why = "the seed with the highest validation reward"
+    assert chosen.artifact is not None
+    return ExportedModel(chosen.index, chosen.seed, chosen.artifact, why)
+
+
+def _parameters(network: Network, evaluator: Finishable) -> int:
+    model = network.build(evaluator).model
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,222 @@
+"""What finishing a search found: networks, each over several seeds, and what may be said of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from archsmith._finish.compare import Comparison, spread
+from archsmith.core.trial import Cost
+
+
+@dataclass(frozen=True)
+class Final:
+    """One final training.
+
+    Args:
+        index: which seed of the plan, from 0; networks are compared seed by seed.
+        seed: the seed itself.
+        accuracy, loss: on the test set; None when the training failed.
+        validation: the validation reward it ended with; None when it had none.
+        artifact: the digest of its weights.
+        failure: why it failed, or None.
+        cost: what it took.
+    """
+
+    index: int
+    seed: int
+    accuracy: float | None
+    loss: float | None
+    validation: float | None
+    artifact: str | None
+    failure: str | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class FinishedNetwork:
+    """A network and how it came out.
+
+    Args:
+        name: "found", "residual network", "random search" or the control's searcher.
+        origin: where it comes from, for a person.
+        genotype: its genotype, or None for a hand-designed one.
+        parameters: how many it has.
+        settings: the evaluator's fields that tuning changed.
+        finals: a final training for each seed.
+        trainings: how many trainings choosing and tuning it took, failed ones included.
+        failures: how many of those failed.
+        tuning: what those took; the search that proposed it is in `origin`.
+    """
+
+    name: str
+    origin: str
+    genotype: Mapping[str, Any] | None
+    parameters: int
+    settings: Mapping[str, Any]
+    finals: Sequence[Final]
+    trainings: int
+    failures: int
+    tuning: Cost
+
+    @property
+    def accuracies(self) -> dict[int, float]:
+        """Test accuracies by seed."""
+        return {f.index: f.accuracy for f in self.finals if f.accuracy is not None}
+
+    @property
+    def mean(self) -> float | None:
+        """The mean test accuracy."""
+        return spread(list(self.accuracies.values()))[0]
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation of the test accuracies."""
+        return spread(list(self.accuracies.values()))[1]
+
+    @property
+    def cost(self) -> Cost:
+        """What its tuning and its final trainings took."""
+        costs = [self.tuning, *(f.cost for f in self.finals)]
+        return Cost(sum(c.seconds for c in costs), sum(c.epochs for c in costs))
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """The final training whose weights are exported.
+
+    Args:
+        index, seed, artifact: which one.
+        why: how it was chosen among the seeds, without the test set.
+    """
+
+    index: int
+    seed: int
+    artifact: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What `finish` gives.
+
+    Args:
+        run: the run's name.
+        at: when the test set was looked at, UTC, ISO 8601.
+        plan: the plan, as JSON.
+        candidates: the genotypes that each network was chosen from, by their keys.
+        networks: the found one first.
+        comparisons: of the found one with each of the others.
+        model: the final training that `export` takes.
+        test_count: how many images the test set has.
+        looks: how often the test set was looked at for this run, this time included.
+        notes: what limits the comparison.
+    """
+
+    run: str
+    at: str
+    plan: Mapping[str, Any]
+    candidates: Mapping[str, Sequence[str]]
+    networks: Sequence[FinishedNetwork]
+    comparisons: Sequence[Comparison]
+    model: ExportedModel
+    test_count: int
+    looks: int
+    notes: Sequence[str]
+
+    @property
+    def found(self) -> FinishedNetwork:
+        """The network that the search found."""
+        return self.networks[0]
+
+    @property
+    def cost(self) -> Cost:
+        """What all trainings took; those of the searches not included."""
+        return Cost(sum(n.cost.seconds for n in self.networks), sum(n.cost.epochs for n in self.networks))
+
+    @property
+    def claim(self) -> str:
+        """What may be said, made by rule: see `archsmith._finish.compare`."""
+        said = [c.sentence for c in self.comparisons]
+        if not said:
+            said = ["Nothing was trained beside the found network, so nothing is claimed."]
+        if self.looks > 1:
+            said.append(
+                f"The test set was looked at {self.looks} times for this run: later looks are optimistic, since what was "
+                "seen may have led to what was tried."
+            )
+        return " ".join([*said, *self.notes])
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Rows of text with a head, for a terminal or a page."""
+        head = ("network", "parameters", "test accuracy", "seeds", "changed settings", "trainings", "epochs", "minutes")
+        rows = []
+        for network in self.networks:
+            settings = ", ".join(f"{k} {_short(v)}" for k, v in network.settings.items())
+            rows.append(
+                (
+                    network.name,
+                    f"{network.parameters:,}",
+                    accuracy_text(network.mean, network.deviation),
+                    str(len(network.accuracies)),
+                    settings or "none",
+                    str(network.trainings + len(network.finals)),
+                    f"{network.cost.epochs:,.0f}",
+                    f"{network.cost.seconds / 60:,.1f}",
+                )
+            )
+        return [head, *rows]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, with what is derived beside what is recorded."""
+        networks = []
+        for network in self.networks:
+            plain = dataclasses.asdict(network)
+            networks.append(
+                {**plain, "mean": network.mean, "deviation": network.deviation, "cost": _plain(network.cost)}
+            )
+        return {
+            **dataclasses.asdict(self),
+            "networks": networks,
+            "claim": self.claim,
+            "cost": _plain(self.cost),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Finished:
+        """What `to_json` wrote."""
+        networks = []
+        for n in value["networks"]:
+            finals = [Final(**{**f, "cost": Cost(**f["cost"])}) for f in n["finals"]]
+            fields = {f.name: n[f.name] for f in dataclasses.fields(FinishedNetwork)}
+            networks.append(FinishedNetwork(**{**fields, "finals": finals, "tuning": Cost(**n["tuning"])}))
+        comparisons = [
+            Comparison(**{**c, "interval": tuple(c["interval"]) if c["interval"] else None})
+            for c in value["comparisons"]
+        ]
+        fields = {f.name: value[f.name] for f in dataclasses.fields(cls)}
+        model = ExportedModel(**value["model"])
+        return cls(**{**fields, "networks": networks, "comparisons": comparisons, "model": model})
+
+    def __str__(self) -> str:
+        rows = self.table()
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, "", self.claim])
+
+
+def accuracy_text(mean: float | None, deviation: float | None) -> str:
+    """ "97.22 % ± 0.28" (mean and sample standard deviation over seeds), or that there is none."""
+    if mean is None:
+        return "none finished"
+    return f"{100 * mean:.2f} %" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
+
+
+def _plain(cost: Cost) -> dict[str, float]:
+    return {"seconds": cost.seconds, "epochs": cost.epochs}
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
