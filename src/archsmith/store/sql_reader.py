@@ -1,0 +1,158 @@
+"""Reading one run in a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from archsmith.core.errors import CorruptStore, UnknownName
+from archsmith.core.store import Learned, RunSummary
+from archsmith.core.trial import Trial, TrialState
+from archsmith.store.payload import (
+    from_text,
+    genotype,
+    numbers_from_text,
+    object_from_text,
+    result,
+)
+from archsmith.store.sqlite import RunLock, SQLiteFile
+from archsmith.store.tables import documents, events, learned, runs, spaces, trials
+
+OPEN = (TrialState.PROPOSED.value, TrialState.RUNNING.value)
+_CHUNK = 500  # trials read at a time when all are streamed: long enough to be fast, short enough not to hold up the WAL
+
+_asked, _told = events.alias("asked"), events.alias("told")
+TRIALS = select(
+    trials.c.number,
+    trials.c.parent,
+    trials.c.state,
+    trials.c.reward,
+    trials.c.proposed_at,
+    trials.c.started_at,
+    trials.c.finished_at,
+    trials.c.attempts,
+    _asked.c.payload.label("genotype"),
+    _told.c.payload.label("outcome"),
+).select_from(
+    trials.outerjoin(_asked, (_asked.c.run == trials.c.run) & (_asked.c.seq == trials.c.asked)).outerjoin(
+        _told, (_told.c.run == trials.c.run) & (_told.c.seq == trials.c.told)
+    )
+)
+
+
+class SQLReader:
+    """Reads one run; safe to use from several threads, and while another process writes it."""
+
+    def __init__(self, file: SQLiteFile, name: str, number: int) -> None:
+        self._file = file
+        self._name = name
+        self._run = number
+        self._spaces: dict[int, str] = {}
+
+    def summary(self) -> RunSummary:
+        with self._file.reading() as connection:
+            row = connection.execute(select(runs).where(runs.c.id == self._run)).one_or_none()
+        if row is None:
+            raise UnknownName("run", self._name, [], "(it was deleted)")
+        return summary_of(self._file, row)
+
+    def trial(self, number: int) -> Trial:
+        with self._file.reading() as connection:
+            row = connection.execute(TRIALS.where(trials.c.run == self._run, trials.c.number == number)).one_or_none()
+            if row is None:
+                n = connection.scalar(select(func.count()).where(trials.c.run == self._run))
+                raise UnknownName(f"trial of run {self._name!r}", str(number), [f"0 to {n - 1}"] if n else [])
+            return self._trial(connection, row)
+
+    def trials(self, start: int = 0) -> Iterator[Trial]:
+        query = TRIALS.where(trials.c.run == self._run).order_by(trials.c.number).limit(_CHUNK)
+        while True:
+            with self._file.reading() as connection:
+                rows = connection.execute(query.where(trials.c.number >= start)).all()
+                chunk = [self._trial(connection, row) for row in rows]
+            yield from chunk
+            if len(chunk) < _CHUNK:
+                return
+            start = chunk[-1].number + 1
+
+    def top(self, k: int) -> list[Trial]:
+        query = TRIALS.where(trials.c.run == self._run, trials.c.reward.is_not(None))
+        with self._file.reading() as connection:
+            rows = connection.execute(query.order_by(trials.c.reward.desc(), trials.c.number).limit(max(k, 0))).all()
+            return [self._trial(connection, row) for row in rows]
+
+    def learned(self) -> list[Learned]:
+        query = select(learned.c.trial, learned.c.at, learned.c.shown).where(learned.c.run == self._run)
+        with self._file.reading() as connection:
+            rows = connection.execute(query.order_by(learned.c.seq)).all()
+        return [Learned(row.trial, row.at, numbers_from_text(row.shown, "what the searcher learned")) for row in rows]
+
+    def document(self, key: str) -> Any | None:
+        with self._file.reading() as connection:
+            query = select(documents.c.value).where(documents.c.run == self._run, documents.c.key == key)
+            text = connection.scalar(query)
+        return None if text is None else from_text(text, f"document {key!r} of run {self._name!r}")
+
+    def documents(self) -> list[str]:
+        with self._file.reading() as connection:
+            keys = connection.scalars(select(documents.c.key).where(documents.c.run == self._run)).all()
+        return sorted(keys)
+
+    def _trial(self, connection: Connection, row: Any) -> Trial:
+        what = f"trial {row.number} of run {self._name!r}"
+        asked = object_from_text(row.genotype, what)
+        told = {"result": None} if row.outcome is None else object_from_text(row.outcome, what)
+        space = asked.get("space")
+        if space not in self._spaces:
+            query = select(spaces.c.number, spaces.c.identity).where(spaces.c.run == self._run)
+            self._spaces |= dict(connection.execute(query).tuples().all())
+        try:
+            return Trial(
+                _whole(row.number),
+                genotype(object_from_text(self._spaces[_whole(space)], what), asked.get("answers"), what),
+                None if row.parent is None else _whole(row.parent),
+                TrialState(row.state),
+                _real(row.reward),
+                result(told["result"], what),
+                _real(row.proposed_at) or 0.0,
+                _real(row.started_at),
+                _real(row.finished_at),
+                _whole(row.attempts),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptStore(f"{what} is damaged: {type(error).__name__}: {error}") from None
+
+
+def summary_of(file: SQLiteFile, row: Any) -> RunSummary:
+    """The line about a run; "running" only while its writer's lock is held. Raises CorruptStore."""
+    what = f"run {row.name!r:.120}"
+    status = row.status
+    if status == "running" and not RunLock(file.path, row.name).is_taken():
+        status = "interrupted"  # its writer was killed
+    try:
+        counts = {state.value: _whole(getattr(row, state.value)) for state in TrialState}
+        best, reward = (None, None) if row.best is None else (_whole(row.best), _real(row.best_reward))
+        seconds, epochs = _real(row.seconds) or 0.0, _real(row.epochs) or 0.0
+        if status not in ("running", "finished", "interrupted"):
+            raise ValueError(f"its status is {status!r:.100}")
+        for field in (row.name, row.created, row.updated):
+            if not isinstance(field, str):
+                raise TypeError(f"text was expected, and there is {field!r:.100}")
+    except (TypeError, ValueError) as error:
+        raise CorruptStore(f"{what} is damaged: {error}") from None
+    config = object_from_text(row.config, what)
+    return RunSummary(row.name, row.created, row.updated, status, counts, best, reward, seconds, epochs, config)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"a whole number was expected, and there is {value!r:.100}")
+    return value
+
+
+def _real(value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"a number was expected, and there is {value!r:.100}")
+    return value
