@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderResult
     from rich.live import Live
 
+    from archsmith._finish.training import FinishProgress
+
 LINE_SECONDS = 10.0  # plain lines: no more often than this, or at each tenth of the budget, or at a new best
 BEST_SECONDS = 1.0  # a new best within a second of the last line waits for the next
 SHOWN_RUNNING = 8
@@ -291,4 +293,84 @@ def _failure(trial: Trial) -> str:
     if failure is None:
         return f"trial {trial.number}"
     text = f"trial {trial.number}: {failure.reason}: {failure.message}"
-    return "".join(c if c.isprintable() else " " for c in text)[:300]  # a message must not steer the terminal
+    return _printable(text[:300])
+
+
+class FinishView:
+    """The view of a finish; a context manager, and its `watch`. One line of progress a training.
+
+    Args:
+        console: where to (default: stderr). A terminal gets a bar for each stage, anything else a line a training.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._began = self._stage_began = clock()
+        self._stage = ""
+        self._told: tuple[str, int] | None = None
+        self._now: FinishProgress | None = None
+        self._live: Live | None = None
+
+    def __call__(self, event: FinishProgress) -> None:
+        """Note how far it is."""
+        if event.stage != self._stage:
+            if self._live is not None and self._now is not None:
+                self._live.console.print(self._done_line(), highlight=False, markup=False)
+            self._stage, self._stage_began = event.stage, self._clock()
+        self._now = event
+        ended = event.epoch == 0 and event.done > 0
+        if self._live is None and self._console is not None and ended and self._told != (event.stage, event.done):
+            self._told = (event.stage, event.done)
+            reward = f", validation reward {event.reward:.4f}" if event.reward is not None else ""
+            line = f"{event.stage} {event.done} of {event.total}: {event.label}{reward}, {self._pace(event)}"
+            self._console.out(_printable(line), highlight=False)
+
+    def __enter__(self) -> Self:
+        console = self._console = self._console if self._console is not None else stderr()
+        self._began = self._clock()
+        if console.is_terminal and not console.is_dumb_terminal:
+            from rich.live import Live
+
+            self._live = Live(self, console=console, refresh_per_second=4, redirect_stdout=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        event = self._now
+        if event is None:
+            yield Text("preparing", style="dim")
+            return
+        part = event.epoch / event.epochs if event.epochs else 0.0
+        yield ProgressBar(total=max(1, event.total), completed=min(event.total, event.done + part))
+        epoch = f", epoch {event.epoch} of {event.epochs}" if event.epochs else ""
+        line = f"{event.stage} {event.done} of {event.total}: {event.label}{epoch}, {self._pace(event)}"
+        yield Text(_printable(line), no_wrap=True, overflow="ellipsis")
+
+    def _pace(self, event: FinishProgress) -> str:
+        spent = self._clock() - self._stage_began
+        done = event.done + (event.epoch / event.epochs if event.epochs else 0.0)
+        parts = [f"{span(self._clock() - self._began)} so far"]
+        if 0 < done < event.total:
+            parts.append(f"about {span(spent * (event.total - done) / done)} left of this stage")
+        return ", ".join(parts)
+
+    def _done_line(self) -> str:
+        assert self._now is not None
+        return f"{self._stage}: {self._now.total} done in {span(self._clock() - self._stage_began)}"
+
+
+def _printable(text: str) -> str:
+    """The text without what would steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,19 +1,176 @@
-"""What `finish` found: the winner beside a hand-designed network and random search's best, on the test set."""
+"""What `finish` found: the winner beside a hand-designed network and random search's best, on the test set.
+
+Read from the document that `finish` keeps with the run. A store may come from anywhere and be of another version, so
+nothing is taken for granted of it: what is missing or of another type is left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archsmith.report.facts import Facts
-from archsmith.report.html import Html
+from archsmith.report.html import Html, Piece, count, details, duration, join, number, table, tag
+
+Json = Mapping[str, Any]
 
 
 def finished(facts: Facts) -> Html | None:
-    """The test results; None while there are none."""
-    return None
+    """The test results with the claim they allow; None while there are none."""
+    found = facts.finish
+    if not isinstance(found, Mapping):
+        return None
+    networks = _mappings(found.get("networks"))
+    images = _number(found.get("test_count"))
+    cost = _mapping(found.get("cost"))
+    on = f" on {count(int(images), 'test image')}" if images is not None else ""
+    times = looks(found)
+    note = (
+        f"Mean and standard deviation over seeds{on}. The test set was looked at {count(times, 'time')} for this run"
+        f"{'' if times == 1 else ', and later looks are optimistic'}. All trainings of the finish together: "
+        f"{number(round(_number(cost.get('epochs')) or 0))} epochs, {duration(_number(cost.get('seconds')))}."
+    )
+    claim = found.get("claim")
+    return join(
+        [
+            tag("blockquote", tag("p", str(claim))) if claim else None,
+            _networks(networks) if networks else None,
+            tag("p", note, cls="quiet"),
+            _comparisons(_mappings(found.get("comparisons"))),
+            *(_trainings(network) for network in networks),
+            _model(_mapping(found.get("model"))),
+            details("The plan", tag("pre", json.dumps(found.get("plan"), indent=1, ensure_ascii=False))),
+        ]
+    )
 
 
-def looks(finish: Mapping[str, Any] | None) -> int:
+def looks(finish: Any) -> int:
     """How often the test set was looked at."""
-    return 0
+    return int(_number(_mapping(finish).get("looks")) or 0)
+
+
+def _networks(networks: Sequence[Json]) -> Html:
+    every = [a for network in networks for a in _accuracies(network)]
+    low, high = (min(every), max(every)) if every else (0.0, 1.0)
+    rows: list[tuple[Piece, ...]] = []
+    for network in networks:
+        finals = _mappings(network.get("finals"))
+        cost = _mapping(network.get("cost"))
+        changed = ", ".join(f"{k} {v}" for k, v in _mapping(network.get("settings")).items())
+        trainings = int(_number(network.get("trainings")) or 0) + len(finals)
+        rows.append(
+            (
+                tag("strong", str(network.get("name", ""))),
+                join([str(network.get("origin", "")), f"; changed: {changed}" if changed else ""]),
+                _strip(_accuracies(network), low, high),
+                _accuracy(network),
+                f"{len(_accuracies(network))} of {len(finals)}",
+                number(_number(network.get("parameters"))),
+                number(trainings),
+                number(round(_number(cost.get("epochs")) or 0)),
+                duration(_number(cost.get("seconds"))),
+            )
+        )
+    head = ("network", "what it is", "each seed", "test accuracy", "seeds", "parameters", "trainings", "epochs", "time")
+    return table(head, rows, left=3)
+
+
+def _accuracy(network: Json) -> str:
+    mean, deviation = _number(network.get("mean")), _number(network.get("deviation"))
+    if mean is None:
+        return "none finished"
+    return f"{100 * mean:.2f} %" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
+
+
+def _accuracies(network: Json) -> list[float]:
+    values = [_number(final.get("accuracy")) for final in _mappings(network.get("finals"))]
+    return [value for value in values if value is not None]
+
+
+def _strip(values: Sequence[float], low: float, high: float) -> Html:
+    """One dot a seed and a line at the mean, all networks on one scale."""
+    width, span = 150.0, max(high - low, 1e-9)
+    at = [10 + (width - 20) * (value - low) / span for value in values]
+    dots = "".join(f'<circle cx="{x:.1f}" cy="10" r="4" fill="var(--run)" fill-opacity=".55"/>' for x in at)
+    mean = sum(at) / len(at) if at else 0.0
+    line = f'<path d="M{mean:.1f} 2V18" stroke="var(--ink)" stroke-width="1.5"/>' if at else ""
+    rule = f'<path d="M4 10H{width - 4:.0f}" stroke="var(--rule)"/>'
+    return Html(
+        f'<svg class="strip" viewBox="0 0 {width:.0f} 20" role="img" aria-label="by seed">{rule}{dots}{line}</svg>'
+    )
+
+
+def _comparisons(comparisons: Sequence[Json]) -> Html | None:
+    if not comparisons:
+        return None
+    rows: list[tuple[Piece, ...]] = []
+    for c in comparisons:
+        interval = c.get("interval")
+        bounds = [_number(b) for b in interval] if isinstance(interval, list | tuple) else []
+        between = f"{_points(bounds[0])} to {_points(bounds[1])}" if len(bounds) == 2 and None not in bounds else "–"
+        rows.append(
+            (
+                f"found against {c.get('other', '')}",
+                str(c.get("verdict", "")),
+                _points(_number(c.get("difference"))),
+                between,
+                number(_number(c.get("n"))),
+            )
+        )
+    head = ("comparison", "verdict", "difference, points", "its 95 % interval", "seeds")
+    return table(head, rows, left=2)
+
+
+def _points(difference: float | None) -> str:
+    return "–" if difference is None else f"{100 * difference:+.2f}".replace("-", "−")
+
+
+def _trainings(network: Json) -> Html | None:
+    finals = _mappings(network.get("finals"))
+    if not finals:
+        return None
+    rows: list[tuple[Piece, ...]] = []
+    for final in finals:
+        accuracy, cost = _number(final.get("accuracy")), _mapping(final.get("cost"))
+        rows.append(
+            (
+                str(final.get("index", "")),
+                str(final.get("failure") or ""),
+                f"{100 * accuracy:.2f} %" if accuracy is not None else "–",
+                number(_number(final.get("loss"))),
+                number(_number(final.get("validation"))),
+                number(_number(cost.get("epochs"))),
+                duration(_number(cost.get("seconds"))),
+            )
+        )
+    head = ("seed", "failure", "test accuracy", "test loss", "validation reward", "epochs", "time")
+    failed = int(_number(network.get("failures")) or 0)
+    note = tag("p", f"{count(failed, 'training')} of its tuning failed.", cls="quiet") if failed else None
+    name = f"The final trainings of the network named {network.get('name', '')}"
+    return details(name, table(head, rows, left=2), note)
+
+
+def _model(model: Json) -> Html | None:
+    if not model:
+        return None
+    text = f"`archsmith export` writes the training of seed {model.get('index', '')}: {model.get('why', '')}."
+    return tag("p", text, cls="quiet")
+
+
+# --- reading a document that may hold anything ------------------------------------------------------------------------
+
+
+def _mapping(value: Any) -> Json:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: Any) -> list[Json]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value

@@ -85,7 +85,9 @@ def number(value: float | None, digits: int = 4) -> str:
         return str(float(value))
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    return f"{value:.{digits}g}"
+    if abs(value) >= 10**digits:
+        return number(round(value)) if abs(value) < 1e15 else f"{value:.{digits}g}"
+    return f"{value:#.{digits}g}".rstrip(".")
 
 
 def percent(value: float | None) -> str:

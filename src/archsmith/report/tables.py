@@ -22,6 +22,7 @@ from archsmith.report.html import (
 
 SHOWN_KINDS = 24
 SHOWN_OPTIONS = 14
+SHOWN_MESSAGE = 600
 SHOWN_TRACEBACK = 6000  # characters, from its end
 
 REASONS = {
@@ -101,24 +102,24 @@ def failures(facts: Facts) -> Html:
         return tag("p", "No trial failed." + stopped)
     head = ("reason", "what it means", "trials")
     reasons = [(reason, REASONS.get(reason, ""), number(n)) for reason, n in facts.reasons.items()]
-    each = [_failure(trial) for trial in facts.failures]
+    each = table(
+        ("trial", "reason", "what was said"), [_failure(trial) for trial in facts.failures], left=3, cls="each"
+    )
     left = total - len(facts.failures)
     more = tag("p", f"And {number(left)} more; the store has them all.", cls="quiet") if left else None
     first = f"{count(total, 'trial')} of {number(facts.trials)} failed. They count, and the searcher was told.{stopped}"
-    return join([tag("p", first), table(head, reasons, left=2), *each, more])
+    return join([tag("p", first), table(head, reasons, left=2), each, more])
 
 
-def _failure(trial: Trial) -> Html:
+def _failure(trial: Trial) -> tuple[Piece, ...]:
     failure = trial.result.failure if trial.result else None
     if failure is None:
-        return tag("p", f"Trial {trial.number}: no reason was recorded.")
-    line = f"Trial {trial.number}: {failure.reason}: {failure.message[:1000]}"
-    if not failure.traceback:
-        return tag("p", line)
-    text = failure.traceback
+        return (str(trial.number), "unknown", "no reason was recorded")
+    message, text = redacted(failure.message), redacted(failure.traceback)
     if len(text) > SHOWN_TRACEBACK:
         text = "[its beginning is left out]\n" + text[-SHOWN_TRACEBACK:]
-    return details(line, tag("pre", redacted(text)))
+    said = details(message[:SHOWN_MESSAGE], tag("pre", text)) if text else message[:SHOWN_MESSAGE]
+    return (str(trial.number), failure.reason, said)
 
 
 # --- trials -----------------------------------------------------------------------------------------------------------
@@ -134,7 +135,8 @@ def trials(facts: Facts) -> Html:
     rows = [_trial(trial, shown) for trial in facts.top]
     left = facts.trials - len(facts.top)
     more = f"The best {SHOWN_TRIALS} by reward; {number(left)} more are in the store." if left > 0 else ""
-    return join([tag("p", more, cls="quiet") if more else None, table(head, rows, left=0)])
+    note = tag("p", more, cls="quiet") if more else None
+    return join([note, tag("div", table(head, rows, left=0), cls="tall")])
 
 
 def _trial(trial: Trial, names: list[str]) -> tuple[Piece, ...]:
