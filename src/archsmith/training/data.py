@@ -105,17 +105,18 @@ class ImageSplits:
 def stratified(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:
     """Positions of the rest and of a part of about `fraction`, both ascending, each class in proportion.
 
-    The part has round(fraction * count) members, shared out by largest remainder, and at least one of each class.
+    The part has round(fraction * count) members, shared out by largest remainder; but at least one of each class, and
+    not all of it.
     Only the raw output of PCG64 is used, whose stream numpy guarantees: one seed, one split, everywhere.
     """
     count = len(labels)
     order = np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
     classes, sizes = np.unique(labels, return_counts=True)
     wanted = sizes * fraction
-    share = np.maximum(np.floor(wanted).astype(np.int64), 1)
-    by_remainder = np.argsort(-(wanted - np.floor(wanted)), kind="stable")
-    for k in by_remainder[: max(0, round(fraction * count) - int(share.sum()))]:
-        share[k] += 1
+    share = np.floor(wanted).astype(np.int64)
+    by_remainder = np.argsort(share - wanted, kind="stable")
+    share[by_remainder[: max(0, round(fraction * count) - int(share.sum()))]] += 1
+    share = np.clip(share, 1, np.maximum(sizes - 1, 1))
     part = np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, share, strict=True)])
     taken = np.zeros(count, dtype=bool)
     taken[part] = True
