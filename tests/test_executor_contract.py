@@ -221,7 +221,7 @@ def checked(name: str, executor: Callable[[], Executor], patience: float, tmp_pa
     suite.executor = executor  # type: ignore[method-assign]
     suite.patience = patience
     test = getattr(suite, name)
-    test(**{fixture: tmp_path for fixture in inspect.signature(test).parameters})
+    test(**dict.fromkeys(inspect.signature(test).parameters, tmp_path))
 
 
 @pytest.mark.parametrize(("broken", "name"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
