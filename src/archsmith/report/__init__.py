@@ -33,9 +33,9 @@ def write_report(run: Run, path: Path, *, control: str | None = None) -> Path:
     from archsmith.report.page import page
 
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"the report is a file, and {str(path)!r} is a folder; name a file in it, such as report.html")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UsageError(f"the report cannot be written to {str(path)!r}: there is no folder {str(path.parent)!r}")
     text = page(gather(run, control=control))
     try:
