@@ -1,4 +1,6 @@
 """The contract suites: inherit one, return your space, searcher, evaluator, executor or store, and run pytest."""
 
+from archsmith.testing.evaluator import EvaluatorContract as EvaluatorContract
 from archsmith.testing.executor import ExecutorContract as ExecutorContract
 from archsmith.testing.searcher import SearcherContract as SearcherContract
+from archsmith.testing.store import StoreContract as StoreContract
