@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Question, RecordingWalk, Space, decode, identity, next_question, script, trace
+from archsmith.core.space import Question, RecordingWalk, Space, decode, identity, script, trace
 from archsmith.searchers.depth_schedule import AtDepth, DepthSchedule
 from archsmith.searchers.traces import Ints, Layout, Trace, layout_of
 
@@ -113,33 +113,75 @@ class LockstepWalk:
 
     def __init__(self, space: Space, count: int, forced: tuple[str, int] | None) -> None:
         self.count = count
-        self._space = space
         self._forced = forced
-        self._prefixes: list[list[int | tuple[int, ...]]] = [[] for _ in range(count)]
-        self._walks: list[RecordingWalk | None] = [None] * count
-        self._questions: list[Question | None] = [None] * count
-        for row in range(count):
-            self._advance(row)
-
-    def _advance(self, row: int) -> None:
-        self._questions[row], self._walks[row] = next_question(self._space, self._prefixes[row])
+        self._space = space
+        self._walks = [_PausedWalk(space) for _ in range(count)]
 
     def asked(self) -> list[tuple[Rows, Question, int | None]]:
         groups: dict[Question, list[int]] = {}
-        for row, question in enumerate(self._questions):
-            if question is not None:
-                groups.setdefault(question, []).append(row)
+        for row, walk in enumerate(self._walks):
+            if walk.question is not None:
+                groups.setdefault(walk.question, []).append(row)
         return [(np.array(rows), q, _forced_index(q, self._forced)) for q, rows in groups.items()]
 
     def answer(self, rows: Rows, question: Question, taken: npt.NDArray[Any]) -> None:
         assert not isinstance(rows, slice)
+        options = question.options
         for row, answer in zip(rows.tolist(), taken.tolist(), strict=True):
-            self._prefixes[row].append(tuple(i for i, t in enumerate(answer) if t) if question.subset else answer)
-            self._advance(row)
+            self._walks[row].answer(list(compress(options, answer)) if question.subset else options[answer])
 
     def genotypes(self) -> list[Genotype]:
         own = identity(self._space)
-        return [Genotype(own, walk.answers) for walk in self._walks if walk is not None]
+        return [Genotype(own, walk.answers) for walk in self._walks]
+
+
+class _Pause(Exception):
+    pass
+
+
+class _PausedWalk:
+    """A walk that stops at each question. A callback cannot be suspended, so the space is run again from its start,
+    with what is answered already given back unlooked at: quadratic in the number of questions, with a small factor."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._recording = RecordingWalk(self._pause)
+        self._given: list[Any] = []
+        self._step = 0
+        self.question: Question | None = None  # None at the end
+        self._go_on()
+
+    @property
+    def answers(self) -> dict[str, Any]:
+        return self._recording.answers
+
+    def answer(self, value: Any) -> None:
+        assert self.question is not None
+        self._recording.answers[self.question.name] = value
+        self._given.append(value)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self.question, self._step = None, 0
+        try:
+            self._space.architecture(self)
+        except _Pause:
+            self.question = self._recording.questions[-1]
+
+    def _pause(self, question: Question) -> int:
+        raise _Pause
+
+    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+        if self._step == len(self._given):
+            return self._recording(name, options, kind=kind)
+        self._step += 1
+        return cast(T, self._given[self._step - 1])
+
+    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+        if self._step == len(self._given):
+            return self._recording.subset(name, options, kind=kind)
+        self._step += 1
+        return list(cast(list[T], self._given[self._step - 1]))
 
 
 def _forced_index(question: Question, forced: tuple[str, int] | None) -> int | None:
