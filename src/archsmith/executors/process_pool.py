@@ -26,7 +26,7 @@ from archsmith.executors.run_job import memory_message
 from archsmith.executors.worker import OWN, READY, SHARED
 from archsmith.executors.worker_process import Work, WorkerProcess
 
-START_ATTEMPTS = 3  # workers in a row that may fail to start before the pool gives up
+START_ATTEMPTS = 8  # workers in a row that may die as they start; it may be someone who kills them
 _TICK = 0.5  # seconds between two looks at memory, and at whether a silent worker still lives
 
 
@@ -148,6 +148,9 @@ class ProcessPool:
     def _unfinished(self) -> list[Work]:
         return [*self._queue, *(worker.work for worker in self._workers if worker.work is not None)]
 
+    def _any_ready(self) -> bool:
+        return any(worker.ready for worker in self._workers)
+
     def _shared(self, job: Job) -> bytes:
         """The pickled fields that jobs have in common; the same bytes as long as they are the same objects."""
         if self._sent is not None:
@@ -170,13 +173,15 @@ class ProcessPool:
                 continue
             self._queue.popleft()
             self._events.append(Started(work.job.trial, work.attempt))
+        if self._failed_starts >= START_ATTEMPTS and self._any_ready():
+            return  # go on with those there are
         starting = sum(not worker.ready for worker in self._workers)
         for _ in range(min(len(self._queue) - starting, self._slots - len(self._workers))):
             taken = {worker.index for worker in self._workers}
             index = next(i for i in range(self._slots) if i not in taken)
             try:
                 self._workers.append(WorkerProcess.start(index, self.device, self.threads))
-            except OSError as error:  # such as too many processes: go on with those there are
+            except OSError as error:  # such as too many processes
                 if not self._workers:
                     raise ArchsmithError(f"no worker process can be started: {error}") from error
                 return
@@ -255,11 +260,12 @@ class ProcessPool:
         work = worker.work
         if not worker.ready:
             self._failed_starts += 1
-            if self._failed_starts >= START_ATTEMPTS:
+            seconds = time.monotonic() - worker.began_at
+            hopeless = self._failed_starts >= START_ATTEMPTS or seconds >= self.start_timeout
+            if hopeless and not self._any_ready():
                 raise ArchsmithError(
-                    f"{self._failed_starts} worker processes in a row could not start (the last one {status}, "
-                    f"after {time.monotonic() - worker.began_at:.1f} of {self.start_timeout:g} seconds); it printed: "
-                    f"{worker.printed() or 'nothing'}"
+                    f"no worker process can be started: {self._failed_starts} failed in a row; the last one {status} "
+                    f"after {seconds:.1f} of {self.start_timeout:g} seconds, and printed: {worker.printed() or 'nothing'}"
                 ) from None
         if work is None:
             return
