@@ -239,7 +239,7 @@ def _train_finals(
         Wanted(
             label=f"{contender.name}, seed {i + 1} of {plan.seeds}",
             network=contender.network,  # type: ignore[arg-type]
-            settings=contender.settings,
+            settings={**plan.final, **contender.settings},
             epochs=epochs,
             seed=derive_seed(seed, "finish", "final", i),
             all_data=plan.all_data,

@@ -59,6 +59,8 @@ class FinishPlan:
         one_at_a_time: vary one setting and leave the others as they are, in place of every combination.
         tuning_epochs: the epochs of a training that is there to choose by (None: those of the search).
         epochs: the epochs of a final training (None: three times those of the search).
+        final: settings of the evaluator to replace in final trainings alone, such as `{"max_train": None}` to learn
+            from all the data after a search on a part of it.
         seeds: how many final trainings each network gets.
         all_data: whether final trainings learn from the validation set too. Nothing is left then to choose a model
             by, and the first seed's is exported.
@@ -70,6 +72,7 @@ class FinishPlan:
     one_at_a_time: bool = True
     tuning_epochs: int | None = None
     epochs: int | None = None
+    final: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 3
     all_data: bool = False
 
@@ -118,6 +121,7 @@ class FinishPlan:
             self,
             scale={k: v for k, v in self.scale.items() if k in have},
             grid={k: v for k, v in self.grid.items() if k in have},
+            final={k: v for k, v in self.final.items() if k in have},
         )
 
     def points(self, evaluator: Any) -> list[dict[str, Any]]:
