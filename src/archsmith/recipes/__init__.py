@@ -1,1 +1,44 @@
-"""Recipes: a named, typed configuration of a run for each experiment."""
+"""Recipes: a named, typed configuration of a run for each experiment of the papers, at paper scale and at desk scale.
+
+    recipe = get_recipe("digits")
+
+A recipe is data. Write your own in a file with a value named `recipe` and run it: `archsmith search FILE.py`.
+"""
+
+from __future__ import annotations
+
+from archsmith.recipes.images import (
+    cifar10_conv,
+    cifar10_conv_more_filters,
+    cifar10_conv_pools,
+    cifar10_conv_strides,
+    digits,
+    digits_hour,
+    for_data,
+    images,
+    landscape,
+)
+from archsmith.recipes.recipe import Recipe
+
+__all__ = ["RECIPES", "Recipe", "for_data", "get_recipe"]
+
+RECIPES = {
+    "digits": digits,
+    "digits-hour": digits_hour,
+    "images": images,
+    "landscape": landscape,
+    "cifar10-conv": cifar10_conv,
+    "cifar10-conv-strides": cifar10_conv_strides,
+    "cifar10-conv-pools": cifar10_conv_pools,
+    "cifar10-conv-more-filters": cifar10_conv_more_filters,
+}
+"""The recipes by name, as functions, so that listing their names costs nothing."""
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises UnknownName, with the nearest names."""
+    from archsmith.core.errors import UnknownName
+
+    if name not in RECIPES:
+        raise UnknownName("recipe", name, RECIPES, "(a file of yours is named with its .py)")
+    return RECIPES[name]()

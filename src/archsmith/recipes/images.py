@@ -1,0 +1,141 @@
+"""Image classifiers: the experiments of Zoph and Le (2017) at paper scale, and smaller ones for a desk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from archsmith.core.budget import Budget
+from archsmith.core.evaluator import Limits
+from archsmith.core.finish import FinishPlan
+from archsmith.recipes.recipe import Recipe
+from archsmith.searchers import DepthSchedule, Random, Reinforce
+from archsmith.spaces import ConvChain
+from archsmith.training import ImageClassification, Landscape
+
+# --- desk scale: what is shrunk is said in each summary, and no more is claimed ---------------------------------------
+
+# Short runs make few updates, so the controller learns in larger steps and from smaller minibatches than the paper's
+# 6e-4 and 8: docs/log.md has what was tried.
+QUICK_CONTROLLER = Reinforce(learning_rate=6e-3, minibatch=4)
+
+
+def digits() -> Recipe:
+    """The first run: minutes on two cores, data that scikit-learn carries."""
+    return Recipe(
+        name="digits",
+        summary="scikit-learn's digits, chains of 4 narrow layers, 5 epochs a child",
+        space=ConvChain(layers=4, filter_heights=(1, 3, 5), filter_widths=(1, 3, 5), filters=(8, 16, 24, 32)),
+        evaluator=ImageClassification.desk("digits", epochs=5),
+        searcher=QUICK_CONTROLLER,
+        budget=Budget(trials=32),
+        limits=Limits(seconds=120),
+        finish=FinishPlan(top=2, scale={"learning_rate": (0.5, 2.0)}, epochs=15, seeds=3),
+    )
+
+
+def digits_hour() -> Recipe:
+    """Long enough for the controller to learn: an hour on two cores."""
+    return Recipe(
+        name="digits-hour",
+        summary="scikit-learn's digits, chains of 6 narrow layers, 20 epochs a child",
+        space=ConvChain(layers=6, filter_heights=(1, 3, 5), filter_widths=(1, 3, 5), filters=(8, 16, 24, 32)),
+        evaluator=ImageClassification.desk("digits", epochs=20),
+        searcher=Reinforce(learning_rate=3e-3),
+        budget=Budget(trials=240),
+        limits=Limits(seconds=300),
+        finish=FinishPlan.desk(),
+    )
+
+
+def images() -> Recipe:
+    """Any data set: --data names a folder with one folder of images a class, an .npz file, or a known data set."""
+    return Recipe(
+        name="images",
+        summary="any image data set (--data), chains of 6 layers with two pools, short trainings on up to 5,000 images",
+        space=ConvChain(
+            layers=6, filter_heights=(1, 3, 5), filter_widths=(1, 3, 5), filters=(16, 24, 32, 48), pools=(2, 4)
+        ),
+        evaluator=ImageClassification.desk("fashion-mnist", epochs=3, max_train=5000),
+        searcher=QUICK_CONTROLLER,
+        budget=Budget(trials=32),
+        limits=Limits(seconds=600),
+        finish=FinishPlan(
+            top=2, scale={"learning_rate": (0.5, 2.0)}, epochs=12, seeds=3, final={"max_train": None}
+        ),
+    )
+
+
+def for_data(data: str) -> Recipe:
+    """The desk recipe that suits a data set, under the data's own name: `digits` for the digits, else `images`."""
+    if data == "digits":
+        return digits()
+    recipe = images()
+    stem = os.path.basename(os.path.abspath(data)).split(".")[0] if os.path.exists(data) else data
+    evaluator = replace(recipe.evaluator, data=data)  # type: ignore[type-var]
+    return replace(recipe, name=stem or "images", summary=f"{data}, {recipe.summary}", evaluator=evaluator)
+
+
+def landscape() -> Recipe:
+    """No training: a made reward, to watch the controller learn in seconds."""
+    return Recipe(
+        name="landscape",
+        summary="a made reward over the convolutional space, to watch the controller learn in seconds; trains nothing",
+        space=ConvChain(layers=12, filter_heights=(1, 3, 5, 7), filter_widths=(1, 3, 5, 7)),
+        evaluator=Landscape(ruggedness=0.3),
+        searcher=Reinforce(learning_rate=6e-3),
+        budget=Budget(trials=3000),
+        workers=1,
+    )
+
+
+# --- paper scale: Zoph and Le 2017, section 4.1 -----------------------------------------------------------------------
+
+DEPTHS = DepthSchedule(start=6, step=2, every=1600)
+
+
+def cifar10_conv() -> Recipe:
+    """No strides, no pooling, the depth grown from 6 to 20 as the search goes."""
+    return Recipe(
+        name="cifar10-conv",
+        summary="CIFAR-10, filters and skip connections, depth 6 to 20, 12,800 children of 50 epochs",
+        space=ConvChain(depths=tuple(range(6, 21, 2))),
+        evaluator=ImageClassification("cifar10"),
+        searcher=Reinforce(depth_schedule=DEPTHS),
+        control_searcher=Random(depth_schedule=DEPTHS),
+        budget=Budget(trials=12_800),
+        scale="paper",
+        finish=FinishPlan.paper(),
+    )
+
+
+def cifar10_conv_strides() -> Recipe:
+    """Strides are predicted too."""
+    return replace(
+        cifar10_conv(),
+        name="cifar10-conv-strides",
+        summary="CIFAR-10, strides predicted as well, depth 6 to 20, 12,800 children of 50 epochs",
+        space=ConvChain(depths=tuple(range(6, 21, 2)), strides=(1, 2, 3)),
+    )
+
+
+def cifar10_conv_pools() -> Recipe:
+    """Thirteen predictions of three layers each, with two pools."""
+    return replace(
+        cifar10_conv(),
+        name="cifar10-conv-pools",
+        summary="CIFAR-10, 13 blocks of 3 layers with two pools (39 layers), 12,800 children of 50 epochs",
+        space=ConvChain.v3(),
+        searcher=Reinforce(),
+        control_searcher=Random(),
+    )
+
+
+def cifar10_conv_more_filters() -> Recipe:
+    """The same with 40 more filters in every layer."""
+    return replace(
+        cifar10_conv_pools(),
+        name="cifar10-conv-more-filters",
+        summary="CIFAR-10, 13 blocks of 3 layers with two pools, 40 more filters a layer, 12,800 children",
+        space=ConvChain.v3(more_filters=True),
+    )

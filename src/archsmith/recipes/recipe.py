@@ -1,0 +1,50 @@
+"""What a recipe is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archsmith.core.budget import Budget
+from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import Evaluator, Limits
+from archsmith.core.executor import Reward
+from archsmith.core.finish import FinishPlan
+from archsmith.core.searcher import Searcher
+from archsmith.core.space import Space
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run, but for its seed and its place.
+
+    Args:
+        name: what the command line calls it.
+        summary: one line for a person.
+        space, evaluator, searcher: the parts.
+        budget: how much it may spend; its random-search control gets as many trials.
+        scale: "paper" (the paper's own numbers) or "desk" (minutes to an hour on two cores, and claims no more).
+        reward: what is made of a result (None: the evaluator's own).
+        limits: what one child may use.
+        workers: children trained side by side (None: one for each core).
+        control: whether random search is run beside it.
+        control_searcher: the random search, where it needs settings too (None: `Random()`).
+        finish: how it is finished.
+    """
+
+    name: str
+    summary: str
+    space: Space
+    evaluator: Evaluator
+    searcher: Searcher
+    budget: Budget
+    scale: str = "desk"
+    reward: Reward | None = None
+    limits: Limits = Limits()
+    workers: int | None = None
+    control: bool = True
+    control_searcher: Searcher | None = None
+    finish: FinishPlan | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("paper", "desk"):
+            raise UsageError(f"the scale of recipe {self.name!r} must be 'paper' or 'desk', got {self.scale!r}")

@@ -1,0 +1,124 @@
+"""The command line as a person and a program meet it: in processes of its own, on real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RECIPE = '''
+from archsmith.core.budget import Budget
+from archsmith.recipes import Recipe
+from archsmith.searchers import Reinforce
+from archsmith.training import Landscape
+
+def chain(choose):
+    return [choose(f"{i}.size", (1, 3, 5, 7)) for i in range(6)]
+
+class Space:
+    def architecture(self, choose):
+        return chain(choose)
+    def build(self, architecture, task):
+        raise NotImplementedError
+
+recipe = Recipe(name="mine", summary="a landscape", space=Space(), evaluator=Landscape(), searcher=Reinforce(),
+                budget=Budget(trials=12), workers=1)
+'''
+
+
+def archsmith(*arguments: str, folder: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "archsmith.cli.main", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def test_help_names_every_command() -> None:
+    done = archsmith("--help", folder=Path.cwd())
+    assert done.returncode == 0
+    for command in "auto search resume recipes doctor list show top best report finish export predict describe draw".split():
+        assert command in done.stdout
+
+
+def test_the_flags_of_search_are_these(tmp_path: Path) -> None:
+    done = archsmith("search", "--help", folder=tmp_path)
+    flags = {word.strip("│ ,") for word in done.stdout.split() if word.startswith("--")}
+    assert flags == {
+        "--data", "--trials", "--seconds", "--epochs", "--workers", "--executor", "--store", "--name", "--seed",
+        "--control", "--no-control", "--json", "--help",
+    }  # fmt: skip
+
+
+def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(RECIPE)
+    done = archsmith("search", "mine.py", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run, control = json.loads(done.stdout)
+    assert (run["name"], control["name"]) == ("mine", "mine-random")
+    assert run["counts"]["done"] == control["counts"]["done"] == 12
+
+    listed = json.loads(archsmith("list", "--json", folder=tmp_path).stdout)
+    assert {r["name"] for r in listed} == {"mine", "mine-random"}
+    assert "trial" in archsmith("show", "mine", folder=tmp_path).stdout
+    shown = json.loads(archsmith("show", "mine", "--json", folder=tmp_path).stdout)
+    assert shown["config"]["note"]["recipe"] == "mine"
+    top = json.loads(archsmith("top", "mine", "-k", "3", "--json", folder=tmp_path).stdout)
+    assert [t["reward"] for t in top] == sorted((t["reward"] for t in top), reverse=True)
+    best = json.loads(archsmith("best", "mine", folder=tmp_path).stdout)
+    assert best == top[0]["genotype"]
+
+    refused = archsmith("resume", "mine", "--trials", "15", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "FILE.py" in refused.stderr
+    resumed = archsmith("resume", "mine", "mine.py", "--trials", "15", "--json", folder=tmp_path)
+    assert json.loads(resumed.stdout)["counts"]["done"] == 15, resumed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search", "digit"], "did you mean 'digits'"),
+        (["search", "none.py"], "no file"),
+        (["search", "landscape", "--trials", "0"], "above zero"),
+        (["search", "landscape", "--trials", "-1"], "above zero"),
+        (["search", "landscape", "--executor", "slurm"], "in-process"),
+        (["search", "landscape", "--data", "x"], "no data set"),
+        (["show", "nothing"], "does not exist"),
+        (["describe", "nas_conv_v2"], "nas_conv_v1"),
+        (["describe", "{}"], "genotype"),
+        (["auto", "no-such-folder"], "no-such-folder"),
+        (["serach"], "serach"),
+        (["search"], "RECIPE"),
+    ],
+)
+def test_wrong_use_is_one_clear_sentence_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = archsmith(*arguments, folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "archsmith.cli.main", "search", "landscape", "--trials", "1000000", "--workers", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for _ in range(300):
+        time.sleep(0.1)
+        listed = archsmith("list", "--json", folder=tmp_path).stdout
+        if listed and (runs := json.loads(listed)) and runs[0]["counts"].get("done", 0) > 20:
+            break
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "archsmith resume landscape" in stderr
+    assert "Traceback" not in stderr
+    shown = json.loads(archsmith("show", "landscape", "--json", folder=tmp_path).stdout)
+    assert shown["status"] == "interrupted"
+    done = shown["counts"]["done"]
+    resumed = archsmith("resume", "landscape", "--trials", str(done + 10), "--json", folder=tmp_path)
+    assert json.loads(resumed.stdout)["counts"]["done"] == done + 10, resumed.stderr
