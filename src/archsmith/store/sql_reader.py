@@ -106,8 +106,8 @@ class SQLReader:
         told = {"result": None} if row.outcome is None else object_from_text(row.outcome, what)
         space = asked.get("space")
         if space not in self._spaces:
-            query = select(spaces.c.number, spaces.c.identity).where(spaces.c.run == self._run)
-            self._spaces |= dict(connection.execute(query).tuples().all())
+            found = connection.execute(select(spaces).where(spaces.c.run == self._run))
+            self._spaces = {s.number: s.identity for s in found}
         try:
             return Trial(
                 _whole(row.number),

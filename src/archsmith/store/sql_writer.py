@@ -62,8 +62,7 @@ class SQLWriter(SQLReader):
         if tally.trials != (0 if last is None else last + 1):
             raise CorruptStore(f"run {self._name!r} is damaged: it counts {tally.trials} trials, the last is {last}")
         self._seq = 1 + (self._connection.scalar(select(func.max(events.c.seq)).where(events.c.run == row.id)) or 0)
-        query = select(spaces.c.identity, spaces.c.number).where(spaces.c.run == row.id)
-        self._places = dict(execute(query).tuples().all())
+        self._places = {s.identity: s.number for s in execute(select(spaces).where(spaces.c.run == row.id))}
         found = execute(TRIALS.where(trials.c.run == row.id, trials.c.state.in_(OPEN))).all()
         unfinished = {t.number: reopened(t) for t in (self._trial(self._connection, row) for row in found)}
         tally = replace(tally, proposed=len(unfinished), running=0)

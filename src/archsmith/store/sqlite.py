@@ -127,7 +127,7 @@ class SQLiteFile:
             return False
         if connection.exec_driver_sql("PRAGMA application_id").scalar() != APPLICATION_ID:
             raise CorruptStore(f"{self.path} is an SQLite database of another program, no archsmith store")
-        found = dict(connection.execute(select(meta.c.key, meta.c.value)).tuples().all())
+        found = {row.key: row.value for row in connection.execute(select(meta))}
         version = found.get("schema")
         if not isinstance(version, str) or not version.isdecimal() or len(version) > 9 or int(version) < 1:
             raise CorruptStore(f"the store {self.path} is damaged: its version is {version!r:.100}")
