@@ -28,6 +28,8 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.augment import as_floats, centre_crop, from_unit, gather_crops
+from archsmith.nn.batch_norm import set_epsilon
+from archsmith.nn.count import count, count_parameters
 
 if TYPE_CHECKING:
     from archsmith.training.data import ImageSplits
@@ -53,16 +55,15 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
     """See `ImageClassification.train`."""
     splits = config.splits()
     model, device = child.model, torch.device(context.device)
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parameters = count_parameters(model)
     if context.limits.parameters is not None and parameters > context.limits.parameters:
         raise LimitExceeded(
             f"the child has {parameters:,} parameters; the limit is {context.limits.parameters:,}", reason="parameters"
         )
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eps = config.batch_norm_epsilon
+    set_epsilon(model, config.batch_norm_epsilon)
     seed = derive_seed(context.seed, "train")
     with _isolated(seed, context):
+        multiply_adds = count(model, config.task().input_shape).multiply_adds
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         try:
@@ -71,7 +72,8 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             model.eval()
     last = curve[-1]
-    metrics = {"parameters": float(parameters), "train_seconds": seconds, "train_loss": last["train_loss"]}
+    metrics: dict[str, float] = {"parameters": parameters, "multiply_adds": multiply_adds}
+    metrics["train_seconds"], metrics["train_loss"] = seconds, last["train_loss"]
     if not all_data:
         metrics["accuracy"] = max(row["accuracy"] for row in curve[-5:])
         metrics["final_accuracy"], metrics["loss"] = last["accuracy"], last["loss"]
