@@ -150,6 +150,7 @@ def a_run(
     close: bool = True,
     space: Any = Chain(),
     finish: Any = None,
+    looks: int = 1,
 ) -> Run:
     """A run with these outcomes in a store; None is a trial that has not finished."""
     store = store if store is not None else MemoryStore()
@@ -163,6 +164,7 @@ def a_run(
             writer.finish([trial], learned=values or None)
     if finish is not None:
         writer.put_document("finish", finish)
+        writer.put_document("finish-looks", [{"done": True}] * looks)
     if close:
         writer.close("finished")
     return Run(store, name, space=space)
@@ -282,7 +284,6 @@ def test_nothing_in_a_store_becomes_markup(tmp_path: Path) -> None:
         "comparisons": [{"other": HOSTILE, "verdict": HOSTILE}],
         "claim": HOSTILE,
         "plan": {HOSTILE: HOSTILE},
-        "looks": 1,
     }
     config = {part: {"type": HOSTILE, HOSTILE: HOSTILE, "data": HOSTILE} for part in ("space", "evaluator", "searcher")}
     config |= {"reward": {"type": HOSTILE}, "data": HOSTILE, "command": HOSTILE, "seed": HOSTILE, "workers": HOSTILE}
@@ -403,11 +404,10 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
         "claim": claim,
         "cost": {"seconds": 300.0, "epochs": 260.0},
         "test_count": 359,
-        "looks": 2,
         "plan": {"seeds": 3},
         "model": {"index": 1, "why": "the best on validation"},
     }  # fmt: skip
-    page = page_of(a_run([done(0.9)], finish=finish), tmp_path)
+    page = page_of(a_run([done(0.9)], finish=finish, looks=2), tmp_path)
     for said in (
         claim,
         "97.50 % ± 0.31",

@@ -19,6 +19,7 @@ from archsmith.core.trial import Trial, TrialState
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderResult
     from rich.live import Live
+    from rich.table import Table
 
     from archsmith._finish.training import FinishProgress
 
@@ -183,19 +184,10 @@ class LiveView:
 
     def _view(self, console: Console, options: ConsoleOptions) -> Group:
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
         from rich.text import Text
 
-        head = Table.grid(padding=(0, 1), expand=True)
-        head.add_column(ratio=1)
-        head.add_column(justify="right")
-        head.add_row(
-            ProgressBar(total=1.0, completed=self.share, style="dim", complete_style="blue", finished_style="green"),
-            Text(f"{100 * self.share:3.0f} %"),
-        )
         counts = Text.assemble((self._counts(), "bold"), ("  " + self._pace()))
-        parts: list[Table | Text] = [head, counts]
+        parts: list[Table | Text] = [bar(self.share), counts]
         if self.best is not None:
             best = Text.assemble("best ", (f"{self.best:.4f}", "bold green"), self._best_detail(), "  ")
             best.append(sparkline(list(self.rewards), ascii_only=options.ascii_only), style="blue")
@@ -259,6 +251,20 @@ class LiveView:
         return f" (accuracy {accuracy:.4f}, trial {best.number})" if accuracy is not None else f" (trial {best.number})"
 
 
+def bar(share: float) -> Table:
+    """A bar as wide as the terminal, with the share beside it."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right")
+    drawn = ProgressBar(total=1.0, completed=share, style="dim", complete_style="blue", finished_style="green")
+    grid.add_row(drawn, Text(f"{100 * share:3.0f} %"))
+    return grid
+
+
 def sparkline(values: list[float], *, ascii_only: bool = False) -> str:
     """The values as a row of small bars, from the lowest of them to the highest."""
     finite = [v for v in values if abs(v) < 1e300]
@@ -309,6 +315,7 @@ class FinishView:
         self._clock = clock
         self._began = self._stage_began = clock()
         self._stage = ""
+        self._stage_from = 0  # trainings of the stage that an earlier finish had done already
         self._told: tuple[str, int] | None = None
         self._now: FinishProgress | None = None
         self._live: Live | None = None
@@ -318,13 +325,14 @@ class FinishView:
         if event.stage != self._stage:
             if self._live is not None and self._now is not None:
                 self._live.console.print(self._done_line(), highlight=False, markup=False)
-            self._stage, self._stage_began = event.stage, self._clock()
+            self._stage, self._stage_began, self._stage_from = event.stage, self._clock(), event.done
         self._now = event
         ended = event.epoch == 0 and event.done > 0
         if self._live is None and self._console is not None and ended and self._told != (event.stage, event.done):
             self._told = (event.stage, event.done)
             reward = f", validation reward {event.reward:.4f}" if event.reward is not None else ""
-            line = f"{event.stage} {event.done} of {event.total}: {event.label}{reward}, {self._pace(event)}"
+            label = event.label or "done before"
+            line = f"{event.stage} {event.done} of {event.total}: {label}{reward}, {self._pace(event)}"
             self._console.out(_printable(line), highlight=False)
 
     def __enter__(self) -> Self:
@@ -345,7 +353,6 @@ class FinishView:
             self._live = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.progress_bar import ProgressBar
         from rich.text import Text
 
         event = self._now
@@ -353,17 +360,19 @@ class FinishView:
             yield Text("preparing", style="dim")
             return
         part = event.epoch / event.epochs if event.epochs else 0.0
-        yield ProgressBar(total=max(1, event.total), completed=min(event.total, event.done + part))
+        yield bar(min(1.0, (event.done + part) / max(1, event.total)))
         epoch = f", epoch {event.epoch} of {event.epochs}" if event.epochs else ""
-        line = f"{event.stage} {event.done} of {event.total}: {event.label}{epoch}, {self._pace(event)}"
+        label = f": {event.label}" if event.label else ""
+        line = f"{event.stage} {event.done} of {event.total}{label}{epoch}, {self._pace(event)}"
         yield Text(_printable(line), no_wrap=True, overflow="ellipsis")
 
     def _pace(self, event: FinishProgress) -> str:
         spent = self._clock() - self._stage_began
         done = event.done + (event.epoch / event.epochs if event.epochs else 0.0)
         parts = [f"{span(self._clock() - self._began)} so far"]
-        if 0 < done < event.total:
-            parts.append(f"about {span(spent * (event.total - done) / done)} left of this stage")
+        if self._stage_from < done < event.total:
+            left = spent * (event.total - done) / (done - self._stage_from)
+            parts.append(f"about {span(left)} left of this stage")
         return ", ".join(parts)
 
     def _done_line(self) -> str:

@@ -81,10 +81,11 @@ def _picture(facts: Facts, trial: Trial) -> Html:
     diagram = getattr(facts.space, "diagram", None)
     if diagram is None:
         return _json(architecture, "The space has no drawing, so the architecture stands here as JSON.")
-    from archsmith.report.draw import draw
-
     try:
-        drawing = draw(diagram(architecture))
+        diagram = diagram(architecture)
+        from archsmith.report.draw import draw
+
+        drawing = draw(diagram)
     except Exception as error:
         return _json(architecture, f"It could not be drawn: {type(error).__name__}: {error}")
     return tag("div", Html(drawing), cls="drawing")

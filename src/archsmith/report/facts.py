@@ -86,6 +86,8 @@ class Facts:
         curve_metric: what the learning curves are of, or "" where there are none.
         curves: (number, epochs, values) of up to SHOWN_CURVES trials; `with_curve` have one in all.
         kinds: answers by kind of choice.
+        finish: the document that `finish` kept, if it is one.
+        looks: how often the test set was looked at: a finish says so before it looks, so one that was killed counts.
     """
 
     summary: RunSummary
@@ -105,6 +107,7 @@ class Facts:
     with_curve: int
     kinds: Mapping[str, Answers]
     finish: Mapping[str, Any] | None
+    looks: int
 
     @property
     def best(self) -> Trial | None:
@@ -159,6 +162,7 @@ def gather(run: Run, *, control: str | None) -> Facts:
                 epochs, values = curve(trial, metric)
                 if len(epochs):
                     curves.append((trial.number, epochs, values))
+    finish, looks = run.reader.document("finish"), run.reader.document("finish-looks")
     return Facts(
         summary=summary,
         url=None if run.store.url.startswith("memory") else redacted(run.store.url),
@@ -176,7 +180,8 @@ def gather(run: Run, *, control: str | None) -> Facts:
         curves=curves,
         with_curve=with_curve,
         kinds=kinds,
-        finish=run.reader.document("finish"),
+        finish=finish if isinstance(finish, Mapping) else None,
+        looks=len(looks) if isinstance(looks, list) else 0,
     )
 
 

@@ -20,13 +20,13 @@ Json = Mapping[str, Any]
 def finished(facts: Facts) -> Html | None:
     """The test results with the claim they allow; None while there are none."""
     found = facts.finish
-    if not isinstance(found, Mapping):
+    if found is None:
         return None
     networks = _mappings(found.get("networks"))
     images = _number(found.get("test_count"))
     cost = _mapping(found.get("cost"))
     on = f" on {count(int(images), 'test image')}" if images is not None else ""
-    times = looks(found)
+    times = facts.looks
     note = (
         f"Mean and standard deviation over seeds{on}. The test set was looked at {count(times, 'time')} for this run"
         f"{'' if times == 1 else ', and later looks are optimistic'}. All trainings of the finish together: "
@@ -44,11 +44,6 @@ def finished(facts: Facts) -> Html | None:
             details("The plan", tag("pre", json.dumps(found.get("plan"), indent=1, ensure_ascii=False))),
         ]
     )
-
-
-def looks(finish: Any) -> int:
-    """How often the test set was looked at."""
-    return int(_number(_mapping(finish).get("looks")) or 0)
 
 
 def _networks(networks: Sequence[Json]) -> Html:

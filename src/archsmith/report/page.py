@@ -13,7 +13,7 @@ from archsmith.core.errors import UsageError
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.facts import Facts, redacted
-from archsmith.report.finished import finished, looks
+from archsmith.report.finished import finished
 from archsmith.report.html import (
     Html,
     Piece,
@@ -132,13 +132,12 @@ def _result(facts: Facts) -> Html | None:
     if "parameters" in metrics:
         parts.append(f", {number(metrics['parameters'])} parameters")
     parts.append(". ")
-    if looks(facts.finish):
+    if facts.finish is not None:
         parts.append("It, or the one chosen instead by further training, was put to the test: see ")
         parts.append(join([tag("a", "the test", href="#finish"), "."]))
     elif "accuracy" in metrics:
-        parts.append(
-            "That accuracy was used to choose it, so it flatters it a little; the test set has not been looked at."
-        )
+        parts.append("That accuracy was used to choose it, so it flatters it a little")
+        parts.append("." if facts.looks else "; the test set has not been looked at.")
     return join(parts)
 
 
@@ -246,7 +245,7 @@ def _pairs(pairs: Any) -> str:
 def words(facts: Facts) -> Html:
     """The definitions a reader needs to judge the numbers."""
     reward = type_of(facts.summary.config.get("reward"))
-    times = count(looks(facts.finish), "time")
+    times = count(facts.looks, "time")
     said = [
         ("Child", "a network that the search proposed, trained for a short while to see what it is worth."),
         (
