@@ -24,8 +24,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
@@ -34,8 +33,9 @@ from archsmith.core.searcher import State
 from archsmith.core.space import Space, identity, next_question
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.searchers.depth_schedule import DepthSchedule
-from archsmith.searchers.lstm_controller import Controller, one_thread
-from archsmith.searchers.traces import Trace
+
+if TYPE_CHECKING:
+    from archsmith.searchers.traces import Trace
 
 __all__ = ["Reinforce"]
 
@@ -101,6 +101,8 @@ class LiveReinforce:
     """The controller at work. What it proposes depends on the seed and on what it was told, not on how asks are grouped."""
 
     def __init__(self, config: Reinforce, space: Space, seed: int) -> None:
+        from archsmith.searchers.lstm_controller import Controller  # torch loads here: recipes are listed without it
+
         self._config = config
         self._space = space
         self._seed = seed
@@ -178,6 +180,10 @@ class LiveReinforce:
 
     def _learn(self, traces: Sequence[Trace], rewards: Sequence[float]) -> tuple[float, float]:
         """One step up the estimated gradient; gives its norm, and the entropy per decision in nats."""
+        import torch
+
+        from archsmith.searchers.lstm_controller import one_thread
+
         assert self._baseline is not None
         with one_thread():
             score = self._controller.score(traces)
