@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-RECIPE = '''
+RECIPE = """
 from archsmith.core.budget import Budget
 from archsmith.recipes import Recipe
 from archsmith.searchers import Reinforce
@@ -29,11 +29,11 @@ class Space:
 
 recipe = Recipe(name="mine", summary="a landscape", space=Space(), evaluator=Landscape(), searcher=Reinforce(),
                 budget=Budget(trials=12), workers=1)
-'''
+"""
 
 
 def archsmith(*arguments: str, folder: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "archsmith.cli.main", *arguments]
+    command = [sys.executable, "-m", "archsmith", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
 
@@ -41,7 +41,9 @@ def archsmith(*arguments: str, folder: Path, timeout: float = 240) -> subprocess
 def test_help_names_every_command() -> None:
     done = archsmith("--help", folder=Path.cwd())
     assert done.returncode == 0
-    for command in "auto search resume recipes doctor list show top best report finish export predict describe draw".split():
+    for (
+        command
+    ) in "auto search resume recipes doctor list show top best report finish export predict describe draw".split():
         assert command in done.stdout
 
 
@@ -105,7 +107,7 @@ def test_wrong_use_is_one_clear_sentence_and_status_2(arguments: list[str], word
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "archsmith.cli.main", "search", "landscape", "--trials", "1000000", "--workers", "1"]
+    command = [sys.executable, "-m", "archsmith", "search", "landscape", "--trials", "1000000", "--workers", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for _ in range(300):
         time.sleep(0.1)

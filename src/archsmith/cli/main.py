@@ -81,7 +81,3 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
         raise
     return result if isinstance(result, int) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -60,9 +60,7 @@ def images() -> Recipe:
         searcher=QUICK_CONTROLLER,
         budget=Budget(trials=32),
         limits=Limits(seconds=600),
-        finish=FinishPlan(
-            top=2, scale={"learning_rate": (0.5, 2.0)}, epochs=12, seeds=3, final={"max_train": None}
-        ),
+        finish=FinishPlan(top=2, scale={"learning_rate": (0.5, 2.0)}, epochs=12, seeds=3, final={"max_train": None}),
     )
 
 
