@@ -140,7 +140,7 @@ class Run:
         Parts that archsmith ships are made again from the record; your own must be passed. `data` relocates the data
         set, whose content must be the same.
         """
-        from archsmith._search.search import resume
+        from archsmith._search.session import resume
 
         return resume(
             self,
