@@ -40,7 +40,9 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", with_blocks("sh"), ids=lambda p: p.stem)
 def test_shell_blocks_run(page: Path, tmp_path: Path) -> None:
     script = "set -e\n" + "\n".join(blocks(page, "sh"))
-    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -24,7 +24,9 @@ def test_every_public_name_is_there_and_sorted() -> None:
         smith.serach  # noqa: B018
 
 
-@pytest.mark.parametrize("namespace", ["spaces", "searchers", "training", "executors", "rewards", "discovered", "recipes"])
+@pytest.mark.parametrize(
+    "namespace", ["spaces", "searchers", "training", "executors", "rewards", "discovered", "recipes"]
+)
 def test_every_name_of_a_namespace_is_there(namespace: str) -> None:
     module = importlib.import_module(f"archsmith.{namespace}")
     assert list(module.__all__) == sorted(module.__all__)
@@ -32,7 +34,14 @@ def test_every_name_of_a_namespace_is_there(namespace: str) -> None:
         assert getattr(module, name).__doc__, f"{namespace}.{name} has no docstring"
 
 
-LIGHT = ["archsmith", "archsmith.core.space", "archsmith.spaces", "archsmith.store", "archsmith.recipes", "archsmith.cli"]
+LIGHT = [
+    "archsmith",
+    "archsmith.core.space",
+    "archsmith.spaces",
+    "archsmith.store",
+    "archsmith.recipes",
+    "archsmith.cli",
+]
 
 
 def heavy_after(statement: str) -> set[str]:
@@ -63,7 +72,9 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
         get_recipe("digit-hour")
 
 
-@pytest.mark.parametrize("name", ["os.system", "builtins:eval", "spaces.os", "subprocess:run", "core.genotype.Genotype"])
+@pytest.mark.parametrize(
+    "name", ["os.system", "builtins:eval", "spaces.os", "subprocess:run", "core.genotype.Genotype"]
+)
 def test_a_record_makes_nothing_but_what_archsmith_ships(name: str) -> None:
     with pytest.raises(UsageError, match="not part of archsmith"):
         from_config({"type": name, "command": "true"}, resolve)

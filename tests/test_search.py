@@ -21,7 +21,8 @@ from archsmith.training import Landscape
 
 def chain(choose: Any) -> list[dict[str, Any]]:
     return [
-        {"filters": choose(f"{i}.filters", (8, 16, 32)), "inputs": choose.subset(f"{i}.inputs", range(i))} for i in range(4)
+        {"filters": choose(f"{i}.filters", (8, 16, 32)), "inputs": choose.subset(f"{i}.inputs", range(i))}
+        for i in range(4)
     ]
 
 
@@ -76,7 +77,9 @@ def test_a_dict_of_metrics_needs_a_reward_and_takes_one() -> None:
 
     failed = smith.search(chain, metrics, trials=1, store="memory://")
     assert "reward=" in next(failed.trials()).result.failure.message
-    run = smith.search(chain, metrics, reward=lambda r: r.metrics["accuracy"] / r.metrics["latency"], trials=2, store="memory://")
+    run = smith.search(
+        chain, metrics, reward=lambda r: r.metrics["accuracy"] / r.metrics["latency"], trials=2, store="memory://"
+    )
     assert run.best.reward == 0.25
 
 
