@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from archsmith import discovered, executors, recipes, rewards, searchers, spaces, testing, training
     from archsmith._describe import describe
-    from archsmith._export import export
+    from archsmith._export import export, load, predict
     from archsmith._finish import finish
     from archsmith._search import Run, build, open_run, search
     from archsmith.core.child import Child, Task
     from archsmith.core.errors import ArchsmithError
+    from archsmith.core.finish import FinishPlan
     from archsmith.core.genotype import Genotype
     from archsmith.core.trial import Proposal, Result, Trial, TrialState
 
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ArchsmithError",
     "Child",
+    "FinishPlan",
     "Genotype",
     "Proposal",
     "Result",
@@ -44,7 +46,9 @@ __all__ = [
     "executors",
     "export",
     "finish",
+    "load",
     "open_run",
+    "predict",
     "recipes",
     "rewards",
     "search",
@@ -57,6 +61,7 @@ __all__ = [
 _HOME = {
     "ArchsmithError": "core.errors",
     "Child": "core.child",
+    "FinishPlan": "core.finish",
     "Genotype": "core.genotype",
     "Proposal": "core.trial",
     "Result": "core.trial",
@@ -68,7 +73,9 @@ _HOME = {
     "describe": "_describe",
     "export": "_export",
     "finish": "_finish",
+    "load": "_export",
     "open_run": "_search",
+    "predict": "_export",
     "search": "_search",
 }
 

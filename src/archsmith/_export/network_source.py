@@ -33,11 +33,14 @@ _INFIX = {
 _HOMES: tuple[tuple[str, Any], ...] = (("F", F), ("torch", torch), ("math", math))
 
 
-def network_source(module: nn.Module, docstring: str, class_name: str = "Network") -> tuple[str, dict[str, Any]]:
+def network_source(
+    module: nn.Module, docstring: str, class_name: str = "Network", root: str = ""
+) -> tuple[str, dict[str, Any]]:
     """The class that computes what `module` does in evaluation, and the tensors that its `load_state_dict` takes.
 
-    The text needs `torch`, `nn` and `F` in scope. Raises UsageError when the network is not made of PyTorch's own
-    modules and functions alone, or when its forward pass branches on the values it computes.
+    `root` is the path of a submodule whose name is left out of all names. The text needs `torch`, `nn` and `F` in
+    scope. Raises UsageError when the network is not made of PyTorch's own modules and functions alone, or when its
+    forward pass branches on the values it computes.
     """
     try:
         traced = fx.symbolic_trace(module)
@@ -46,7 +49,7 @@ def network_source(module: nn.Module, docstring: str, class_name: str = "Network
             f"format source cannot follow the forward pass of {type(module).__name__}: {error}. "
             "It must not branch on the values or shapes of tensors; format onnx may do"
         ) from error
-    writer = _Writer(traced)
+    writer = _Writer(traced, root)
     return writer.text(docstring, class_name), writer.state
 
 
@@ -55,6 +58,7 @@ class _Writer:
     """Walks the traced graph once; collects the lines of `__init__` and `forward`, and the state."""
 
     traced: fx.GraphModule
+    root: str
     state: dict[str, Any] = field(default_factory=dict, init=False)
     _attributes: dict[str, str] = field(default_factory=dict, init=False)  # path in the module -> name in the class
     _init: list[str] = field(default_factory=list, init=False)
@@ -112,12 +116,20 @@ class _Writer:
         self._forward.extend(_wrapped(f"{taken}{head}", listed))
 
     def _variable(self, node: fx.Node, i: int) -> str:
-        """A name for a node's value: its submodule's, unless that holds a value which is still needed."""
-        stack = list(node.meta.get("nn_module_stack", {}))
-        if node.op == "call_module":
-            stack = stack[:-1]
-        preferred = _identifier(stack[-1] if stack else "x")
-        for name in (preferred, _identifier(node.name), *(f"{_identifier(node.name)}_{k}" for k in range(2, 1000))):
+        """A name for a node's value: its submodule's, unless that holds a value which is still needed.
+
+        A value made beside one of its own submodule that is needed later, as a mean is beside what it is the mean of,
+        goes by the operation's name; so does what is then made of it alone.
+        """
+        owner = self._owner(node)
+        mine = [a for a in node.all_input_nodes if a.op != "get_attr" and self._owner(a) == owner]
+        other = _identifier(node.name.removeprefix(f"{self.root}_"))
+        preferred = self._named(owner)
+        if any(self._last_use[a] > i for a in mine):
+            preferred = other
+        elif len(mine) == 1 and mine[0].op != "placeholder":
+            preferred = self._value[mine[0]]
+        for name in (preferred, other, *(f"{other}_{k}" for k in range(2, 1000))):
             if name == INPUT or name in _IN_SCOPE:
                 continue
             if name not in self._holder or self._last_use[self._holder[name]] <= i:
@@ -125,6 +137,13 @@ class _Writer:
                 self._holder[name] = node
                 return name
         raise AssertionError("a thousand values of one name")
+
+    def _owner(self, node: fx.Node) -> str:
+        """The path of the submodule whose forward pass the node is part of; "" and the root are one."""
+        stack = list(node.meta.get("nn_module_stack", {}))
+        if node.op == "call_module":
+            stack = stack[:-1]
+        return stack[-1] if stack and stack[-1] != self.root else ""
 
     def _constant(self, value: Any) -> str:
         """An argument as Python text."""
@@ -134,8 +153,9 @@ class _Writer:
             return "(" + ", ".join(map(self._constant, value)) + ("," if len(value) == 1 else "") + ")"
         if isinstance(value, list):
             return "[" + ", ".join(map(self._constant, value)) + "]"
-        if isinstance(value, slice):
-            return f"slice({self._constant(value.start)}, {self._constant(value.stop)}, {self._constant(value.step)})"
+        if isinstance(value, slice):  # only ever inside an index
+            ends = ["" if part is None else self._constant(part) for part in (value.start, value.stop, value.step)]
+            return ":".join(ends[: 2 if value.step is None else 3])
         if isinstance(value, float) and not math.isfinite(value):
             return f'float("{value}")'
         if value is Ellipsis:
@@ -171,8 +191,11 @@ class _Writer:
             self.state[name] = tensor.detach()
         return self._attributes[path]
 
+    def _named(self, path: str) -> str:
+        return _identifier(path.removeprefix(f"{self.root}."))
+
     def _attribute(self, path: str) -> str:
-        name = stem = _identifier(path)
+        name = stem = self._named(path)
         taken, k = set(self._attributes.values()), 1
         while name in taken or hasattr(nn.Module, name) or name in _MODULE_ATTRIBUTES:
             k += 1

@@ -1,0 +1,160 @@
+"""The trained network of a run, with its card: what finishing chose, or what the search itself kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from archsmith._export.model import Model
+from archsmith._search import Run
+from archsmith._search.session import versions
+from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.config import to_config
+from archsmith.core.errors import UsageError
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import build, decode
+from archsmith.nn.batch_norm import set_epsilon
+
+EXAMPLES = 7  # real images that an export is checked on
+
+
+def model_of(run: Run) -> Model:
+    """The network that finishing the run chose; the best trial's where its evaluator kept weights.
+
+    Raises UsageError when there are no trained weights, and says how to get some.
+    """
+    evaluator: Any = run.evaluator
+    if not hasattr(evaluator, "task"):
+        raise UsageError(
+            f"the evaluator of run {run.name!r}, {type(evaluator).__name__}, tells no task, so nothing is known of what "
+            "its children take; ImageClassification does"
+        )
+    genotype, digest, settings, about = _finished(run) or _kept(run)
+    assert run.store.artifacts is not None
+    evaluator = dataclasses.replace(evaluator, **settings)
+    epsilon = getattr(evaluator, "batch_norm_epsilon", None)
+    with torch.random.fork_rng(devices=[]):
+        network = build(run.space, genotype, evaluator.task()).model
+    network.load_state_dict(ArtifactFolder(run.store.artifacts).get(digest))
+    if epsilon is not None:
+        set_epsilon(network, epsilon)
+    config = run.config
+    task = evaluator.task()
+    return Model(
+        name=run.name,
+        network=network,
+        task=task,
+        class_names=list(getattr(evaluator, "class_names", [str(k) for k in range(task.num_classes)])),
+        preprocessing=getattr(evaluator, "preprocessing", {}),
+        space=config["space"],
+        genotype=genotype.to_json(),
+        architecture=decode(run.space, genotype),
+        batch_norm_epsilon=epsilon,
+        card={
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data": _data(evaluator, config),
+            "training": {"evaluator": _portable(to_config(evaluator)), **about.pop("training")},
+            **about,
+            "seed": config["seed"],
+            "searcher": config["searcher"],
+            "reward": config["reward"],
+            "versions": versions(),
+            "searched_with": config["versions"],
+            "command": config["command"],
+        },
+        examples=_examples(evaluator),
+    )
+
+
+def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] | None:
+    """Genotype, weights, settings and card of what `finish` chose."""
+    document = run.reader.document("finish")
+    if document is None:
+        return None
+    found, model, plan = document["networks"][0], document["model"], document["plan"]
+    tested = [f["accuracy"] for f in found["finals"] if f["accuracy"] is not None]
+    mine = next(f for f in found["finals"] if f["index"] == model["index"])
+    test = {
+        "accuracy": mine["accuracy"],
+        "loss": mine["loss"],
+        "count": document["test_count"],
+        "n": len(tested),
+        "mean": found["mean"],
+        "deviation": found["deviation"],
+        "by_seed": [{"seed": f["seed"], "accuracy": f["accuracy"]} for f in found["finals"]],
+        "looks": document["looks"],
+        "at": document["at"],
+    }
+    beside = [{k: n[k] for k in ("name", "parameters", "mean", "deviation")} for n in document["networks"][1:]]
+    about = {
+        "origin": found["origin"],
+        "metrics": {"test": test, "chosen": model["why"], "beside": beside, "claim": document["claim"]},
+        "training": {"seed": model["seed"], "epochs": mine["cost"]["epochs"], "all_data": plan["all_data"]},
+        "cost": {"search": _search_cost(run), "finish": document["cost"]},
+    }
+    settings = _tuples(found["settings"])
+    if not plan["all_data"]:
+        about["metrics"]["validation_reward"] = mine["validation"]
+    return Genotype.from_json(found["genotype"]), model["artifact"], settings, about
+
+
+def _kept(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]]:
+    """The same of the best trial, where its evaluator kept the weights."""
+    best = run.best
+    if best is None:
+        raise UsageError(f"run {run.name!r} has no trial that was trained to its end, so there is nothing to export")
+    if best.result is None or best.result.artifact is None or run.store.artifacts is None:
+        raise UsageError(
+            f"run {run.name!r} has no trained weights: a search keeps none unless its evaluator has keep_weights=True. "
+            f"Train its best network to convergence first: archsmith finish {run.name}"
+        )
+    metrics = {"validation": best.result.metrics["accuracy"]} if "accuracy" in best.result.metrics else {}
+    about = {
+        "origin": f"trial {best.number} of run {run.name!r}",
+        "metrics": metrics,
+        "training": {"epochs": best.result.cost.epochs},
+        "cost": {"search": _search_cost(run)},
+    }
+    return best.genotype, best.result.artifact, {}, about
+
+
+def _search_cost(run: Run) -> dict[str, float]:
+    summary = run.summary
+    return {"trials": sum(summary.counts.values()), "epochs": summary.epochs, "seconds": summary.seconds}
+
+
+def _data(evaluator: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    described = dict(evaluator.describe_data()) if hasattr(evaluator, "describe_data") else {}
+    for local in ("unreadable_files", "remarks"):  # may name files of the machine it was trained on
+        described.pop(local, None)
+    if "name" in described:
+        described["name"] = _last(str(described["name"]))
+    return {**described, "fingerprint": config["data"]}
+
+
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Without the folders of the machine it was trained on."""
+    return {k: _last(v) if k == "data" and isinstance(v, str) else v for k, v in config.items()}
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+
+
+def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
+def _examples(evaluator: Any) -> torch.Tensor | None:
+    """Some validation images, as pixels [count, channels, height, width] from 0 to 1."""
+    if not hasattr(evaluator, "splits"):
+        return None
+    splits = evaluator.splits()
+    images = splits.data.images[splits.validation[:EXAMPLES]]
+    if len(images) == 0:
+        return None
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous() / 255.0

@@ -1,0 +1,112 @@
+"""Format pytorch: weights as safetensors, everything else as JSON, loaded again through the space.
+
+Nothing in the folder is run: the space is one that archsmith ships, found by name, and no pickle is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from archsmith._export.card import readme
+from archsmith._export.model import README, Model, fresh_folder, read_card, write_json
+from archsmith._export.network_source import state_of
+from archsmith._search.run import resolve
+from archsmith.core.child import Task
+from archsmith.core.config import from_config
+from archsmith.core.errors import UsageError
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import Space, build
+from archsmith.nn.batch_norm import set_epsilon
+
+WEIGHTS = "model.safetensors"
+
+
+def write_pytorch(model: Model, path: Path) -> Path:
+    """Write the folder and load it again: the outputs must be equal. Raises UsageError for a space of the user's own."""
+    from safetensors.torch import save_file
+
+    _space(model.space)
+    with fresh_folder(path) as folder:
+        save_file(state_of(model.network.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
+        card = model.to_json("pytorch")
+        card["weights"] = {"file": WEIGHTS, "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
+        write_json(folder / "model.json", card)
+        (folder / README).write_text(readme(card), encoding="utf-8")
+        again = load(folder)
+        with torch.inference_mode():
+            for images in model.inputs():
+                if not torch.equal(again.deployed()(images), model.deployed()(images)):
+                    raise UsageError(
+                        f"the space {model.space.get('type')} does not build the same network again from its genotype"
+                    )
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """The model in a folder that `export(..., format="pytorch")` wrote.
+
+    `load(path).network` takes preprocessed images, `load(path).deployed()` pixels from 0 to 1. Raises UsageError when
+    the folder is no such export, was changed, or needs a space that archsmith does not ship.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(path)
+    card = read_card(folder)
+    if card.get("kind") != "pytorch":
+        raise UsageError(f"{folder} holds a model in format {card.get('kind')}; only format pytorch is loaded here")
+    task = Task(tuple(card["task"]["input_shape"]), card["task"]["num_classes"])
+    space = _space(card["space"])
+    what = Genotype.from_json(card["genotype"]) if card["genotype"] is not None else card["architecture"]
+    file = folder / WEIGHTS
+    try:
+        if hashlib.sha256(file.read_bytes()).hexdigest() != card["weights"]["sha256"]:
+            raise UsageError(
+                f"{file} is not the file that {folder / 'model.json'} was written with: its SHA-256 differs"
+            )
+        with torch.device("meta"):  # so that a card cannot ask for more memory than its weights fill
+            expected = {name: tuple(t.shape) for name, t in build(space, what, task).model.state_dict().items()}
+        with safe_open(file, framework="pt") as opened:
+            found = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            if found != expected:
+                name = min(set(found.items()) ^ set(expected.items()))[0]
+                raise UsageError(
+                    f"the weights in {file} do not fit the architecture: {name} is {found.get(name, 'missing')} "
+                    f"and should be {expected.get(name, 'absent')}"
+                )
+            tensors = {name: opened.get_tensor(name) for name in found}
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise UsageError(f"the model in {folder} cannot be read: {error}") from None
+    with torch.random.fork_rng(devices=[]):
+        network = build(space, what, task).model
+    network.load_state_dict(tensors)
+    if card["batch_norm_epsilon"] is not None:
+        set_epsilon(network, float(card["batch_norm_epsilon"]))
+    return Model(
+        name=str(card["name"]),
+        network=network,
+        task=task,
+        class_names=[str(name) for name in card["class_names"]],
+        preprocessing=card["preprocessing"],
+        space=card["space"],
+        genotype=card["genotype"],
+        architecture=card["architecture"],
+        batch_norm_epsilon=card["batch_norm_epsilon"],
+        card=card["card"],
+    )
+
+
+def _space(record: Any) -> Space:
+    """The space of a record, which must be one that archsmith ships."""
+    name = record.get("type") if isinstance(record, dict) else None
+    if not isinstance(name, str) or not name.startswith("spaces."):
+        raise UsageError(
+            f"format pytorch is loaded through a space of archsmith.spaces, and {name!r} is none; "
+            "use format source or onnx, which need no space"
+        )
+    space: Space = from_config(record, resolve)
+    return space

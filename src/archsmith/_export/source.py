@@ -1,0 +1,184 @@
+"""Format source: one plain PyTorch file that runs without archsmith, and its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from archsmith._export.card import readme, told
+from archsmith._export.model import README, Model, fresh_folder, write_json
+from archsmith._export.network_source import network_source, state_of
+from archsmith.core.errors import UsageError
+
+FILE, WEIGHTS = "model.py", "model.safetensors"
+
+_TEMPLATE = '''\
+"""{title}
+
+{about}
+
+    python model.py IMAGE...
+
+Needs torch and safetensors, and Pillow and numpy to read image files.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+WEIGHTS = Path(__file__).with_name("model.safetensors")
+CHANNELS, HEIGHT, WIDTH = {shape}
+CLASSES = (
+{classes}
+)
+
+
+{network}
+
+def load(path=WEIGHTS, device="cpu") -> Network:
+    """The trained network, in evaluation mode."""
+    network = Network()
+    network.load_state_dict(load_file(path))
+    return network.to(device).eval()
+
+
+def read_image(path) -> torch.Tensor:
+    """A picture of any size and mode as pixels [1, CHANNELS, HEIGHT, WIDTH] from 0 to 1, as in training.
+
+    The shorter side is scaled and the middle kept; transparent parts become white.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as picture:
+        if picture.format == "JPEG":
+            picture.draft(None, (2 * WIDTH, 2 * HEIGHT))
+        image = ImageOps.exif_transpose(picture)
+        if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey
+            levels = np.asarray(image).astype(np.int64)
+            image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+        elif image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
+            over = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        elif image.mode not in ("1", "L"):
+            image = image.convert("RGB")
+        image = image.convert("L" if CHANNELS == 1 else "RGB")
+        if image.size != (WIDTH, HEIGHT):
+            image = ImageOps.fit(image, (WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(image, np.uint8)).reshape(HEIGHT, WIDTH, CHANNELS)
+    return pixels.permute(2, 0, 1)[None].float() / 255.0
+
+
+def main() -> None:
+    """Name the three likeliest classes of each image file."""
+    if len(sys.argv) < 2:
+        sys.exit("usage: python model.py IMAGE...")
+    network = load()
+    for path in sys.argv[1:]:
+        with torch.inference_mode():
+            probabilities = network(read_image(path)).softmax(1)[0]
+        best = probabilities.topk(min(3, len(CLASSES)))
+        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        print(f"{{path}}: " + ", ".join(f"{{CLASSES[k]}} {{100 * p:.1f}} %" for p, k in pairs))
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def write_source(model: Model, path: Path) -> Path:
+    """Write the folder and run the file: its outputs must equal the module's, to the bit.
+
+    Raises UsageError when the network cannot be followed, or the file does not repeat it.
+    """
+    from safetensors.torch import save_file
+
+    if len(model.task.input_shape) != 3 or model.task.input_shape[0] not in (1, 3):
+        raise UsageError(f"format source is for grey or colour images, and this takes {model.task.input_shape}")
+    deployed = model.deployed()
+    docstring = (
+        f"{model.parameters:,} parameters.\n\nPixels [n, {', '.join(map(str, model.task.input_shape))}] from 0 to 1 -> "
+        f"logits [n, {model.task.num_classes}]."
+    )
+    network, state = network_source(deployed, docstring, root="network")
+    card = model.to_json("source")
+    text = _TEMPLATE.format(
+        title="\n".join(
+            textwrap.wrap(_line(f"{model.name}: an image classifier found by neural architecture search."), 110)
+        ),
+        about="\n".join(_about(model)),
+        shape=tuple(model.task.input_shape),
+        classes=_listed(model.class_names),
+        network=network,
+    )
+    with fresh_folder(path) as folder:
+        (folder / FILE).write_text(text, encoding="utf-8")
+        save_file(state_of(state), folder / WEIGHTS, metadata={"format": "pt"})
+        card["weights"] = {"file": WEIGHTS, "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
+        write_json(folder / "model.json", card)
+        (folder / README).write_text(readme(card), encoding="utf-8")
+        again = run_source(folder).load()
+        with torch.inference_mode():
+            for images in model.inputs():
+                if not torch.equal(again(images), deployed(images)):
+                    raise UsageError(
+                        f"the written file does not repeat {type(model.network).__name__} to the bit; this is a fault of "
+                        "archsmith's, please report it with the architecture"
+                    )
+    return path
+
+
+def run_source(folder: Path) -> ModuleType:
+    """The exported file as a module. It is a program: this runs it."""
+    spec = importlib.util.spec_from_file_location("archsmith_exported_model", folder / FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave the folder as it is
+    try:
+        spec.loader.exec_module(module)
+    except (OSError, SyntaxError, ImportError) as error:
+        raise UsageError(f"{folder / FILE} cannot be run: {error}") from error
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+def _about(model: Model) -> list[str]:
+    card = model.card
+    lines = [f"Written by archsmith {card.get('versions', {}).get('archsmith', '')}".strip() + "."]
+    data = card.get("data", {})
+    if "name" in data and "train" in data:
+        lines.append(f"Data: {data['name']}, {data['train']:,} images to train on. The full card is in model.json.")
+    lines += told(card)
+    return [part for line in lines for part in textwrap.wrap(_line(line), 118)]
+
+
+def _line(text: Any) -> str:
+    """Text that cannot end a docstring or break its line."""
+    return " ".join(str(text).replace("\\", "/").replace('"""', "'''").split())
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names as Python strings with commas, as many on a line as fit."""
+    lines = [""]
+    for name in names:
+        literal = (json.dumps(name, ensure_ascii=False) if name.isprintable() else repr(name)) + ","
+        if lines[-1] and len(lines[-1]) + 1 + len(literal) > 112:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {literal}".lstrip()
+    return "\n".join(f"    {line}" for line in lines)
