@@ -1,0 +1,321 @@
+"""Drawings: any diagram as one SVG, the same text for the same diagram, with no script, font or file beside it.
+
+A chain is one column of boxes, its skip connections arcs at the right, nested by their length. A graph stands in rows
+by longest path; its long edges are led between the boxes of the rows they cross (Sugiyama et al. 1981).
+
+Colours come from a box's role. Boxes carry dark text on a light fill, and what stands outside of them is mid-grey, so
+that a drawing reads on light and on dark pages alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+from xml.sax.saxutils import escape
+
+from archsmith.core.diagram import Diagram, Edge, Node
+
+FILL_AND_STROKE = {
+    "input": ("#e8eaed", "#7b848f"),
+    "conv": ("#dbe9fb", "#3b78c2"),
+    "pool": ("#fbe6c9", "#bd7a14"),
+    "norm": ("#e2f1dd", "#4f9140"),
+    "dense": ("#ece2f8", "#8358b8"),
+    "activation": ("#d8f1ef", "#2b8f88"),
+    "combine": ("#f4f1d3", "#968a1d"),
+    "output": ("#fbdfe2", "#bf4a5a"),
+}
+TEXT, QUIET, LINE = "#1d2126", "#545c66", "#868f9a"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+
+HEIGHT, GAP, ROW_GAP, COLUMN_GAP, MARGIN = 30, 16, 44, 22, 16
+LABEL_SIZE, DETAIL_SIZE = 13, 11.5
+TITLE_HEIGHT = 30
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Where a node stands: its upper left corner and its width."""
+
+    x: float
+    y: float
+    width: float
+
+    @property
+    def middle(self) -> float:
+        return self.x + self.width / 2
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + HEIGHT
+
+
+_Layout: TypeAlias = tuple[dict[str, _Box], list[str], float]
+"""The boxes by their nodes' ids, the arrows as SVG, and how far to the right they reach."""
+
+
+def draw(diagram: Diagram) -> str:
+    """The diagram as an SVG document that a file or a page can hold as it is."""
+    boxes, arrows, reach = (_chain if diagram.layout == "chain" else _graph)(diagram)
+    body = [
+        *_frames(diagram.nodes, boxes),
+        *arrows,
+        *(_node(node, boxes[node.id], diagram.layout == "chain") for node in diagram.nodes),
+    ]
+    width = max(reach, MARGIN + _text_width(diagram.title, LABEL_SIZE)) + MARGIN
+    height = max(box.bottom for box in boxes.values()) + MARGIN
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
+            f'height="{_n(height)}" role="img" aria-label="{_text(diagram.title)}" font-family="{FONT}">',
+            f"<title>{_text(diagram.title)}</title>",
+            f"<desc>{_text(_description(diagram))}</desc>",
+            _words(diagram.title, MARGIN, MARGIN + LABEL_SIZE, "start", LINE, more=' font-weight="600"'),
+            *body,
+            "</svg>",
+        ]
+    )
+
+
+# --- a chain: one column, skips as arcs -------------------------------------------------------------------------------
+
+
+def _chain(diagram: Diagram) -> _Layout:
+    width = max(_node_width(node) for node in diagram.nodes)
+    beside = [n.group or (n.id if n.id.isdigit() else "") for n in diagram.nodes]  # what stands at the left of a box
+    left = MARGIN + max(
+        _text_width(text, DETAIL_SIZE) + (20 if n.group else 8) if text else 0
+        for n, text in zip(diagram.nodes, beside, strict=True)
+    )
+    boxes: dict[str, _Box] = {}
+    y: float = MARGIN + TITLE_HEIGHT
+    for before, node in zip((None, *diagram.nodes), diagram.nodes, strict=False):
+        if before is not None:
+            inside = node.group != "" and node.group == before.group
+            framed = (node.group or before.group) != "" and not inside
+            y += HEIGHT + (10 if inside else GAP + 12 if framed else GAP)
+        boxes[node.id] = _Box(left, y, width)
+    place = {node.id: i for i, node in enumerate(diagram.nodes)}
+    straight = [e for e in diagram.edges if not e.skip and place[e.target] == place[e.source] + 1]
+    arcs = [e for e in diagram.edges if e.skip or place[e.target] > place[e.source] + 1]
+    group = {node.id: node.group for node in diagram.nodes}
+    arrows = [_down(boxes[e.source], boxes[e.target]) for e in straight]
+    reach = max(box.right for box in boxes.values()) + 8
+    longest = max((boxes[e.target].y - boxes[e.source].y for e in arcs), default=1.0)
+    opacity = max(0.35, min(0.8, 45 / (len(arcs) or 1)))
+    # The longest first, so that short arcs lie on top. An arc bulges with its length, so that arcs are nested.
+    for edge in sorted(arcs, key=lambda e: place[e.source] - place[e.target]):
+        framed = any(group[k] for k in (edge.source, edge.target)) and group[edge.source] != group[edge.target]
+        source, target = boxes[edge.source], boxes[edge.target]
+        bulge = (28 if framed else 18) + (target.y - source.y) * min(0.5, 460 / longest)
+        arrows.append(_arc(edge, source, target, bulge, opacity))
+        reach = max(reach, source.right + 0.75 * bulge)  # as far as a cubic goes between handles at that distance
+    heads = sorted({e.target for e in arcs}, key=place.__getitem__)
+    arrows += [_head(boxes[t].right, boxes[t].y + 0.3 * HEIGHT, "left") for t in heads]
+    return boxes, arrows, reach
+
+
+def _arc(edge: Edge, source: _Box, target: _Box, bulge: float, opacity: float) -> str:
+    """From the lower right of one box to the upper right of another."""
+    x1, y1, x2, y2 = source.right, source.y + 0.7 * HEIGHT, target.right + 5, target.y + 0.3 * HEIGHT
+    path = f"M{_n(x1)} {_n(y1)}C{_n(x1 + bulge)} {_n(y1)} {_n(x2 + bulge)} {_n(y2)} {_n(x2)} {_n(y2)}"
+    return (
+        f'<path d="{path}" fill="none" stroke="{LINE}" stroke-width="1.25" stroke-opacity="{opacity:.2f}">'
+        f"<title>{_text(edge.label or f'{edge.source} → {edge.target}')}</title></path>"
+    )
+
+
+def _down(source: _Box, target: _Box) -> str:
+    """The arrow of the main path, from one box to the next below."""
+    x = source.middle
+    line = f'<path d="M{_n(x)} {_n(source.bottom)}V{_n(target.y - 4)}" stroke="{LINE}" stroke-width="1.5"/>'
+    return line + _head(x, target.y, "down")
+
+
+# --- a graph: rows by longest path ------------------------------------------------------------------------------------
+
+
+def _graph(diagram: Diagram) -> _Layout:
+    row = {node.id: 0 for node in diagram.nodes}
+    for edge in sorted(diagram.edges, key=lambda e: [n.id for n in diagram.nodes].index(e.source)):
+        row[edge.target] = max(row[edge.target], row[edge.source] + 1)
+    width = {node.id: _node_width(node) for node in diagram.nodes}
+    # An edge that crosses rows is a chain of short ones, over narrow points that keep its place between the boxes.
+    points: dict[int, list[str]] = {}
+    for i, edge in enumerate(diagram.edges):
+        between = [f"\0{i} {r}" for r in range(row[edge.source] + 1, row[edge.target])]
+        row |= {point: row[edge.source] + 1 + k for k, point in enumerate(between)}
+        width |= dict.fromkeys(between, 6.0)
+        points[i] = [edge.source, *between, edge.target]
+    rows: list[list[str]] = [[] for _ in range(max(row.values()) + 1)]
+    for name, r in row.items():
+        rows[r].append(name)
+    links = [pair for path in points.values() for pair in pairwise(path)]
+    _order(rows, links)
+    x = _columns(rows, links, width)
+    left = min(x.values()) - MARGIN
+    y = {name: MARGIN + TITLE_HEIGHT + r * (HEIGHT + ROW_GAP) for name, r in row.items()}
+    boxes = {node.id: _Box(x[node.id] - left, y[node.id], width[node.id]) for node in diagram.nodes}
+    arrows = []
+    for i, edge in enumerate(diagram.edges):
+        source, target = boxes[edge.source], boxes[edge.target]
+        through = [(x[p] - left + width[p] / 2, y[p]) for p in points[i][1:-1]]
+        arrows.append(_curve(edge, source, through, target))
+    return boxes, arrows, max(x[name] - left + width[name] for name in x) + 8
+
+
+def _order(rows: list[list[str]], links: Sequence[tuple[str, str]]) -> None:
+    """Order each row by the mean place of its neighbours in the row before, down and up a few times."""
+    above: dict[str, list[str]] = {}
+    below: dict[str, list[str]] = {}
+    for source, target in links:
+        above.setdefault(target, []).append(source)
+        below.setdefault(source, []).append(target)
+    for sweep in range(8):
+        neighbours = above if sweep % 2 == 0 else below
+        for row in rows if sweep % 2 == 0 else reversed(rows):
+            place = {name: k / max(len(r) - 1, 1) for r in rows for k, name in enumerate(r)}
+            row.sort(key=lambda name: _mean([place[k] for k in neighbours.get(name, ())], place[name]))
+
+
+def _columns(
+    rows: Sequence[Sequence[str]], links: Sequence[tuple[str, str]], width: Mapping[str, float]
+) -> dict[str, float]:
+    """The left edge of everything: each row is drawn to the middle of its neighbours without changing its order."""
+    beside: dict[str, list[str]] = {name: [] for row in rows for name in row}
+    for source, target in links:
+        beside[source].append(target)
+        beside[target].append(source)
+    x: dict[str, float] = {}
+    for row in rows:
+        total = sum(width[name] for name in row) + COLUMN_GAP * (len(row) - 1)
+        edge = -total / 2
+        for name in row:
+            x[name] = edge
+            edge += width[name] + COLUMN_GAP
+    for _ in range(12):
+        for row in rows:
+            wish = {n: _mean([x[k] + width[k] / 2 for k in beside[n]], x[n] + width[n] / 2) - width[n] / 2 for n in row}
+            # Pushed right where the neighbour is in the way, and left likewise: the mean of both keeps the gaps.
+            right, left = [], []
+            edge = -math.inf
+            for name in row:
+                right.append(max(wish[name], edge))
+                edge = right[-1] + width[name] + COLUMN_GAP
+            edge = math.inf
+            for name in reversed(row):
+                left.append(min(wish[name], edge - width[name]))
+                edge = left[-1] - COLUMN_GAP
+            x |= {name: (a + b) / 2 for name, a, b in zip(row, right, reversed(left), strict=True)}
+    return x
+
+
+def _curve(edge: Edge, source: _Box, through: Sequence[tuple[float, float]], target: _Box) -> str:
+    """From the bottom of one box to the top of another, straight down beside the boxes of each row in between."""
+    x, y = source.middle, source.bottom
+    path = f"M{_n(x)} {_n(y)}"
+    for px, py, low in [*((px, py, py + HEIGHT) for px, py in through), (target.middle, target.y - 4, target.y - 4)]:
+        half = (y + py) / 2
+        path += f"C{_n(x)} {_n(half)} {_n(px)} {_n(half)} {_n(px)} {_n(py)}" + (f"V{_n(low)}" if low != py else "")
+        x, y = px, low
+    label = ""
+    if edge.label:
+        near = (source.bottom + (through[0][1] if through else target.y)) / 2
+        at = (source.middle + (through[0][0] if through else target.middle)) / 2
+        label = (
+            f'<text x="{_n(at + 5)}" y="{_n(near)}" font-size="{DETAIL_SIZE}" fill="{LINE}">{escape(edge.label)}</text>'
+        )
+    dashed = ' stroke-dasharray="5 3"' if edge.skip else ""
+    line = f'<path d="{path}" fill="none" stroke="{LINE}" stroke-width="1.5"{dashed}/>'
+    return line + label + _head(target.middle, target.y, "down")
+
+
+# --- boxes, frames and arrowheads -------------------------------------------------------------------------------------
+
+
+def _node(node: Node, box: _Box, chain: bool) -> str:
+    fill, stroke = FILL_AND_STROKE.get(node.role, FILL_AND_STROKE["input"])
+    baseline = box.y + HEIGHT / 2 + 0.35 * LABEL_SIZE
+    centred = not chain and not node.detail
+    parts = [
+        f'<g><title>{_text(node.id)}</title><rect x="{_n(box.x)}" y="{_n(box.y)}" width="{_n(box.width)}" '
+        f'height="{HEIGHT}" rx="6" fill="{fill}" stroke="{stroke}" stroke-width="1.25"/>',
+        _words(node.label, box.middle if centred else box.x + 12, baseline, "middle" if centred else "start", TEXT),
+    ]
+    if node.detail:
+        parts.append(_words(node.detail, box.right - 12, baseline, "end", QUIET, DETAIL_SIZE))
+    if chain and node.id.isdigit():  # the number by which the genotype calls it
+        parts.append(_words(node.id, box.x - 8, baseline, "end", LINE, DETAIL_SIZE))
+    return "".join([*parts, "</g>"])
+
+
+def _words(text: str, x: float, y: float, anchor: str, colour: str, size: float = LABEL_SIZE, more: str = "") -> str:
+    anchored = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_n(size)}" fill="{colour}"{anchored}{more}>{_text(text)}</text>'
+
+
+def _frames(nodes: Iterable[Node], boxes: Mapping[str, _Box]) -> list[str]:
+    """A frame behind the boxes of each group, its name at the left."""
+    members: dict[str, list[_Box]] = {}
+    for node in nodes:
+        if node.group:
+            members.setdefault(node.group, []).append(boxes[node.id])
+    frames = []
+    for name, inside in members.items():
+        x, y = min(b.x for b in inside) - 8, min(b.y for b in inside) - 8
+        width, height = max(b.right for b in inside) + 8 - x, max(b.bottom for b in inside) + 8 - y
+        frames.append(
+            f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" rx="9" fill="{LINE}" '
+            f'fill-opacity="0.10" stroke="{LINE}" stroke-opacity="0.5"/>'
+            + _words(name, x - 8, y + height / 2 + 4, "end", LINE, DETAIL_SIZE)
+        )
+    return frames
+
+
+def _head(x: float, y: float, towards: str) -> str:
+    """An arrowhead whose tip is at (x, y)."""
+    a, b = ((7, -3.5), (7, 3.5)) if towards == "left" else ((-3.5, -7), (3.5, -7))
+    return f'<path d="M{_n(x)} {_n(y)}L{_n(x + a[0])} {_n(y + a[1])}L{_n(x + b[0])} {_n(y + b[1])}Z" fill="{LINE}"/>'
+
+
+def _description(diagram: Diagram) -> str:
+    """What the drawing shows, in words, for whoever cannot see it."""
+    into: dict[str, list[str]] = {}
+    for edge in diagram.edges:
+        into.setdefault(edge.target, []).append(edge.source)
+    lines = []
+    for node in diagram.nodes:
+        reads = f" reads {', '.join(into[node.id])}" if node.id in into else ""
+        lines.append(f"{node.id}: {node.label}{', ' + node.detail if node.detail else ''}{reads}.")
+    return " ".join(lines)
+
+
+def _node_width(node: Node) -> float:
+    gap = 22 if node.detail else 0
+    return max(24 + gap + _text_width(node.label, LABEL_SIZE) + _text_width(node.detail, DETAIL_SIZE), 60)
+
+
+def _text_width(text: str, size: float) -> float:
+    """About how wide a text is; the widest of the usual fonts (DejaVu Sans) has 0.61 of the size a letter."""
+    return 0.61 * size * len(text)
+
+
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _text(text: str) -> str:
+    """A text for XML, which has no control characters."""
+    return escape("".join(c if c.isprintable() else " " for c in text), {'"': "&quot;"})
+
+
+def _n(value: float) -> str:
+    """A coordinate with one decimal at most."""
+    return f"{value:.1f}".removesuffix(".0")
