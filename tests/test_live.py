@@ -81,7 +81,7 @@ def test_a_slow_search_says_something_every_ten_seconds_and_not_more() -> None:
         for k in range(120):
             clock.now += 1.0
             view(Progress(0, k + 1, {"accuracy": 0.5}))
-    assert len(lines(console)) == 12 + 1
+    assert len(lines(console)) == 12
 
 
 def test_new_bests_in_quick_succession_share_a_line() -> None:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsmith._search.run import Run
+from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import sample
@@ -426,6 +427,22 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
 )
 def test_a_finish_of_another_version_does_not_break_the_page(tmp_path: Path, finish: Any) -> None:
     page_of(a_run([done(0.9)], finish=finish), tmp_path)
+
+
+def test_the_best_architectures_are_drawn(tmp_path: Path) -> None:
+    class Drawn(Chain):
+        def diagram(self, architecture: Any) -> Diagram:
+            nodes = [
+                Node("in", HOSTILE, HOSTILE, "input"),
+                Node("a", "3x3 conv", group=HOSTILE),
+                Node("out", "classifier"),
+            ]
+            return Diagram(HOSTILE, tuple(nodes), (Edge("in", "a"), Edge("a", "out"), Edge("in", "out", True, HOSTILE)))
+
+    page = page_of(a_run([done(0.9), done(0.8)], space=Drawn()), tmp_path)
+    assert page.text.count("3x3 conv") >= 2
+    assert page.text.count("classifier") >= 2
+    assert "http" not in page.source
 
 
 def test_a_space_whose_drawing_errs_does_not_break_the_page(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class LiveView:
         self._recent: deque[float] = deque([self._began], maxlen=64)
         self._line_at = self._began
         self._line_share = 0.0
+        self._line_done = -1
         self._best_told = best
         self._live: Live | None = None
 
@@ -176,7 +177,7 @@ class LiveView:
             self.running.clear()
             self._live.stop()
             self._live = None
-        elif self._console is not None:
+        elif self._console is not None and self._line_done != self.done:
             self._say(self._line())
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -214,7 +215,7 @@ class LiveView:
         share = self.share
         if since >= LINE_SECONDS or share >= self._line_share + 0.1 or self.best != self._best_told:
             self._say(self._line())
-            self._line_at, self._line_share, self._best_told = now, share, self.best
+            self._line_at, self._line_share, self._line_done, self._best_told = now, share, self.done, self.best
 
     def _line(self) -> str:
         best = f", best {self.best:.4f}{self._best_detail()}" if self.best is not None else ""
@@ -239,7 +240,7 @@ class LiveView:
         parts = [f"{_rate(rate)} a minute" if rate is not None else "", f"{span(self.elapsed)} so far"]
         if self.budget.epochs is not None:
             parts.append(f"{self.epochs:g} of {self.budget.epochs:g} epochs")
-        if left is not None:
+        if left is not None and self.share < 1:
             parts.append(f"about {span(left)} left" if left >= 1 else "nearly done")
         return ", ".join(part for part in parts if part)
 

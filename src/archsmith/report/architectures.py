@@ -10,8 +10,10 @@ from archsmith.core.errors import IllegalGenotype
 from archsmith.core.space import decode
 from archsmith.core.trial import Trial
 from archsmith.report import curves
+from archsmith.report.draw import draw
 from archsmith.report.facts import DRAWN, Facts, curve
 from archsmith.report.html import Html, Piece, details, duration, join, number, percent, table, tag
+from archsmith.report.names import in_order, readable
 
 
 def architectures(facts: Facts) -> Html:
@@ -54,8 +56,9 @@ def _describe(facts: Facts, i: int) -> Html:
 def _metrics(trial: Trial) -> Html:
     result = trial.result
     rows: list[tuple[Piece, Piece]] = []
-    for name, value in list(result.metrics.items() if result else ())[:24]:
-        rows.append((_readable(name), percent(value) if "accuracy" in name else number(value)))
+    metrics = result.metrics if result is not None else {}
+    for name, value in [(name, metrics[name]) for name in in_order(metrics)][:24]:
+        rows.append((readable(name), percent(value) if "accuracy" in name else number(value)))
     if result is not None:
         rows.append(("epochs trained", number(result.cost.epochs)))
         rows.append(("time", duration(result.cost.seconds)))
@@ -63,10 +66,6 @@ def _metrics(trial: Trial) -> Html:
         rows.append(("made from trial", number(trial.parent)))
     rows.append(("key", tag("code", trial.genotype.key)))
     return table(("what was measured", ""), rows)
-
-
-def _readable(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _picture(facts: Facts, trial: Trial) -> Html:
@@ -82,13 +81,11 @@ def _picture(facts: Facts, trial: Trial) -> Html:
     if diagram is None:
         return _json(architecture, "The space has no drawing, so the architecture stands here as JSON.")
     try:
-        diagram = diagram(architecture)
-        from archsmith.report.draw import draw
-
-        drawing = draw(diagram)
+        drawing = draw(diagram(architecture))
     except Exception as error:
         return _json(architecture, f"It could not be drawn: {type(error).__name__}: {error}")
-    return tag("div", Html(drawing), cls="drawing")
+    # A page needs no namespaces; `draw` escapes what it writes.
+    return tag("div", Html(drawing.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)), cls="drawing")
 
 
 def _json(value: Any, note: str) -> Html:

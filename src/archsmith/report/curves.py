@@ -115,6 +115,10 @@ def _dots(axes: Axes, x: Floats, y: Floats, colour: str, size: float, alpha: flo
     axes.autoscale_view()
 
 
+def _dot_size(n: int) -> float:
+    return 5.0 if n < 60 else 3.4 if n < 500 else 2.2
+
+
 def _thinned(mask: Any, most: int = MOST_POINTS) -> Any:
     """Indices of true values, evenly spaced when there are more than can be drawn."""
     indices = np.flatnonzero(mask)
@@ -160,7 +164,7 @@ def rewards(many: Sequence[Series], name: str, *, over: str) -> tuple[Html, int]
         for s, colour in zip(many, (RUN, CONTROL), strict=False):
             x = np.arange(1, len(s.number) + 1, dtype=np.float64) if over == "trials" else s.at / unit
             shown = _thinned(~np.isnan(s.reward))
-            _dots(axes, x[shown], s.reward[shown], colour, 3.4 if len(shown) < 500 else 2.2, 0.38)
+            _dots(axes, x[shown], s.reward[shown], colour, _dot_size(len(shown)), 0.38)
             best = s.best_so_far
             if not np.isnan(best).all():
                 rises = np.flatnonzero(np.diff(best, prepend=np.nan) != 0)  # NaN differs from all: the first counts
@@ -220,7 +224,7 @@ def reward_by_parameters(s: Series, name: str) -> tuple[Html, int]:
         figure, axes = _axes("parameters (logarithmic)", "reward")
         axes.set_xscale("log")
         shown = _thinned(usable)
-        _dots(axes, s.parameters[shown], s.reward[shown], RUN, 3.4 if len(shown) < 500 else 2.2, 0.38)
+        _dots(axes, s.parameters[shown], s.reward[shown], RUN, _dot_size(len(shown)), 0.38)
         axes.step(s.parameters[front], s.reward[front], where="post", color=INK, linewidth=1.2)
         _dots(axes, s.parameters[front], s.reward[front], INK, 5.0)
         low = _lower_limit(axes, s.reward[usable])
@@ -250,9 +254,13 @@ def lines(values: Mapping[str, Floats], name: str, *, xlabel: str, ylabel: str) 
         figure, axes = _axes(xlabel, ylabel, height=2.4)
         for y, colour, dash in zip(values.values(), (RUN, CONTROL), ("solid", (0, (4, 2))), strict=False):
             x, y = binned(y)
-            axes.plot(x, y, color=colour, linewidth=1.6, linestyle=dash)
-            if len(x) == 1:
-                axes.plot(x, y, "o", color=colour, markersize=4)
+            axes.plot(
+                x, y, color=colour, linewidth=1.6, linestyle=dash, marker="o" if len(x) < 3 else None, markersize=4
+            )
+        low, high = axes.get_ylim()
+        if 0 < high - low < 0.02 * max(abs(low), abs(high)):  # rounding errors are no mountains
+            middle, half = (low + high) / 2, 0.01 * max(abs(low), abs(high))
+            axes.set_ylim(middle - half, middle + half)
         _whole_numbers(axes)
         return _svg(figure, name, f"{ylabel} over {xlabel}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 SEARCHERS = {
@@ -28,3 +28,14 @@ def short_type(config: Any) -> str:
 def searcher_name(config: Any) -> str:
     """The searcher in words where archsmith knows it, else its type."""
     return SEARCHERS.get(type_of(config), short_type(config))
+
+
+def readable(name: str) -> str:
+    """A metric or a kind of choice as words."""
+    return name.replace("_", " ")
+
+
+def in_order(metrics: Iterable[str]) -> list[str]:
+    """Metrics' names, those first that a reader looks for first."""
+    first = ("accuracy", "parameters", "multiply_adds", "loss")
+    return sorted(metrics, key=lambda name: first.index(name) if name in first else len(first))

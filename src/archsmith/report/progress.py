@@ -9,7 +9,7 @@ import numpy as np
 from archsmith.report import curves
 from archsmith.report.facts import DRAWN, Facts, Series
 from archsmith.report.html import Html, Piece, count, duration, figure, join, number, table, tag
-from archsmith.report.names import searcher_name, type_of
+from archsmith.report.names import readable, searcher_name, type_of
 
 
 def progress(facts: Facts) -> Html:
@@ -127,7 +127,7 @@ def learning(facts: Facts) -> Html | None:
         if all(np.isnan(v).all() for v in values.values()):
             continue
         drawn = curves.lines(values, f"learned{i}", xlabel="update", ylabel="reward" if groups[i] == pair else "")
-        plots.append(figure(drawn, *_learned_caption(group), title=" and ".join(map(_readable, group))))
+        plots.append(figure(drawn, *_learned_caption(group), title=" and ".join(map(readable, group))))
     n = len(facts.learned)
     text = f"{count(n, 'update')} of the searcher's parameters, after the trials that finished."
     if n > curves.MOST_STEPS:
@@ -135,10 +135,6 @@ def learning(facts: Facts) -> Html | None:
     if len(groups) > 8:
         text += f" {len(groups) - 8} more quantities are in the store."
     return join([tag("p", text), tag("div", *plots, cls="plots")])
-
-
-def _readable(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _learned_caption(group: Sequence[str]) -> list[Piece]:

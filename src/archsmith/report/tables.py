@@ -19,6 +19,7 @@ from archsmith.report.html import (
     table,
     tag,
 )
+from archsmith.report.names import in_order, readable
 
 SHOWN_KINDS = 24
 SHOWN_OPTIONS = 14
@@ -77,7 +78,7 @@ def _kind(name: str, answers: Answers) -> Html:
     body = table((head, "first quarter", "last quarter", "points"), rows)
     n = answers.answers
     caption = f"{number(n[0])} and {number(n[1])} answers.{cut}"
-    return tag("figure", tag("h3", name.replace("_", " ")), body, tag("figcaption", caption))
+    return tag("figure", tag("h3", readable(name)), body, tag("figcaption", caption))
 
 
 def _heat(share: float) -> Html:
@@ -130,8 +131,8 @@ def trials(facts: Facts) -> Html:
     if not facts.top:
         return tag("p", "No trial has a reward yet.")
     names = dict.fromkeys(name for trial in facts.top for name in (trial.result.metrics if trial.result else ()))
-    shown = [name for name in names if name != "value"][:6]  # the value is the reward, or what it is made of
-    head = ("trial", "reward", *(name.replace("_", " ") for name in shown), "epochs", "time", "finished at", "genotype")
+    shown = [name for name in in_order(names) if name != "value"][:6]  # the value is the reward, or what it is made of
+    head = ("trial", "reward", *(readable(name) for name in shown), "epochs", "time", "finished at", "genotype")
     rows = [_trial(trial, shown) for trial in facts.top]
     left = facts.trials - len(facts.top)
     more = f"The best {SHOWN_TRIALS} by reward; {number(left)} more are in the store." if left > 0 else ""
