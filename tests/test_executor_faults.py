@@ -241,7 +241,7 @@ def kill_at_random(kills: int, seed: int) -> None:
                     assert event.state is TrialState.DONE, event
                     assert event.result.metrics == {"seed": event.trial}
             workers = psutil.Process().children()
-            if killed < kills and workers and rng.random() < 0.2:
+            if killed < kills and workers and rng.random() < 0.1:
                 os.kill(rng.choice(workers).pid, signal.SIGKILL)
                 killed += 1
     finally:
@@ -254,7 +254,7 @@ def test_kills_at_random_moments_lose_no_job() -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3))
 def test_many_kills_at_random_moments_lose_no_job(seed: int) -> None:
     kill_at_random(kills=200, seed=seed)
 
@@ -467,8 +467,8 @@ pool.submit(job(0, lambda context: {"pid": os.getpid()}))
 first = collect(pool, 1)[-1].result.metrics["pid"]
 pool.submit(job(1, patient))
 pool.completed()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     pool.completed()  # waits for the child
 except KeyboardInterrupt:
     done = collect(pool, 1)[-1]

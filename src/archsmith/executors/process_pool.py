@@ -26,7 +26,7 @@ from archsmith.executors.run_job import memory_message
 from archsmith.executors.worker import OWN, READY, SHARED
 from archsmith.executors.worker_process import Work, WorkerProcess
 
-START_ATTEMPTS = 8  # workers in a row that may die as they start; it may be someone who kills them
+START_ATTEMPTS = 3  # workers in a row that may end by themselves as they start
 _TICK = 0.5  # seconds between two looks at memory, and at whether a silent worker still lives
 
 
@@ -82,7 +82,8 @@ class ProcessPool:
         self._workers: list[WorkerProcess] = []
         self._queue: deque[Work] = deque()
         self._events: list[Event] = []
-        self._failed_starts = 0
+        self._failed_starts = 0  # in a row
+        self._failing_since = float("inf")
         self._sent: tuple[Job, bytes] | None = None  # the last job whose shared fields were pickled, and those
         self._end = weakref.finalize(self, _end_all, self._workers, os.getpid())
 
@@ -211,7 +212,8 @@ class ProcessPool:
                 message = worker.channel.recv()
                 work = worker.work
                 if message == READY:
-                    worker.ready, self._failed_starts = True, 0
+                    worker.ready = True
+                    self._failed_starts, self._failing_since = 0, float("inf")
                 elif isinstance(message, Progress) and work is not None:
                     work.curve.append({"epoch": message.epoch, **message.metrics})
                     self._events.append(message)
@@ -259,13 +261,14 @@ class ProcessPool:
         status = worker.end()
         work = worker.work
         if not worker.ready:
-            self._failed_starts += 1
-            seconds = time.monotonic() - worker.began_at
+            self._failed_starts += not worker.was_killed()
+            self._failing_since = min(self._failing_since, worker.began_at)
+            seconds = time.monotonic() - self._failing_since
             hopeless = self._failed_starts >= START_ATTEMPTS or seconds >= self.start_timeout
             if hopeless and not self._any_ready():
                 raise ArchsmithError(
-                    f"no worker process can be started: {self._failed_starts} failed in a row; the last one {status} "
-                    f"after {seconds:.1f} of {self.start_timeout:g} seconds, and printed: {worker.printed() or 'nothing'}"
+                    f"no worker process has come up in {seconds:.1f} seconds (start_timeout={self.start_timeout:g}); "
+                    f"the last one {status}, and printed: {worker.printed() or 'nothing'}"
                 ) from None
         if work is None:
             return

@@ -151,6 +151,10 @@ class WorkerProcess:
         except psutil.NoSuchProcess:
             return True
 
+    def was_killed(self) -> bool:
+        """Whether it was ended from outside: by a person, the system, or this pool."""
+        return self.process.returncode in (-signal.SIGKILL, -signal.SIGTERM)
+
     def memory_used(self, limit: int) -> int:
         """Resident bytes above those before the job, with all processes of the child.
 
