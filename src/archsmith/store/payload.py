@@ -65,6 +65,8 @@ def object_from_text(text: Any, what: str) -> dict[str, Any]:
 
 def genotype(space: dict[str, Any], answers: Any, what: str) -> Genotype:
     """A genotype from its stored parts; whether its answers are legal, only its space knows."""
+    if not isinstance(space.get("name"), str):
+        raise CorruptStore(f"{what} is damaged: its space has no name")
     if not isinstance(answers, dict):
         raise CorruptStore(f"{what} is damaged: its answers are {type(answers).__name__}")
     for name, answer in answers.items():

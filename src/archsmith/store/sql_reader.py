@@ -60,7 +60,8 @@ class SQLReader:
 
     def trial(self, number: int) -> Trial:
         with self._file.reading() as connection:
-            row = connection.execute(TRIALS.where(trials.c.run == self._run, trials.c.number == number)).one_or_none()
+            query = TRIALS.where(trials.c.run == self._run, trials.c.number == number)
+            row = connection.execute(query).one_or_none() if 0 <= number < 2**63 else None
             if row is None:
                 n = connection.scalar(select(func.count()).where(trials.c.run == self._run))
                 raise UnknownName(f"trial of run {self._name!r}", str(number), [f"0 to {n - 1}"] if n else [])
@@ -105,13 +106,15 @@ class SQLReader:
         asked = object_from_text(row.genotype, what)
         told = {"result": None} if row.outcome is None else object_from_text(row.outcome, what)
         space = asked.get("space")
+        if not isinstance(space, int):
+            raise CorruptStore(f"{what} is damaged: it names no space")
         if space not in self._spaces:
             found = connection.execute(select(spaces).where(spaces.c.run == self._run))
             self._spaces = {s.number: s.identity for s in found}
         try:
             return Trial(
                 _whole(row.number),
-                genotype(object_from_text(self._spaces[_whole(space)], what), asked.get("answers"), what),
+                genotype(object_from_text(self._spaces[space], what), asked.get("answers"), what),
                 None if row.parent is None else _whole(row.parent),
                 TrialState(row.state),
                 _real(row.reward),

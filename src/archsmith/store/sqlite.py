@@ -50,6 +50,7 @@ class SQLiteFile:
         """A connection that reads; each statement sees what was committed when it began."""
         with self.plain_errors():
             if self._engine is None:
+                self._check_file()
                 engine = create_engine("sqlite://", creator=self._open_to_read, poolclass=QueuePool)
                 with engine.connect() as connection:
                     self._check(connection)
@@ -62,6 +63,7 @@ class SQLiteFile:
         if not self.path.parent.is_dir():
             raise StoreError(f"cannot create the store {self.path}: the folder {self.path.parent} does not exist")
         with self.plain_errors():
+            self._check_file()
             engine = create_engine("sqlite://", creator=lambda: self._open_to_write(create=create), poolclass=NullPool)
 
             @event.listens_for(engine, "begin")
@@ -88,7 +90,7 @@ class SQLiteFile:
             yield
         except exc.DBAPIError as error:
             raise self._in_words(error.orig) from error.orig
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._in_words(error) from error
 
     def _in_words(self, error: BaseException | None) -> StoreError:
@@ -102,7 +104,7 @@ class SQLiteFile:
                 f"the store {self.path} stayed locked by another process for {self.busy_seconds:g} seconds, so this was "
                 "not recorded. End what holds it (a backup, or a database browser with an open transaction), then resume"
             )
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "decode to UTF-8" in text:
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "decode" in text:  # not UTF-8
             return CorruptStore(
                 f"the store {self.path} is damaged, or is no archsmith store ({text}). Restore a copy, or save what can "
                 "be read: sqlite3 FILE .recover"
@@ -120,6 +122,27 @@ class SQLiteFile:
                 f"the disk failed under the store {self.path} ({text}); it may be full. What was recorded is kept"
             )
         return StoreError(f"the store {self.path} cannot be used: {text}")
+
+    def _check_file(self) -> None:
+        """Refuse what SQLite would take for an empty database, or pad with zeros. Raises CorruptStore."""
+        try:
+            with open(self.path, "rb") as file:
+                header = file.read(100)
+                size = os.fstat(file.fileno()).st_size
+        except OSError:  # not there yet, or SQLite will say what it is
+            return
+        if size == 0:
+            return
+        if len(header) < 100 or not header.startswith(b"SQLite format 3\x00"):
+            raise CorruptStore(f"the store {self.path} is damaged, or is no archsmith store: it has no SQLite header")
+        if any(Path(f"{self.path}{end}").exists() for end in ("-wal", "-journal")):
+            return  # what the file lacks is in these
+        page_size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+        if size < page_size * pages:
+            raise CorruptStore(
+                f"the store {self.path} is damaged: {size} of its {page_size * pages} bytes are there. Restore a copy, "
+                "or save what can be read: sqlite3 FILE .recover"
+            )
 
     def _check(self, connection: Connection) -> bool:
         """Whether the file holds our tables, of a version we know; False when it holds nothing at all."""
