@@ -72,7 +72,11 @@ Event: TypeAlias = Started | Progress | Completed
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs jobs. Used by one thread; nothing it is given or does raises because of a child."""
+    """Runs jobs. Used by one thread; nothing it is given or does raises because of a child.
+
+    One that trains within `completed` has an attribute `on_progress`: a callable that is given each `Progress` in the
+    middle of the training, and may cancel it; `completed` then does not give it again.
+    """
 
     @property
     def slots(self) -> int:
@@ -80,17 +84,21 @@ class Executor(Protocol):
         ...
 
     def submit(self, job: Job) -> None:
-        """Queue a job; returns at once."""
+        """Queue a job; returns at once. Raises UsageError for one that cannot be sent to where it would run."""
         ...
 
     def cancel(self, trial: int) -> None:
-        """End a job soon; it completes as stopped. Unknown and finished trials are ignored."""
+        """End a job soon; it completes as stopped, unless it ends before it hears of it.
+
+        Unknown and finished trials are ignored.
+        """
         ...
 
     def completed(self, timeout: float | None = None) -> Sequence[Event]:
         """What happened since the last call, in order; waits up to `timeout` seconds (None: until something does).
 
-        Gives an empty sequence when the time is up, or when nothing is submitted. Each job completes exactly once.
+        Gives an empty sequence when the time is up, or when nothing is submitted. Each job completes exactly once, after
+        its `Started`, unless it was cancelled before it began. Raises ArchsmithError when nothing can run at all.
         """
         ...
 
