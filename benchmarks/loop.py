@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from random import Random as Rng
 from typing import Any
@@ -75,14 +76,18 @@ def main() -> None:
         f"`python benchmarks/loop.py --trials {arguments.trials}`; {machine()}. Milliseconds per trial of {CHOICES} choices.",
         "SQLite: write-ahead log, `synchronous=NORMAL`, one commit for each event (proposed, running, finished).",
         "",
-        "| store | " + " | ".join(f"trials {a:,}-{b:,}" for a, b in zip(marks, marks[1:], strict=False)) + " |",
+        "| store | " + " | ".join(f"trials {a:,}-{b:,}" for a, b in pairwise(marks)) + " |",
         "|---" * len(marks) + "|",
     ]
     with tempfile.TemporaryDirectory() as folder:
         for name, url in (("memory", "memory://"), ("SQLite", f"sqlite:///{folder}/runs.db")):
             spans = windows(url, arguments.trials, marks)
             lines.append(f"| {name} | " + " | ".join(f"{ms:.3f}" for ms in spans) + " |")
-    lines += ["", f"Sampling and decoding one genotype, the floor of it: {floor_us() / 1e3:.3f} ms in the same run.", ""]
+    lines += [
+        "",
+        f"Sampling and decoding one genotype, the floor of it: {floor_us() / 1e3:.3f} ms in the same run.",
+        "",
+    ]
     text = "\n".join(lines)
     print(text)
     if arguments.out:

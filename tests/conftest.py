@@ -42,7 +42,9 @@ _reasons: dict[str, str] = {}
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     whole = not config.option.keyword and not config.option.markexpr and config.args == config.getini("testpaths")
     if whole and len(items) < MINIMUM_TESTS:
-        raise pytest.UsageError(f"{len(items)} tests collected, at least {MINIMUM_TESTS} expected: has a file been lost?")
+        raise pytest.UsageError(
+            f"{len(items)} tests collected, at least {MINIMUM_TESTS} expected: has a file been lost?"
+        )
     _reasons.update(_missing())
     kept = []
     for item in items:

@@ -41,9 +41,8 @@ def archsmith(*arguments: str, folder: Path, timeout: float = 240) -> subprocess
 def test_help_names_every_command() -> None:
     done = archsmith("--help", folder=Path.cwd())
     assert done.returncode == 0
-    for (
-        command
-    ) in "auto search resume recipes doctor list show top best report finish export predict describe draw".split():
+    commands = "auto search resume recipes doctor list show top best report finish export predict describe draw"
+    for command in commands.split(" "):
         assert command in done.stdout
 
 

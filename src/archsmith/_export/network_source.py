@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from archsmith.core.errors import UsageError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (the name everyone knows it by)
+from torch.nn import functional as F
 
 
 def whiten(images: Tensor) -> Tensor:

@@ -53,8 +53,6 @@ class ResNet(nn.Module):
 
     def __init__(self, task: Task, blocks: int, widths: tuple[int, int, int]) -> None:
         super().__init__()
-        if len(task.input_shape) != 3:
-            raise UsageError(f"a residual network needs images [channels, height, width], got {task.input_shape}")
         stem, *strides = strides_of(task)
         kernel = max(3, 2 * stem - 1)
         self.stem = ConvLayer(task.input_shape[0], widths[0], (kernel, kernel), (stem, stem))
@@ -81,6 +79,8 @@ def strides_of(task: Task) -> tuple[int, int, int, int]:
     The stem's is above 1 where images are 64 wide and more, so that the stages begin with maps of 32 to 63 on the
     shorter side; a stage's is 1 where it would halve the map to less than 7.
     """
+    if len(task.input_shape) != 3:
+        raise UsageError(f"a residual network needs images, [channels, height, width], got {task.input_shape}")
     shorter, stem = min(task.input_shape[1:]), 1
     while shorter // (2 * stem) >= 32:
         stem *= 2
@@ -102,7 +102,7 @@ def resnet_of_size(parameters: int, task: Task) -> ResNet:
     (up to 56 layers) where it would be wider than 64. Widths keep the ratio 1 : 2 : 4 but for the last few channels,
     which bring the count near: within 1 % from about 20,000 parameters on.
 
-    Raises UsageError for fewer than one parameter.
+    Raises UsageError for fewer than one parameter, or a task that is not of images.
     """
     if parameters < 1:
         raise UsageError(f"a network needs at least one parameter, got {parameters}")
@@ -121,9 +121,9 @@ def _widths(parameters: int, task: Task, blocks: int) -> Iterator[tuple[int, int
     while size(task, blocks, (width + 1, 2 * width + 2, 4 * width + 4)) <= parameters:
         width += 1
     for first in (width, width + 1):
-        for second in range(2 * first - 1, 2 * first + 2):
-            for third in range(4 * first - 4, 4 * first + 5):
-                yield first, second, max(third, 1)
+        for second in range(max(2 * first - 2, 1), 2 * first + 3):
+            for third in range(max(4 * first - 6, 1), 4 * first + 7):
+                yield first, second, third
 
 
 def size(task: Task, blocks: int, widths: tuple[int, int, int]) -> int:

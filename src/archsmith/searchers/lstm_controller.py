@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -38,7 +38,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread, as it was afterwards: more are slower for such small matrices, and round differently."""
+    """Torch on one thread, as it was afterwards: two gain nothing on matrices this small, and round differently."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

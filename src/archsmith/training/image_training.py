@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name everyone knows it by)
+from torch.nn import functional as F
 
 from archsmith.core.child import Child
 from archsmith.core.errors import ChildFailed, Diverged, LimitExceeded

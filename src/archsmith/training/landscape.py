@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from archsmith.core.errors import UsageError
@@ -59,7 +60,7 @@ class Landscape:
         """The value without noise."""
         answers = list(genotype.answers.items())
         single = [self._worth(name, answer) for name, answer in answers]
-        pairs = [self._worth(a[0], a[1], *b) for a, b in zip(answers, answers[1:], strict=False)] or single
+        pairs = [self._worth(a[0], a[1], *b) for a, b in pairwise(answers)] or single
         return (1 - self.ruggedness) * sum(single) / len(single) + self.ruggedness * sum(pairs) / len(pairs)
 
     def _worth(self, *what: str | Answer) -> float:
