@@ -8,7 +8,7 @@ from pathlib import Path
 from archsmith._export.from_run import model_of
 from archsmith._export.model import Model
 from archsmith._export.onnx import write_onnx
-from archsmith._export.predict import Prediction, predict
+from archsmith._export.prediction import Prediction, predict
 from archsmith._export.pytorch import load, write_pytorch
 from archsmith._export.source import write_source
 from archsmith._search import Run

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from archsmith._export.card import readme
 from archsmith._export.model import README, Model, fresh_folder, read_card, write_json
@@ -68,7 +69,8 @@ def load(path: str | os.PathLike[str]) -> Model:
             raise UsageError(
                 f"{file} is not the file that {folder / 'model.json'} was written with: its SHA-256 differs"
             )
-        with torch.device("meta"):  # so that a card cannot ask for more memory than its weights fill
+        # Without memory first, so that a card cannot ask for more of it than its weights fill.
+        with torch.device("meta"), _Uninitialised():
             expected = {name: tuple(t.shape) for name, t in build(space, what, task).model.state_dict().items()}
         with safe_open(file, framework="pt") as opened:
             found = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
@@ -98,6 +100,15 @@ def load(path: str | os.PathLike[str]) -> Model:
         batch_norm_epsilon=card["batch_norm_epsilon"],
         card=card["card"],
     )
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out the drawing of weights; on the device "meta" it would draw nothing and take seconds to learn that."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):  # Tensor's, and those of torch.nn.init
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _space(record: Any) -> Space:

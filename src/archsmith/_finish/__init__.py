@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from archsmith._finish.finish import finish
 from archsmith._finish.result import Finished
+from archsmith._finish.rounds import finish
 from archsmith._finish.training import FinishProgress
 from archsmith.core.finish import FinishPlan
 
