@@ -46,6 +46,16 @@ def finished(facts: Facts) -> Html | None:
     )
 
 
+def test_accuracy(found: Json) -> tuple[str, str] | None:
+    """The found network's test accuracy, and over what; None where it has none."""
+    networks = _mappings(found.get("networks"))
+    if not networks or _number(networks[0].get("mean")) is None:
+        return None
+    images = _number(found.get("test_count"))
+    seeds = count(len(_accuracies(networks[0])), "seed")
+    return _accuracy(networks[0]), f"mean of {seeds}" + (f", {count(int(images), 'image')}" if images else "")
+
+
 def _networks(networks: Sequence[Json]) -> Html:
     every = [a for network in networks for a in _accuracies(network)]
     low, high = (min(every), max(every)) if every else (0.0, 1.0)

@@ -13,7 +13,7 @@ from archsmith.core.errors import UsageError
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.facts import Facts, redacted
-from archsmith.report.finished import finished
+from archsmith.report.finished import finished, test_accuracy
 from archsmith.report.html import (
     Html,
     Piece,
@@ -44,9 +44,9 @@ REWARDS = {
 def page(facts: Facts) -> str:
     """The whole page as text."""
     parts = [
+        ("finish", "The test", finished(facts)),
         ("progress", "How the search went", progress(facts)),
         ("learning", "What the searcher learned", learning(facts)),
-        ("finish", "The test", finished(facts)),
         ("architectures", "The best architectures", architectures(facts)),
         ("choices", "What was chosen", tables.choices(facts)),
         ("failures", "Failures", tables.failures(facts)),
@@ -132,9 +132,11 @@ def _result(facts: Facts) -> Html | None:
     if "parameters" in metrics:
         parts.append(f", {number(metrics['parameters'])} parameters")
     parts.append(". ")
-    if facts.finish is not None:
-        parts.append("It, or the one chosen instead by further training, was put to the test: see ")
-        parts.append(join([tag("a", "the test", href="#finish"), "."]))
+    tested = test_accuracy(facts.finish) if facts.finish is not None else None
+    if tested is not None:
+        parts.append(f"Trained to convergence, what was found has a test accuracy of {tested[0]} ({tested[1]}): ")
+        parts.append(tag("a", "the test", href="#finish"))
+        parts.append(".")
     elif "accuracy" in metrics:
         parts.append("That accuracy was used to choose it, so it flatters it a little")
         parts.append("." if facts.looks else "; the test set has not been looked at.")
@@ -151,6 +153,9 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     tiles = [("Best reward", number(best.reward if best else None), f"trial {best.number}" if best else "none yet")]
     if "accuracy" in metrics:
         tiles.append(("Validation accuracy", percent(metrics["accuracy"]), ""))
+    tested = test_accuracy(facts.finish) if facts.finish is not None else None
+    if tested is not None:
+        tiles.append(("Test accuracy", *tested))
     if "parameters" in metrics:
         tiles.append(("Parameters", number(metrics["parameters"]), ""))
     tiles.append(("Trials", number(facts.trials), _states(s.counts)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,7 +48,8 @@ def choices(facts: Facts) -> Html | None:
     quarter = facts.trials // 4
     text = (
         f"Of each kind of choice, how often its options were taken in the first {number(quarter)} trials proposed and "
-        f"in the last {number(quarter)}. A searcher that learns comes to prefer some; random search stays as it began."
+        f"in the last {number(quarter)}. A searcher that learns comes to prefer some; random search stays as it began. "
+        "Changes of more than two standard errors stand out."
     )
     kinds = list(facts.kinds.items())
     tables = [_kind(name, answers) for name, answers in kinds[:SHOWN_KINDS]]
@@ -70,15 +72,22 @@ def _kind(name: str, answers: Answers) -> Html:
             counts[text] / n if n else 0.0
             for counts, n in zip((answers.first, answers.last), answers.answers, strict=True)
         )
-        change = 100 * (last - first)
-        sign = "up" if change > 0 else "down"
-        shift = tag("span", f"{change:+.0f}".replace("-", "−"), cls=sign) if round(change) else tag("span", "·")
-        rows.append((text or "(empty text)", _heat(first), _heat(last), shift))
+        rows.append((text or "(empty text)", _heat(first), _heat(last), _shift(first, last, answers.answers)))
     head = {"answer": "option", "number": "how many taken", "member": "taken among others"}[answers.counted]
     body = table((head, "first quarter", "last quarter", "points"), rows)
     n = answers.answers
     caption = f"{number(n[0])} and {number(n[1])} answers.{cut}"
     return tag("figure", tag("h3", readable(name)), body, tag("figcaption", caption))
+
+
+def _shift(first: float, last: float, n: list[int]) -> Html:
+    """The change in points; coloured where it is more than chance would often bring (two standard errors)."""
+    change = 100 * (last - first)
+    if not round(change):
+        return tag("span", "·")
+    share = (first * n[0] + last * n[1]) / max(1, sum(n))
+    error = math.sqrt(max(0.0, share * (1 - share)) * (1 / max(1, n[0]) + 1 / max(1, n[1])))
+    return tag("span", f"{change:+.0f}".replace("-", "−"), cls="sure" if abs(last - first) > 2 * error else "unsure")
 
 
 def _heat(share: float) -> Html:
@@ -131,7 +140,7 @@ def trials(facts: Facts) -> Html:
     if not facts.top:
         return tag("p", "No trial has a reward yet.")
     names = dict.fromkeys(name for trial in facts.top for name in (trial.result.metrics if trial.result else ()))
-    shown = [name for name in in_order(names) if name != "value"][:6]  # the value is the reward, or what it is made of
+    shown = [name for name in in_order(names) if name != "value"][:5]  # the value is the reward, or what it is made of
     head = ("trial", "reward", *(readable(name) for name in shown), "epochs", "time", "finished at", "genotype")
     rows = [_trial(trial, shown) for trial in facts.top]
     left = facts.trials - len(facts.top)
