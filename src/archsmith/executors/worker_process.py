@@ -182,8 +182,9 @@ class WorkerProcess:
     def end(self) -> str:
         """Kill the process and all it started; how it ended, in words."""
         descendants: list[psutil.Process] = []
-        with suppress(psutil.Error):
-            descendants = psutil.Process(self.process.pid).children(recursive=True)
+        if self.work is not None:  # an idle worker has ended what its children left
+            with suppress(psutil.Error):
+                descendants = psutil.Process(self.process.pid).children(recursive=True)
         # The group is killed before its leader is waited for: until then no other process can have its number. A
         # process that is ending already keeps its own status.
         with suppress(ProcessLookupError, PermissionError):
