@@ -176,6 +176,20 @@ def test_a_script_that_proves_wrong_is_given_up() -> None:
     assert torch.isfinite(policy.score(traces).log_prob).all()
 
 
+def test_a_script_that_ends_early_is_given_up() -> None:
+    def rare(choose: Choose) -> Any:
+        bits = [choose(f"{i}.bit", (0, 1, 2, 3)) for i in range(5)]
+        return bits if bits == [3] * 5 else [*bits, choose("last", ("a", "b"))]
+
+    space = FunctionSpace(rare)
+    policy = controller(space, init=0.08)
+    genotypes = policy.sample(0, 4096, seed=0)[0]
+    for genotype in genotypes:
+        decode(space, genotype)
+    assert any("last" not in genotype.answers for genotype in genotypes)
+    assert not policy.reader.scripted
+
+
 def test_scripted_and_lockstep_walks_sample_alike() -> None:
     space = FunctionSpace(chain)
     policy = controller(space)
