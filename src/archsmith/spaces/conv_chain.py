@@ -274,8 +274,9 @@ class Plan:
                 down, right = layer["stride"]
                 return filters, (-(-height // down), -(-width // right))
             case "fc":
-                side = FULLY_CONNECTED_SIDE
-                self.parameters += layer["filters"] * (min(height, side) * min(width, side) * channels + 2)
+                # As nn.conv.reduction: the map is averaged over windows that bring it to at most the side.
+                rows, columns = (-(-n // -(-n // FULLY_CONNECTED_SIDE)) for n in size)
+                self.parameters += layer["filters"] * (rows * columns * channels + 2)
                 return layer["filters"], (1, 1)
             case "max_pool" | "avg_pool":
                 stride = layer["pool_stride"]
