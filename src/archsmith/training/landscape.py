@@ -1,7 +1,7 @@
 """A made landscape over any space: a reward without training, to watch a searcher learn and to test one.
 
-Every answer is worth a fixed random amount, and so is every pair of neighbouring answers; the share of the pairs is
-the ruggedness. It says how well a searcher exploits structure that is known to be there, and nothing about networks.
+Every answer is worth a fixed random amount, as is every member of a subset and every pair of neighbouring choices; the
+share of the pairs is the ruggedness. It says how well a searcher exploits structure that is known to be there, and nothing about networks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from random import Random
 
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Context
-from archsmith.core.genotype import Answer, Genotype
+from archsmith.core.genotype import Genotype, Scalar
 from archsmith.core.space import Space, decode
 from archsmith.core.trial import Cost, Result
 from archsmith.rewards import value
@@ -28,7 +28,7 @@ class Landscape:
 
     Args:
         seed: which landscape.
-        ruggedness: the share of the value that comes from pairs of neighbouring answers, from 0 to 1.
+        ruggedness: the share of the value that comes from pairs of neighbouring choices, from 0 to 1.
         noise: standard deviation of what is added to each evaluation, from the child's own seed.
     """
 
@@ -58,11 +58,17 @@ class Landscape:
 
     def height(self, genotype: Genotype) -> float:
         """The value without noise."""
-        answers = list(genotype.answers.items())
-        single = [self._worth(name, answer) for name, answer in answers]
-        pairs = [self._worth(a[0], a[1], *b) for a, b in pairwise(answers)] or single
+        single, chosen = [], []
+        for name, answer in genotype.answers.items():
+            if isinstance(answer, list):  # each member is worth something of its own; an empty subset is average
+                members = [self._worth(name, member) for member in answer]
+                single.append(sum(members) / len(members) if members else 0.5)
+            else:
+                single.append(self._worth(name, answer))
+                chosen.append((name, answer))
+        pairs = [self._worth(*a, *b) for a, b in pairwise(chosen)] or single
         return (1 - self.ruggedness) * sum(single) / len(single) + self.ruggedness * sum(pairs) / len(pairs)
 
-    def _worth(self, *what: str | Answer) -> float:
+    def _worth(self, *what: Scalar) -> float:
         digest = hashlib.blake2b(repr((self.seed, what)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
