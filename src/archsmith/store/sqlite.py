@@ -6,12 +6,11 @@ failure may lose the last commits, and resuming then runs those trials again. Re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,11 @@ class SQLiteFile:
         except OSError as error:
             raise StoreError(f"cannot read the store {self.path}: {error.strerror or error}") from None
 
-    @contextmanager
+    @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that reads; each statement sees what was committed when it began."""
         with self.plain_errors():
             if self._engine is None:
-                self._check_file()
                 engine = create_engine("sqlite://", creator=self._open_to_read, poolclass=QueuePool)
                 with engine.connect() as connection:
                     self._check(connection)
@@ -60,30 +58,45 @@ class SQLiteFile:
 
     def writer(self, *, create: bool = False) -> Connection:
         """A connection that writes, whose transactions begin at once as writing ones. The caller closes it."""
-        if not self.path.parent.is_dir():
-            raise StoreError(f"cannot create the store {self.path}: the folder {self.path.parent} does not exist")
         with self.plain_errors():
-            self._check_file()
-            engine = create_engine("sqlite://", creator=lambda: self._open_to_write(create=create), poolclass=NullPool)
-
-            @event.listens_for(engine, "begin")
-            def begin(connection: Connection) -> None:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-
+            if create and not self.is_there():
+                self._make()
+            engine = _writing_engine(self._open_to_write)
             connection = engine.connect()
             try:
                 with connection.begin():
                     if not self._check(connection):
-                        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-                        metadata.create_all(connection)
-                        rows = {"schema": str(SCHEMA), "created_by": f"archsmith {archsmith.__version__}"}
-                        connection.execute(insert(meta), [{"key": k, "value": v} for k, v in rows.items()])
+                        raise CorruptStore(f"the store {self.path} is damaged: it has no tables")
             except BaseException:
                 connection.close()
                 raise
             return connection
 
-    @contextmanager
+    def _make(self) -> None:
+        """Make the file aside and move it into place, so that nobody ever meets one that is half made."""
+        from filelock import FileLock
+
+        if not self.path.parent.is_dir():
+            raise StoreError(f"cannot create the store {self.path}: the folder {self.path.parent} does not exist")
+        aside = Path(f"{self.path}.new")
+        lock = FileLock(f"{self.path}.lock", timeout=self.busy_seconds, thread_local=False)
+        try:
+            with lock:
+                if not self.is_there():  # another process may have been faster
+                    for leftover in (aside, Path(f"{aside}-wal"), Path(f"{aside}-shm"), Path(f"{aside}-journal")):
+                        leftover.unlink(missing_ok=True)
+                    engine = _writing_engine(lambda: self._open_to_write(aside))
+                    with contextlib.closing(engine.connect()) as connection, connection.begin():
+                        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+                        metadata.create_all(connection)
+                        rows = {"schema": str(SCHEMA), "created_by": f"archsmith {archsmith.__version__}"}
+                        connection.execute(insert(meta), [{"key": k, "value": v} for k, v in rows.items()])
+                    os.replace(aside, self.path)
+                Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits for it finds the store made
+        except OSError as error:  # filelock's Timeout is one
+            raise StoreError(f"cannot create the store {self.path}: {error.strerror or error}") from None
+
+    @contextlib.contextmanager
     def plain_errors(self) -> Iterator[None]:
         """Errors of SQLite as errors of the store, in words."""
         try:
@@ -123,29 +136,17 @@ class SQLiteFile:
             )
         return StoreError(f"the store {self.path} cannot be used: {text}")
 
-    def _check_file(self) -> None:
-        """Refuse what SQLite would take for an empty database, or pad with zeros. Raises CorruptStore."""
-        try:
-            with open(self.path, "rb") as file:
-                header = file.read(100)
-                size = os.fstat(file.fileno()).st_size
-        except OSError:  # not there yet, or SQLite will say what it is
-            return
-        if size == 0:
-            return
-        if len(header) < 100 or not header.startswith(b"SQLite format 3\x00"):
-            raise CorruptStore(f"the store {self.path} is damaged, or is no archsmith store: it has no SQLite header")
-        if any(Path(f"{self.path}{end}").exists() for end in ("-wal", "-journal")):
-            return  # what the file lacks is in these
-        page_size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-        if size < page_size * pages:
-            raise CorruptStore(
-                f"the store {self.path} is damaged: {size} of its {page_size * pages} bytes are there. Restore a copy, "
-                "or save what can be read: sqlite3 FILE .recover"
-            )
-
     def _check(self, connection: Connection) -> bool:
         """Whether the file holds our tables, of a version we know; False when it holds nothing at all."""
+        # SQLite pads a last page that was cut off with zeros. The file is only looked at from outside: to open and close
+        # it here would drop this process's locks on it, as POSIX has it, and with them what SQLite rests on.
+        page_size = connection.exec_driver_sql("PRAGMA page_size").scalar() or 1
+        size, wal = self.path.stat().st_size, Path(f"{self.path}-wal")
+        if size % page_size and not (wal.exists() and wal.stat().st_size):
+            raise CorruptStore(
+                f"the store {self.path} is damaged, or is no archsmith store: its last page is cut off. Restore a copy, or "
+                "save what can be read: sqlite3 FILE .recover"
+            )
         if not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar():
             return False
         if connection.exec_driver_sql("PRAGMA application_id").scalar() != APPLICATION_ID:
@@ -173,28 +174,17 @@ class SQLiteFile:
         connection.execute("PRAGMA query_only = ON")
         return connection
 
-    def _open_to_write(self, *, create: bool) -> sqlite3.Connection:
-        connection = self._connect("mode=rwc" if create else "mode=rw")
-        try:
-            give_up = time.monotonic() + self.busy_seconds
-            while True:  # the change to WAL does not wait by itself for another process that makes it too
-                try:
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    break
-                except sqlite3.OperationalError as error:
-                    if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > give_up:
-                        raise
-                    time.sleep(0.01)
-            connection.execute("PRAGMA synchronous = NORMAL")
-        except BaseException:
-            connection.close()
-            raise
+    def _open_to_write(self, new: Path | None = None) -> sqlite3.Connection:
+        connection = self._connect("mode=rw") if new is None else self._connect("mode=rwc", new)
+        if new is not None:
+            connection.execute("PRAGMA journal_mode = WAL")  # the file remembers it
+        connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
+    def _connect(self, mode: str, path: Path | None = None) -> sqlite3.Connection:
         # The pool hands a connection from thread to thread, one at a time, which is what SQLite asks for.
         connection = sqlite3.connect(
-            f"{self.path.as_uri()}?{mode}",
+            f"{(path or self.path).as_uri()}?{mode}",
             uri=True,
             timeout=self.busy_seconds,
             isolation_level=None,
@@ -202,6 +192,16 @@ class SQLiteFile:
         )
         connection.execute("PRAGMA trusted_schema = OFF")  # a stranger's file may hold triggers and views
         return connection
+
+
+def _writing_engine(creator: Callable[[], sqlite3.Connection]) -> Engine:
+    engine = create_engine("sqlite://", creator=creator, poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
 
 
 class RunLock:
