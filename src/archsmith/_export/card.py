@@ -94,9 +94,9 @@ def _origin(card: Mapping[str, Any]) -> list[str]:
             f"Data: {data['name']}; {data['train']:,} images to train on, {data['validation']:,} to validate with, "
             f"{data['test']:,} to test with (test split: {data['test_split']})."
         )
-    if "epochs" in (training := card.get("training", {})):
-        whole = ", the validation images included" if training.get("all_data") else ""
-        lines.append(f"Trained for {training['epochs']:,.0f} epochs{whole}.")
+    if "epochs" in (training := card.get("training", {})).get("evaluator", {}):
+        whole = ", the validation images included" if training["all_data"] else ""
+        lines.append(f"Trained for {training['evaluator']['epochs']:,} epochs{whole}.")
     for what, cost in card.get("cost", {}).items():
         trials = f"{cost['trials']:,} trials, " if "trials" in cost else ""
         lines.append(f"Cost of the {what}: {trials}{cost['epochs']:,.0f} epochs, {cost['seconds'] / 60:,.1f} minutes.")

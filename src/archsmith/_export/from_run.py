@@ -15,6 +15,7 @@ from archsmith._search.session import versions
 from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
+from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import build, decode
 from archsmith.nn.batch_norm import set_epsilon
@@ -93,10 +94,10 @@ def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] 
     about = {
         "origin": found["origin"],
         "metrics": {"test": test, "chosen": model["why"], "beside": beside, "claim": document["claim"]},
-        "training": {"seed": model["seed"], "epochs": mine["cost"]["epochs"], "all_data": plan["all_data"]},
+        "training": {"seed": model["seed"], "all_data": plan["all_data"]},
         "cost": {"search": _search_cost(run), "finish": document["cost"]},
     }
-    settings = _tuples(found["settings"])
+    settings = _tuples({**plan["final"], **found["settings"], "epochs": int(mine["cost"]["epochs"])})
     if not plan["all_data"]:
         about["metrics"]["validation_reward"] = mine["validation"]
     return Genotype.from_json(found["genotype"]), model["artifact"], settings, about
@@ -116,7 +117,7 @@ def _kept(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]]:
     about = {
         "origin": f"trial {best.number} of run {run.name!r}",
         "metrics": metrics,
-        "training": {"epochs": best.result.cost.epochs},
+        "training": {"seed": derive_seed(run.config["seed"], "trial", best.number), "all_data": False},
         "cost": {"search": _search_cost(run)},
     }
     return best.genotype, best.result.artifact, {}, about

@@ -105,6 +105,7 @@ def finish(
     with closing(executor if executor is not None else _executor(workers)) as used:
         trainings = Trainings(run, evaluator, _reward(run, evaluator), used, limits, watch)
         _choose(contenders, trainings, plan, config["seed"])
+        _note_twins(contenders, notes)
         hand = HandDesigned(found.parameters, evaluator)
         network = Network(hand, hand.genotype)
         origin = f"hand-designed, about {found.parameters:,} parameters"
@@ -179,6 +180,15 @@ def _choose(contenders: Sequence[Contender], trainings: Trainings, plan: FinishP
             if best is not None:
                 contender.origin, contender.network = next((o, t.wanted.network) for o, t in mine if t is best)
         contender.parameters = _parameters(contender.network, trainings.evaluator)
+
+
+def _note_twins(contenders: Sequence[Contender], notes: list[str]) -> None:
+    found = contenders[0]
+    for other in contenders[1:]:
+        assert found.network is not None
+        assert other.network is not None
+        if other.network.genotype == found.network.genotype:
+            notes.append(f"The best of {other.name} is the found network itself.")
 
 
 def _tune(

@@ -131,12 +131,13 @@ class FinishPlan:
         Raises UsageError when the evaluator lacks a setting.
         """
         varied: dict[str, list[Any]] = {}
-        for name in (*self.scale, *self.grid):
+        for name in (*self.scale, *self.grid, *self.final):
             if name not in (have := _fields(evaluator)):
                 raise UsageError(
-                    f"the finish plan varies {name!r}, and {type(evaluator).__name__} has no such setting; "
+                    f"the finish plan changes {name!r}, and {type(evaluator).__name__} has no such setting; "
                     f"it has: {', '.join(sorted(have))}"
                 )
+        for name in (*self.scale, *self.grid):
             if name == "decay_at" and getattr(evaluator, "schedule", "step") != "step":
                 continue
             own = getattr(evaluator, name)
@@ -144,8 +145,8 @@ class FinishPlan:
             varied[name] = [v for v in tried if v != own]
         if self.one_at_a_time:
             return [{}, *({name: v} for name, values in varied.items() for v in values)]
-        own_too = [[(name, v) for v in (None, *values)] for name, values in varied.items()]
-        return [{name: v for name, v in point if v is not None} for point in product(*own_too)]
+        own_too = [[{}, *({name: v} for v in values)] for name, values in varied.items()]
+        return [{k: v for part in point for k, v in part.items()} for point in product(*own_too)]
 
 
 def _fields(evaluator: Any) -> set[str]:
