@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -17,6 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archsmith._finish.compare import compare
+from archsmith._finish.result import ExportedModel, Final, Finished, FinishedNetwork
 from archsmith._search.run import Run
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UnknownName, UsageError
@@ -369,54 +372,40 @@ def test_the_control_is_found_named_or_refused(tmp_path: Path) -> None:
 
 
 def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
-    def network(name: str, accuracies: list[float]) -> dict[str, Any]:
-        finals = [
-            {
-                "index": i,
-                "seed": i,
-                "accuracy": a,
-                "loss": 0.1,
-                "validation": 0.9,
-                "failure": None,
-                "cost": {"epochs": 9},
-            }
-            for i, a in enumerate(accuracies)
-        ]
-        mean = sum(accuracies) / len(accuracies)
-        return {
-            "name": name,
-            "origin": "of trial 3",
-            "finals": finals,
-            "parameters": 51_234,
-            "mean": mean,
-            "deviation": 0.0031,
-            "settings": {"learning_rate": 0.1},
-            "trainings": 7,
-            "failures": 1,
-            "cost": {"seconds": 75.0, "epochs": 130.0},
-        }
+    def network(name: str, accuracies: list[float]) -> FinishedNetwork:
+        finals = [Final(i, 10 + i, a, 0.1, 0.9, None, None, Cost(10.0, 30.0)) for i, a in enumerate(accuracies)]
+        return FinishedNetwork(
+            name, f"from <{name}>", None, 51_234, {"learning_rate": 0.1}, finals, 7, 1, Cost(45.0, 40.0)
+        )
 
-    claim = "No difference from the residual network is shown: +0.10 points."
-    finish = {
-        "networks": [network("found", [0.97, 0.98, 0.975]), network("residual network", [0.971, 0.972, 0.98])],
-        "comparisons": [
-            {"other": "residual network", "n": 3, "difference": 0.001, "interval": [-0.02, 0.022], "verdict": "no difference shown"}
-        ],
-        "claim": claim,
-        "cost": {"seconds": 300.0, "epochs": 260.0},
-        "test_count": 359,
-        "plan": {"seeds": 3},
-        "model": {"index": 1, "why": "the best on validation"},
-    }  # fmt: skip
+    networks = [network("found", [0.97, 0.98, 0.975]), network("residual network", [0.971, 0.972, 0.98])]
+    comparison = compare(networks[0].accuracies, networks[1].accuracies, "residual network", 359)
+    model = ExportedModel(1, 11, "abc", "the best on validation")
+    found = Finished(
+        run="a run",
+        at="2026-01-01",
+        plan={"seeds": 3},
+        candidates={},
+        networks=networks,
+        comparisons=[comparison],
+        model=model,
+        test_count=359,
+        looks=2,
+        notes=["A note."],
+    )
+    finish = json.loads(json.dumps(found.to_json()))
     page = page_of(a_run([done(0.9)], finish=finish, looks=2), tmp_path)
+    gap = "\N{NARROW NO-BREAK SPACE}"
     for said in (
-        claim,
-        "97.50 % ± 0.31",
+        found.claim,
+        "97.50 % ± 0.50",
         "3 of 3",
-        "−2.00 to +2.20",
+        "+0.07",
         "359 test images",
         "looked at 2 times",
-        "51\N{NARROW NO-BREAK SPACE}234",
+        f"51{gap}234",
+        "from <residual network>; changed: learning_rate 0.1",
+        "writes the training of seed 1: the best on validation",
     ):
         assert said in page.text, said
     assert "has not been looked at" not in page.text

@@ -155,7 +155,8 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         tiles.append(("Validation accuracy", percent(metrics["accuracy"]), ""))
     tested = test_accuracy(facts.finish) if facts.finish is not None else None
     if tested is not None:
-        tiles.append(("Test accuracy", *tested))
+        mean, _, deviation = tested[0].partition(" ± ")
+        tiles.append(("Test accuracy", mean, f"± {deviation}, {tested[1]}" if deviation else tested[1]))
     if "parameters" in metrics:
         tiles.append(("Parameters", number(metrics["parameters"]), ""))
     tiles.append(("Trials", number(facts.trials), _states(s.counts)))
