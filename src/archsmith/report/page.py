@@ -134,7 +134,7 @@ def _result(facts: Facts) -> Html | None:
     parts.append(". ")
     tested = test_accuracy(facts.finish) if facts.finish is not None else None
     if tested is not None:
-        parts.append(f"Trained to convergence, what was found has a test accuracy of {tested[0]} ({tested[1]}): ")
+        parts.append(f"Trained in full, what was found has a test accuracy of {tested[0]} ({tested[1]}): ")
         parts.append(tag("a", "the test", href="#finish"))
         parts.append(".")
     elif "accuracy" in metrics:
