@@ -493,15 +493,6 @@ def test_few_very_bad_rewards_do_not_flatten_the_plot_and_are_told(tmp_path: Pat
     assert "1 reward lies below the axis" in page_of(a_run(outcomes), tmp_path).text
 
 
-@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else False, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path: Path) -> None:
-    run = a_run([done(0.9)])
-    tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match="cannot be written"):
-        write_report(run, tmp_path / "page.html")
-    tmp_path.chmod(0o700)
-
-
 def test_a_path_that_cannot_be_is_a_clear_error_and_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:
     run = a_run([done(0.9)])
     with pytest.raises(UsageError, match="is a folder"):
