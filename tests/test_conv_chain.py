@@ -23,7 +23,8 @@ from archsmith.core.space import build, decode, enumerate_genotypes, identity, m
 from archsmith.discovered import nas_conv_v1
 from archsmith.nn.count import count
 from archsmith.spaces import ConvChain
-from archsmith.spaces.conv_chain import LAYER_TYPES, LEARNING_RATES, MAX_PARAMETERS, plan_of
+from archsmith.spaces.chain_plan import LAYER_TYPES, MAX_PARAMETERS, plan_of
+from archsmith.spaces.conv_chain import LEARNING_RATES
 
 CIFAR = Task((3, 32, 32), 10)
 TASKS = [Task((1, 8, 8), 10), Task((2, 7, 5), 3), Task((1, 28, 28), 10), Task((3, 96, 64), 4), Task((4, 1, 1), 2)]
@@ -342,6 +343,7 @@ def test_the_diagram_of_blocks_has_frames_and_pools() -> None:
         ({"block": 3, "layer_types": ("conv", "bn")}, "leave layer_types and strides"),
         ({"layers": 4, "pools": (4,)}, "from 1 to 3"),
         ({"depths": (4, 8), "pools": (5,)}, "from 1 to 3"),
+        ({"layers": 4, "pools": (2, 1)}, "ascending"),
         ({"extra_filters": -1}, "extra_filters"),
         ({"skips": 1}, "skips"),
     ],
@@ -398,6 +400,7 @@ def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
         (changed(("layers", 1, "inputs"), None), "list of earlier layers"),
         (changed(("pools",), [2]), "from 1 to 1"),
         (changed(("pools",), None), "must be a list"),
+        (changed(("pools",), [1, 1]), "ascending"),
         (changed(("block",), 0), "block"),
         (changed(("block",), 10**6), "at most 4,096"),
         (changed(("learning_rate",), -1), "learning_rate"),
@@ -425,6 +428,9 @@ def test_too_large_a_network_is_refused_before_memory_is_taken() -> None:
     with pytest.raises(LimitExceeded, match="for each image") as refusal:
         built(chain(*doubling))
     assert refusal.value.reason == "memory"
+    flat = [conv(filters=1, size=(1, 1)) for _ in range(300)]
+    with pytest.raises(LimitExceeded, match="modules"):  # each pool is one of every state
+        built(chain(*flat, pools=tuple(range(1, 300))), Task((1, 1, 1), 2))
     plan = plan_of(ConvChain.v3(more_filters=True).architecture(_most), CIFAR)
     assert plan.parameters < MAX_PARAMETERS / 10  # the largest network of the paper's spaces is far from the limit
 
@@ -448,7 +454,7 @@ import sys
 from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
 from archsmith.discovered import nas_conv_v1
-from archsmith.spaces.conv_chain import plan_of
+from archsmith.spaces.chain_plan import plan_of
 assert plan_of(nas_conv_v1().architecture, Task()).parameters == 4_201_630
 try:
     nas_conv_v1().space.build({}, Task())

@@ -15,7 +15,8 @@ from archsmith.core.errors import ArchsmithError, IllegalGenotype
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import FunctionSpace
 from archsmith.spaces import ConvChain
-from archsmith.spaces.conv_chain import LAYER_TYPES, LEARNING_RATES
+from archsmith.spaces.chain_plan import LAYER_TYPES
+from archsmith.spaces.conv_chain import LEARNING_RATES
 from archsmith.testing import SpaceContract
 
 SMALL = {"filters": (2, 3), "filter_heights": (1, 3), "filter_widths": (1, 5)}

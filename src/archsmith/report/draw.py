@@ -229,9 +229,7 @@ def _curve(edge: Edge, source: _Box, through: Sequence[tuple[float, float]], tar
     if edge.label:
         near = (source.bottom + (through[0][1] if through else target.y)) / 2
         at = (source.middle + (through[0][0] if through else target.middle)) / 2
-        label = (
-            f'<text x="{_n(at + 5)}" y="{_n(near)}" font-size="{DETAIL_SIZE}" fill="{LINE}">{escape(edge.label)}</text>'
-        )
+        label = _words(edge.label, at + 5, near, "start", LINE, DETAIL_SIZE)
     dashed = ' stroke-dasharray="5 3"' if edge.skip else ""
     line = f'<path d="{path}" fill="none" stroke="{LINE}" stroke-width="1.5"{dashed}/>'
     return line + label + _head(target.middle, target.y, "down")

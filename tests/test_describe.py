@@ -1,0 +1,216 @@
+"""Describing and drawing a network by name, genotype or architecture; and the discovered networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+import archsmith as smith
+from archsmith._describe import diagram_of, space_of
+from archsmith.core.errors import IllegalGenotype, LimitExceeded, UnknownName, UsageError
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import identity, sample
+from archsmith.discovered import NETWORKS, nas_conv_v1
+from archsmith.nn.count import RULE
+from archsmith.spaces import ConvChain
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_the_published_network_by_name() -> None:
+    description = smith.describe("nas_conv_v1")
+    assert description.to_json() == {
+        "name": "nas_conv_v1",
+        "input_shape": [3, 32, 32],
+        "num_classes": 10,
+        "parameters": 4_201_630,
+        "multiply_adds": 4_300_665_312,
+        "rule": RULE,
+        "layers": 15,
+        "depth": 15,
+        "genotype": "45d69a552edc",
+        "learning_rate": None,
+    }
+    json.dumps(description.to_json())
+
+
+def test_the_forms_a_network_comes_in_are_one(tmp_path: Path) -> None:
+    network = nas_conv_v1()
+    file = tmp_path / "genotype.json"
+    file.write_text(json.dumps(network.genotype.to_json(), indent=2))
+    forms = [network, network.genotype, network.genotype.to_json(), network.genotype.canonical, str(file), file]
+    for form in (*forms, network.architecture, json.dumps(network.architecture)):
+        found = smith.describe(form)
+        assert (found.parameters, found.multiply_adds, found.depth) == (4_201_630, 4_300_665_312, 15)
+        assert diagram_of(form) == network.space.diagram(network.architecture)
+    assert smith.describe(network.genotype).genotype == network.genotype.key
+    assert smith.describe(network.architecture).genotype is None
+
+
+def test_a_golden_genotype_file_keeps_its_meaning() -> None:
+    """Written by version 1 of the space; genotypes stay loadable."""
+    for path, parameters in ((GOLDEN / "nas_conv_v1.json", 4_201_630), (GOLDEN / "chain_of_types.json", 3_796)):
+        genotype = Genotype.from_json(path.read_text(encoding="utf-8"))
+        assert smith.describe(path).parameters == parameters
+        assert json.loads(path.read_text(encoding="utf-8")) == genotype.to_json()
+    assert Genotype.from_json((GOLDEN / "nas_conv_v1.json").read_text(encoding="utf-8")) == nas_conv_v1().genotype
+
+
+def test_another_task_may_be_given() -> None:
+    description = smith.describe("nas_conv_v1", input_shape=(1, 8, 8), num_classes=3)
+    assert (description.input_shape, description.num_classes) == ((1, 8, 8), 3)
+    first_layer, classifier = 2 * 9 * 36, 7 * 49
+    assert description.parameters == 4_201_630 - first_layer - classifier
+
+
+def test_depth_is_the_longest_way_and_layers_are_all() -> None:
+    answers = {}
+    for i, inputs in enumerate(([], [], [0, 1], [0])):
+        answers |= {f"{i}.filter_height": 3, f"{i}.filter_width": 3, f"{i}.filters": 24, f"{i}.inputs": inputs}
+    description = smith.describe(Genotype(identity(ConvChain(layers=4)), answers))
+    assert (description.layers, description.depth) == (4, 2)
+    v3 = smith.describe(sample(ConvChain.v3(), Random(0)))
+    assert v3.layers == 39
+    assert 3 < v3.depth <= 39
+
+
+def test_normalisation_and_pooling_are_no_layers_with_weights() -> None:
+    answers = {
+        "0.type": "bn",
+        "0.inputs": [],
+        "1.type": "max_pool",
+        "1.pool_size": 2,
+        "1.pool_stride": 2,
+        "1.inputs": [0],
+    }
+    space = ConvChain(layers=2, layer_types=("bn", "max_pool"))
+    description = smith.describe(Genotype(identity(space), answers))
+    assert (description.layers, description.depth) == (0, 0)
+    assert description.parameters == 2 * 3 + 3 * 10 + 10
+
+
+def test_a_chosen_learning_rate_is_told() -> None:
+    space = ConvChain(layers=1, learning_rates=(0.05,))
+    assert smith.describe(sample(space, Random(0))).learning_rate == 0.05
+
+
+def test_describing_takes_no_memory_and_draws_no_random_numbers() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    huge = {
+        "kind": "conv_chain", "learning_rate": None, "block": 1, "pools": [],
+        "layers": [{"type": "conv", "filter_height": 7, "filter_width": 7, "filters": 3000, "stride": [1, 1], "inputs": [0] * i} for i in range(2)],
+    }  # fmt: skip
+    assert smith.describe(huge).parameters == 3000 * (49 * 3 + 2) + 3000 * (49 * 3000 + 2) + 30_010
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("thing", "error", "words"),
+    [
+        ("nas_conv_v2", UnknownName, "did you mean 'nas_conv_v1'"),
+        ("no/such/file.json", UnknownName, "there are: nas_conv_v1"),
+        ("", UnknownName, "no discovered network or file"),
+        ("{}", IllegalGenotype, "a genotype must be an object with the keys"),
+        ("{", UsageError, "a genotype must be JSON"),
+        ("[1]", UsageError, "holds a list"),
+        ("[" * 100_000, UsageError, "must be JSON"),
+        ('{"kind": "conv_chains"}', UnknownName, "did you mean 'conv_chain'"),
+        ('{"kind": 3}', UnknownName, "'3'"),
+        ('{"kind": "conv_chain"}', UsageError, "has the keys"),
+        (
+            '{"space": {"name": "ConvChian", "version": 1, "options": {}}, "answers": {}}',
+            UnknownName,
+            "did you mean 'ConvChain'",
+        ),
+        ('{"space": {"name": "os", "version": 1, "options": {}}, "answers": {}}', UnknownName, "A space of your own"),
+        ('{"space": {"name": "ConvChain", "version": 1}, "answers": {}}', UsageError, '"options"'),
+        ('{"space": {"name": "ConvChain", "version": 1, "options": {"depth": 3}}, "answers": {}}', UsageError, "depth"),
+        (
+            '{"space": {"name": "ConvChain", "version": 1, "options": {"layers": 0}}, "answers": {}}',
+            UsageError,
+            "from 1",
+        ),
+        (3, UsageError, "got int"),
+        (b"{}", UsageError, "got bytes"),
+        (None, UsageError, "got NoneType"),
+    ],
+)
+def test_what_is_no_network_is_refused(thing: Any, error: type[Exception], words: str) -> None:
+    for function in (smith.describe, diagram_of):
+        with pytest.raises(error, match=words):
+            function(thing)
+
+
+def test_genotypes_that_do_not_fit_their_space_are_refused() -> None:
+    value = json.loads(nas_conv_v1().genotype.canonical)
+    for change, words in (
+        ({"3.filters": 25}, "'3.filters' must be one of 24, 36, 48, 64, got 25"),
+        ({"3.inputs": [5]}, "'3.inputs'"),
+        ({"15.filters": 24}, "no choice '15.filters'"),
+    ):
+        with pytest.raises(IllegalGenotype, match=words):
+            smith.describe({**value, "answers": {**value["answers"], **change}})
+    with pytest.raises(IllegalGenotype, match="its version is 2"):
+        smith.describe({**value, "space": {**value["space"], "version": 2}})
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="no discovered network or file"):
+        smith.describe(str(tmp_path))
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="cannot read"):
+        smith.describe(binary)
+    empty = tmp_path / "empty.json"
+    empty.touch()
+    with pytest.raises(UsageError, match="must be JSON"):
+        smith.describe(empty)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"input_shape": (3, 32)}, "reads images"),
+        ({"input_shape": (0, 8, 8)}, "positive"),
+        ({"input_shape": ("3", 8, 8)}, "positive"),
+        ({"num_classes": 1}, "at least 2"),
+        ({"num_classes": 0}, "at least 2"),
+    ],
+)
+def test_tasks_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        smith.describe("nas_conv_v1", **options)
+
+
+def test_too_large_a_network_is_told_and_not_drawn() -> None:
+    with pytest.raises(LimitExceeded, match="too large to be built"):
+        smith.describe("nas_conv_v1", input_shape=(3, 100_000, 100_000))
+    layers = [{"type": "max_pool", "pool_size": 2, "pool_stride": 1, "inputs": list(range(i))} for i in range(60)]
+    with pytest.raises(LimitExceeded):
+        diagram_of({"kind": "conv_chain", "learning_rate": None, "block": 1, "pools": [], "layers": layers})
+
+
+def test_a_space_comes_back_from_its_genotype() -> None:
+    for space in (
+        ConvChain.v1(),
+        ConvChain.v2(),
+        ConvChain.v3(more_filters=True),
+        ConvChain(depths=(2, 4), learning_rates=(0.1,)),
+    ):
+        genotype = Genotype.from_json(sample(space, Random(0)).canonical)
+        assert space_of(genotype) == space
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_discovered_networks_build_for_any_task(name: str) -> None:
+    network = NETWORKS[name]()
+    assert network.name == name
+    model = network.build(input_shape=(1, 8, 8), num_classes=3)
+    assert model(torch.rand(2, 1, 8, 8)).shape == (2, 3)
+    assert network.build().classifier.out_features == network.task.num_classes
