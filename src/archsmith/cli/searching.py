@@ -20,6 +20,7 @@ from archsmith.core.errors import UnknownName, UsageError
 if TYPE_CHECKING:
     from archsmith._search import Run
     from archsmith.core.executor import Executor
+    from archsmith.core.store import RunSummary
     from archsmith.recipes import Recipe
 
 DataOption = Annotated[
@@ -104,9 +105,7 @@ def resume(
         budget = Budget(**run.config["budget"])
     else:
         budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
-    counts = run.summary.counts
-    done = sum(n for state, n in counts.items() if state in ("done", "failed", "stopped"))
-    with _watched(budget, name, done=done) as watch:
+    with _watched(budget, name, run.summary) as watch:
         run = run.resume(
             trials=trials,
             seconds=seconds,
@@ -288,12 +287,16 @@ def cores() -> int:
 
 
 @contextmanager
-def _watched(budget: Budget, name: str, done: int = 0) -> Iterator[Any]:
-    """A live view; on Ctrl-C, how to go on."""
+def _watched(budget: Budget, name: str, before: RunSummary | None = None) -> Iterator[Any]:
+    """A live view, from where the run stood before; on Ctrl-C, how to go on."""
     from archsmith.cli.live import LiveView
 
+    view = LiveView(budget)
+    if before is not None:
+        done = sum(before.counts.get(state, 0) for state in ("done", "failed", "stopped"))
+        view = LiveView(budget, done=done, epochs=before.epochs, best=before.best_reward)
     try:
-        with LiveView(budget, done=done) as view:
+        with view:
             yield view
     except KeyboardInterrupt:
         _say(f"interrupted; every finished trial is kept. Go on with: archsmith resume {name}")

@@ -82,7 +82,7 @@ def landscape() -> Recipe:
         space=ConvChain(layers=12, filter_heights=(1, 3, 5, 7), filter_widths=(1, 3, 5, 7)),
         evaluator=Landscape(ruggedness=0.3),
         searcher=Reinforce(learning_rate=6e-3),
-        budget=Budget(trials=3000),
+        budget=Budget(trials=1600),
         workers=1,
     )
 

@@ -17,7 +17,7 @@ from random import Random
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Genotype, Scalar
-from archsmith.core.space import Space, decode
+from archsmith.core.space import Space, decode, kind_of
 from archsmith.core.trial import Cost, Result
 from archsmith.rewards import value
 
@@ -61,13 +61,17 @@ class Landscape:
         single, chosen = [], []
         for name, answer in genotype.answers.items():
             if isinstance(answer, list):  # each member is worth something of its own; an empty subset is average
-                members = [self._worth(name, member) for member in answer]
+                members = [self._taste(name, member) for member in answer]
                 single.append(sum(members) / len(members) if members else 0.5)
             else:
-                single.append(self._worth(name, answer))
+                single.append(self._taste(name, answer))
                 chosen.append((name, answer))
         pairs = [self._worth(*a, *b) for a, b in pairwise(chosen)] or single
         return (1 - self.ruggedness) * sum(single) / len(single) + self.ruggedness * sum(pairs) / len(pairs)
+
+    def _taste(self, name: str, answer: Scalar) -> float:
+        """Half of it is shared by all choices of a kind: what suits one layer mostly suits its neighbours."""
+        return 0.5 * self._worth(kind_of(name), answer) + 0.5 * self._worth(name, answer)
 
     def _worth(self, *what: Scalar) -> float:
         digest = hashlib.blake2b(repr((self.seed, what)).encode(), digest_size=8).digest()
