@@ -31,8 +31,6 @@ def resolve(name: str) -> Any:
     Raises UsageError for any other name.
     """
     namespace, _, attribute = name.partition(".")
-    if namespace == "core" and attribute.startswith("evaluator.Limits"):
-        attribute = "Limits"
     if namespace in SHIPPED:
         module = importlib.import_module(f"archsmith.{namespace}")
         if attribute in module.__all__:
