@@ -45,7 +45,11 @@ def build(answers):
     """The network that the choices describe."""
     modules, channels = [], 1
     for kernel, filters in zip(answers[::2], answers[1::2], strict=True):
-        modules += [nn.Conv2d(channels, filters, kernel, padding="same", bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
+        modules += [
+            nn.Conv2d(channels, filters, kernel, padding="same", bias=False),
+            nn.BatchNorm2d(filters),
+            nn.ReLU(),
+        ]
         channels = filters
     return nn.Sequential(*modules, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
 
