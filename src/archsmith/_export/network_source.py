@@ -43,13 +43,13 @@ def network_source(
     forward pass branches on the values it computes.
     """
     try:
-        traced = fx.symbolic_trace(module)
+        graph = fx.Tracer().trace(module)
     except Exception as error:
         raise UsageError(
             f"format source cannot follow the forward pass of {type(module).__name__}: {error}. "
             "It must not branch on the values or shapes of tensors; format onnx may do"
         ) from error
-    writer = _Writer(traced, root)
+    writer = _Writer(module, graph, root)
     return writer.text(docstring, class_name), writer.state
 
 
@@ -57,7 +57,8 @@ def network_source(
 class _Writer:
     """Walks the traced graph once; collects the lines of `__init__` and `forward`, and the state."""
 
-    traced: fx.GraphModule
+    module: nn.Module
+    graph: fx.Graph
     root: str
     state: dict[str, Any] = field(default_factory=dict, init=False)
     _attributes: dict[str, str] = field(default_factory=dict, init=False)  # path in the module -> name in the class
@@ -67,7 +68,7 @@ class _Writer:
     _holder: dict[str, fx.Node] = field(default_factory=dict, init=False)  # variable -> whose value it holds
 
     def text(self, docstring: str, class_name: str) -> str:
-        nodes = list(self.traced.graph.nodes)
+        nodes = list(self.graph.nodes)
         position = {node: i for i, node in enumerate(nodes)}
         self._last_use = {n: max((position[user] for user in n.users), default=position[n]) for n in nodes}
         for i, node in enumerate(nodes):
@@ -171,7 +172,7 @@ class _Writer:
     def _module(self, path: str) -> str:
         if path not in self._attributes:
             name = self._attribute(path)
-            module = self.traced.get_submodule(path)
+            module = self.module.get_submodule(path)
             self._init.extend(_constructor(f"self.{name} = ", module, path))
             self.state |= {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
         return self._attributes[path]
@@ -179,7 +180,7 @@ class _Writer:
     def _tensor(self, path: str) -> str:
         if path not in self._attributes:
             owner, _, last = path.rpartition(".")
-            tensor = getattr(self.traced.get_submodule(owner), last)
+            tensor = getattr(self.module.get_submodule(owner), last)
             if not isinstance(tensor, torch.Tensor):
                 raise UsageError(f"format source cannot write {path}, a {type(tensor).__name__}; it must be a tensor")
             name = self._attribute(path)

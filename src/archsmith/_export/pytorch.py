@@ -19,7 +19,7 @@ from archsmith._export.network_source import state_of
 from archsmith._search.run import resolve
 from archsmith.core.child import Task
 from archsmith.core.config import from_config
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.nn.batch_norm import set_epsilon
@@ -81,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> Model:
                     f"and should be {expected.get(name, 'absent')}"
                 )
             tensors = {name: opened.get_tensor(name) for name in found}
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ChildFailed) as error:
         raise UsageError(f"the model in {folder} cannot be read: {error}") from None
     with torch.random.fork_rng(devices=[]):
         network = build(space, what, task).model
