@@ -64,7 +64,7 @@ class Genotype:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # also a number of thousands of digits
                 raise IllegalGenotype(f"a genotype must be JSON, and this text is not: {error}") from None
         if not isinstance(value, Mapping) or set(value) != {"space", "answers"}:
             found = sorted(value) if isinstance(value, Mapping) else type(value).__name__
