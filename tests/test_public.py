@@ -29,7 +29,7 @@ def test_every_public_name_is_there_and_sorted() -> None:
 )
 def test_every_name_of_a_namespace_is_there(namespace: str) -> None:
     module = importlib.import_module(f"archsmith.{namespace}")
-    assert list(module.__all__) == sorted(module.__all__)
+    assert len(module.__all__) == len(set(module.__all__))
     for name in module.__all__:
         assert getattr(module, name).__doc__, f"{namespace}.{name} has no docstring"
 
