@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from archsmith.core.child import Child
@@ -55,6 +55,11 @@ def flips(config: ImageClassification, splits: ImageSplits) -> bool:
     return splits.data.mirrored_is_same if config.flip is None else config.flip
 
 
+def pixels_of(config: ImageClassification, splits: ImageSplits) -> int:
+    """How many pixels of zeros go around a (square) image."""
+    return round(config.pad * splits.data.images.shape[1])
+
+
 # --- the plain loop ---------------------------------------------------------------------------------------------------
 
 
@@ -66,7 +71,7 @@ def plain(config: ImageClassification, splits: ImageSplits, model: nn.Module) ->
         x = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True).clamp_min(1e-3)
         if config.upsample > 1:
             x = F.interpolate(x, scale_factor=config.upsample, mode="bilinear")
-        return F.pad(x, [config.pad] * 4), torch.from_numpy(splits.data.labels[positions])
+        return F.pad(x, [pixels_of(config, splits)] * 4), torch.from_numpy(splits.data.labels[positions])
 
     train_x, train_y = floats(splits.train)
     valid_x, valid_y = floats(splits.validation)
@@ -164,7 +169,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         if config.upsample > 1:
             self.transforms.append(Resize((round(height * config.upsample), round(width * config.upsample))))
         if config.pad or config.upsample > 1:
-            self.transforms.append(Crop(size, config.pad, training))
+            self.transforms.append(Crop(size, pixels_of(config, splits), training))
         if training and flips(config, splits):
             self.transforms.append(RandomHorizontalFlip())
         self.transforms.append(ToTensor())

@@ -227,7 +227,7 @@ def test_the_test_split_is_seen_by_test_alone():
 
 def test_crops_and_flips_are_drawn_anew_each_epoch():
     model = spy((1, 8, 8))
-    dataclasses.replace(PLAIN, epochs=2, pad=1, flip=True).train(Child(model), RecordingContext())
+    dataclasses.replace(PLAIN, epochs=2, pad=0.125, flip=True).train(Child(model), RecordingContext())
     half = len(model.seen[True]) // 2
     assert grey_levels(model.seen[True][:half]) != grey_levels(model.seen[True][half:])
 
@@ -417,7 +417,7 @@ def test_an_augmentation_that_changes_the_shape_is_told_so():
         ({"max_train": 0}, "max_train must be"),
         ({"split_seed": -1}, "split_seed must be"),
         ({"batch_norm_epsilon": 0.0}, "batch_norm_epsilon must be"),
-        ({"pad": -1}, "pad must be"),
+        ({"pad": 1}, "pad must be"),
         ({"data": " "}, "data must name"),
     ],
 )

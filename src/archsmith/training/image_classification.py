@@ -51,7 +51,8 @@ class ImageClassification:
         warmup: epochs over which the learning rate rises to its peak.
         whiten: whether each image is standardised to mean 0 and deviation 1; otherwise pixels are 0 to 1.
         upsample: images are enlarged by this factor and cropped back at random; validation takes the middle.
-        pad: pixels of zeros around an image before the crop: shifts without enlarging.
+        pad: zeros around an image before the crop, as a part of its sides: shifts without enlarging; 0.125 is the
+            usual 4 pixels of 32.
         flip: whether images are mirrored at random. None: where a mirrored image shows the same thing, which is
             for colour pictures and Fashion-MNIST, and not for grey ones, which may be of characters.
         label_smoothing: how much of the target is spread over all classes.
@@ -79,7 +80,7 @@ class ImageClassification:
     warmup: float = 0.0
     whiten: bool = True
     upsample: float = 1.25
-    pad: int = 0
+    pad: float = 0.0
     flip: bool | None = None
     label_smoothing: float = 0.0
     size: int | None = None
@@ -97,7 +98,7 @@ class ImageClassification:
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", str(self.data))
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
-        for name, least in (("epochs", 1), ("batch_size", 2), ("pad", 0), ("split_seed", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):
             _whole(name, getattr(self, name), least)
         for name, least in (("size", 4), ("max_train", 4)):
             if getattr(self, name) is not None:
@@ -107,6 +108,7 @@ class ImageClassification:
         _number("weight_decay", self.weight_decay, 0, math.inf, "at least 0")
         _number("warmup", self.warmup, 0, self.epochs, "at least 0 and below the epochs")
         _number("upsample", self.upsample, 1, 4 + 1e-9, "from 1 to 4")
+        _number("pad", self.pad, 0, 0.5, "at least 0 and below 0.5")
         _number("label_smoothing", self.label_smoothing, 0, 1, "at least 0 and below 1")
         _number("validation", self.validation, 0, 1, "above 0 and below 1", open_below=True)
         _number("batch_norm_epsilon", self.batch_norm_epsilon, 0, math.inf, "above 0", open_below=True)
@@ -129,7 +131,7 @@ class ImageClassification:
     @classmethod
     def desk(cls, data: str = "digits", epochs: int = 20, max_train: int | None = None) -> ImageClassification:
         """Settings for short trainings of small children on two cores; change others with `dataclasses.replace`."""
-        return cls(data, epochs, upsample=1.0, pad=1, max_train=max_train)
+        return cls(data, epochs, upsample=1.0, pad=0.125, max_train=max_train)
 
     # --- the data -----------------------------------------------------------------------------------------------------
 

@@ -280,7 +280,7 @@ def _images(name: str, key: str, x: np.ndarray) -> Bytes:
     if x.shape[3] > 4:
         hint = "; with channels first, use x.transpose(0, 2, 3, 1)" if x.shape[1] <= 4 else ""
         raise DataError(f"{name}: {key} must have 1 to 4 channels in its last dimension, got {x.shape}{hint}")
-    return np.ascontiguousarray(x)
+    return np.require(x, requirements=["C", "W"])  # torch warns of arrays that cannot be written to
 
 
 def _labels(name: str, key: str, y: np.ndarray, count: int) -> Labels:

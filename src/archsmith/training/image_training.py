@@ -6,6 +6,7 @@ channels-last memory, bf16 where the processor computes in it, one fused pass of
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import random
@@ -260,13 +261,14 @@ class _Pixels:
     shape: tuple[int, int]  # of the uncropped floats
     whiten: bool
     upsample: float
-    pad: int
+    pad: tuple[int, int]  # rows and columns of zeros on each side
 
     def _floats(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
             images = as_floats(images, whitened=self.whiten, upsample=self.upsample)
-            if self.pad:
-                images = F.pad(images, (0, 0, self.pad, self.pad, self.pad, self.pad))
+            if any(self.pad):
+                rows, columns = self.pad
+                images = F.pad(images, (0, 0, columns, columns, rows, rows))
         return images
 
     def crops(self, chosen: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, size: tuple[int, int]) -> Tensor:
@@ -280,13 +282,14 @@ class _Pixels:
 
 
 @functools.lru_cache(maxsize=2)
-def _pixels(splits: ImageSplits, whiten: bool, upsample: float, pad: int, device: str) -> _Pixels:
+def _pixels(splits: ImageSplits, whiten: bool, upsample: float, pad: float, device: str) -> _Pixels:
     images, labels = torch.from_numpy(splits.data.images), torch.from_numpy(splits.data.labels)
-    height, width = (round(upsample * n) + 2 * pad for n in images.shape[1:3])
-    pixels = _Pixels(images.to(device), labels.to(device), (height, width), whiten, upsample, pad)
+    rows, columns = (round(pad * n) for n in images.shape[1:3])
+    height, width = round(upsample * images.shape[1]) + 2 * rows, round(upsample * images.shape[2]) + 2 * columns
+    pixels = _Pixels(images.to(device), labels.to(device), (height, width), whiten, upsample, (rows, columns))
     if len(images) * height * width * images.shape[3] * 4 > _FLOATS_CAP:
         return pixels
-    return _Pixels(pixels._floats(pixels.images), pixels.labels, (height, width), whiten, upsample, pad)
+    return dataclasses.replace(pixels, images=pixels._floats(pixels.images))
 
 
 # --- precision, seeds, threads ----------------------------------------------------------------------------------------
