@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import Engine, event
 
 from archsmith.core.errors import ArchsmithError, CorruptStore, NewerStore, StoreError, UnknownName, UsageError
 from archsmith.core.store import Asked, RunReader, Store, Told
@@ -147,6 +148,25 @@ def test_listing_imports_neither_torch_nor_numpy(tmp_path: Path) -> None:
         "print({'torch', 'numpy', 'safetensors', 'filelock'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "runs.db")], text=True) == "set()\n"
+
+
+def test_the_best_are_read_from_an_index(tmp_path: Path) -> None:
+    store = SQLStore(tmp_path / "runs.db")
+    run = with_trials(store.create("a", {}), [0.1, 0.2])
+    asked: list[str] = []
+
+    def hear(*about: Any) -> None:
+        asked.append(about[2])
+
+    event.listen(Engine, "before_cursor_execute", hear)
+    run.top(1)
+    event.remove(Engine, "before_cursor_execute", hear)
+    run.close()
+    [statement] = [s for s in asked if "ORDER BY trials.reward" in s]
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", [0] * statement.count("?"))]
+    assert "trials_by_reward" in plan[0]
+    assert not any("SCAN" in step or "TEMP B-TREE" in step for step in plan), plan
 
 
 def test_the_clock_of_a_run_does_not_follow_the_clock_on_the_wall(
