@@ -103,7 +103,7 @@ class RunWriter(RunReader, Protocol):
         ...
 
     def start(self, number: int, attempt: int = 1) -> Trial:
-        """Record that a trial is running."""
+        """Record that a trial is running. `attempt` is the executor's count; `Trial.attempts` counts over all sessions."""
         ...
 
     def finish(
@@ -149,7 +149,10 @@ class RunWriter(RunReader, Protocol):
         ...
 
     def close(self, status: str = "interrupted") -> None:
-        """Let the run go: "finished" or "interrupted". Safe to call twice."""
+        """Let the run go: "finished" or "interrupted". Safe to call twice.
+
+        A writer that recorded no trial leaves the status as it was, so that a document can be added to a finished run.
+        """
         ...
 
 
