@@ -273,3 +273,25 @@ def test_a_run_reads_as_a_data_frame_and_as_a_module() -> None:
     assert list(frame["number"]) == [0, 1, 2, 3]
     assert set(frame["choice.0.filters"]) <= {8, 16, 32}
     assert "nothing" not in repr(run)
+
+
+def test_weights_of_the_best_stay_and_the_rest_go_when_the_folder_is_over_its_cap(tmp_path: Path) -> None:
+    import torch
+
+    from archsmith._search.collecting import collect, needed
+    from archsmith.core.artifacts import ArtifactFolder
+    from archsmith.core.trial import Result
+
+    class Keeping:
+        def evaluate(self, space: Any, genotype: smith.Genotype, context: Any) -> Result:
+            digest = context.checkpoint({"w": torch.full((64,), float(context.seed % 1000))})
+            return Result(metrics={"value": Landscape().height(genotype)}, artifact=digest)
+
+    run = smith.search(chain, Keeping(), trials=40, store=sqlite(tmp_path), name="kept")
+    folder = ArtifactFolder(run.store.artifacts, cap_bytes=1)
+    digests = {t.number: t.result.artifact for t in run.trials()}
+    assert needed(run.store) == {digests[t.number] for t in run.top(25)}
+    assert collect(run.store) == []  # within the default cap
+    gone = folder.collect(needed(run.store), grace_seconds=0)
+    assert set(gone) == set(digests.values()) - needed(run.store)
+    assert float(folder.get(run.best.result.artifact)["w"][0]) >= 0

@@ -26,6 +26,7 @@ Watch: TypeAlias = Callable[[Trial | Progress], None]
 """Called with each trial whenever its state changes, and with each epoch that a child reports."""
 
 EVENTS_PER_SNAPSHOT = 256
+ARTIFACTS_PER_COLLECTION = 64
 SNAPSHOT_SHARE = 0.02  # of the time since the last one: what a snapshot may cost to be taken at every update
 
 
@@ -44,10 +45,12 @@ class Loop:
     limits: Limits = Limits()
     artifacts: str | None = None
     watch: Watch | None = None
+    collect: Callable[[], object] | None = None  # removes weights that nothing needs
 
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _version: int = field(default=0, init=False)
     _events: int = field(default=0, init=False)
+    _kept: int = field(default=0, init=False)
     _snapshot_at: float = field(default_factory=time.monotonic, init=False)
     _snapshot_cost: float = field(default=0.0, init=False)
 
@@ -133,6 +136,10 @@ class Loop:
             self._snapshot_cost = self._snapshot_at - began
         for trial in recorded:
             self._show(trial)
+            self._kept += trial.result is not None and trial.result.artifact is not None
+        if self.collect is not None and self._kept >= ARTIFACTS_PER_COLLECTION:
+            self._kept = 0
+            self.collect()
 
     def _snapshot_due(self) -> bool:
         """When the parameters changed and a snapshot is cheap, or every 256 events."""

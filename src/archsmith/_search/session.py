@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from archsmith._search.collecting import collect
 from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.run import Run, resolve
 from archsmith.core.budget import Budget
@@ -117,6 +119,7 @@ def search(
             limits=limits,
             artifacts=opened.artifacts,
             watch=watch,
+            collect=partial(collect, opened),
         )
         _session(loop, run)
     return Run(opened, name, space=space, evaluator=evaluator)
@@ -184,6 +187,7 @@ def resume(
             limits=Limits(**config["limits"]),
             artifacts=run.store.artifacts,
             watch=watch,
+            collect=partial(collect, run.store),
         )
         _session(loop, writer)
     return Run(run.store, run.name, space=space, evaluator=evaluator)

@@ -1,0 +1,44 @@
+"""Which weights stay: those of each run's best trials, and those that `finish` trained. The rest go, oldest first, once
+the folder is over its cap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.store import Store
+
+BEST_PER_RUN = 25
+
+
+def collect(store: Store) -> list[str]:
+    """Remove weights that nothing needs from the store's folder while it is over its cap; gives their digests."""
+    if store.artifacts is None or not os.path.isdir(store.artifacts):
+        return []
+    return ArtifactFolder(store.artifacts).collect(needed(store))
+
+
+def needed(store: Store) -> set[str]:
+    """The digests that a run's best trials and its documents name."""
+    digests: set[str] = set()
+    for summary in store.runs():
+        reader = store.read(summary.name)
+        digests.update(t.result.artifact for t in reader.top(BEST_PER_RUN) if t.result and t.result.artifact)
+        for key in reader.documents():
+            digests.update(_named(reader.document(key)))
+    return digests
+
+
+def _named(document: Any) -> Iterator[str]:
+    """Every value of a key "artifact", at any depth."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if key == "artifact" and isinstance(value, str):
+                yield value
+            else:
+                yield from _named(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _named(value)
