@@ -26,8 +26,9 @@ from archsmith.core.evaluator import Context
 from archsmith.core.executor import Event, Job
 from archsmith.core.finish import Finishable
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Choose, Space, build
+from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
+from archsmith.core.walk import Choose
 from archsmith.executors import InProcess
 from archsmith.rewards import accuracy
 from archsmith.searchers import Reinforce
@@ -402,6 +403,24 @@ def test_what_cannot_be_finished_is_refused_before_anything_is_trained(tmp_path:
         smith.finish(run, plan=PLAN, workers=0)
     with pytest.raises(UsageError, match=r"changes 'colour'.*it has: .*learning_rate"):
         smith.finish(run, plan=FinishPlan(grid={"colour": ("red",)}))
+
+
+def test_data_that_changed_since_the_search_is_refused(tmp_path: Path) -> None:
+    import numpy as np
+
+    draws = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+
+    def write() -> None:
+        np.savez(tmp_path / "data.npz", x_train=draws.integers(0, 256, (60, 8, 8)).astype(np.uint8), y_train=labels)
+
+    write()
+    evaluator = ImageClassification(str(tmp_path / "data.npz"), epochs=1, upsample=1.0, precision="fp32")
+    space = smith.spaces.ConvChain(layers=1, filters=(4,), filter_heights=(3,), filter_widths=(3,))
+    run = smith.search(space, evaluator, trials=1, store=str(tmp_path / "runs.db"), name="changed")
+    write()
+    with pytest.raises(UsageError, match="data of run 'changed' has changed"):
+        smith.finish(run)
 
 
 # --- the control ------------------------------------------------------------------------------------------------------

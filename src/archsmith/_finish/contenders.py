@@ -31,7 +31,7 @@ class Contender:
 
 
 def finishable(run: Run) -> Finishable:
-    """The run's evaluator. Raises UsageError when its children cannot be finished."""
+    """The run's evaluator. Raises UsageError when its children cannot be finished, or the data has changed."""
     evaluator = run.evaluator
     missing = [name for name in ("task", "train", "test", "epochs") if not hasattr(evaluator, name)]
     if missing:
@@ -43,6 +43,12 @@ def finishable(run: Run) -> Finishable:
         raise UsageError(
             f"finishing keeps weights, and the store of run {run.name!r} keeps nothing on disk; "
             'search with store="sqlite:///runs.db"'
+        )
+    recorded = run.config.get("data")
+    if recorded is not None and hasattr(evaluator, "fingerprint") and (found := evaluator.fingerprint()) != recorded:
+        raise UsageError(
+            f"the data of run {run.name!r} has changed: its fingerprint was {recorded} and is now {found}; "
+            "a search is finished with the data it was made on"
         )
     return evaluator  # type: ignore[return-value]
 

@@ -20,9 +20,10 @@ from archsmith.core.evaluator import Context, Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Reward, derive_seed
 from archsmith.core.finish import Finishable
 from archsmith.core.genotype import Architecture, Genotype, canonical_json
-from archsmith.core.space import Choose, Space, build, identity
+from archsmith.core.space import Space, build, identity
 from archsmith.core.store import RunWriter
 from archsmith.core.trial import Result, TrialState
+from archsmith.core.walk import Choose
 
 if TYPE_CHECKING:
     import torch
