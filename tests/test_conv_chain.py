@@ -19,9 +19,21 @@ from torch import fx
 from archsmith.core.child import Task
 from archsmith.core.errors import IllegalGenotype, LimitExceeded, UsageError
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import build, decode, enumerate_genotypes, identity, mutate, sample, script, space_size, trace
+from archsmith.core.space import (
+    FunctionSpace,
+    build,
+    decode,
+    enumerate_genotypes,
+    identity,
+    mutate,
+    sample,
+    script,
+    space_size,
+    trace,
+)
 from archsmith.discovered import nas_conv_v1
 from archsmith.nn.count import count
+from archsmith.searchers.depth_schedule import Forced
 from archsmith.spaces import ConvChain
 from archsmith.spaces.chain_plan import LAYER_TYPES, MAX_PARAMETERS, plan_of
 from archsmith.spaces.conv_chain import LEARNING_RATES
@@ -133,6 +145,16 @@ def test_questions_depend_on_answers_only_where_types_or_depths_are_asked() -> N
         assert (script(space) is None) == (name in ("types", "depths")), name
 
 
+def test_at_a_depth_that_is_forced_the_questions_are_a_script() -> None:
+    space = ConvChain(depths=(2, 4), **SMALL)
+    at_four = FunctionSpace(lambda choose: space.architecture(Forced(choose, "layers", 4)))
+    questions = script(at_four)
+    assert questions is not None
+    assert (questions[0].name, questions[0].options) == ("layers", (4,))
+    assert len(questions) == 1 + 4 * 4
+    decode(space, Genotype(identity(space), sample(at_four, Random(0)).answers))
+
+
 def test_types_skip_the_questions_that_do_not_apply() -> None:
     space = ConvChain(layers=1, layer_types=LAYER_TYPES, strides=(1, 2))
     asked = {
@@ -236,7 +258,7 @@ def test_any_variant_at_any_size(name: str, task: Task) -> None:
     height=st.integers(1, 40),
     width=st.integers(1, 40),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_plan_foretells_every_shape(seed: int, variant: str, height: int, width: int) -> None:
     space, task = VARIANTS[variant], Task((2, height, width), 3)
     architecture = decode(space, sample(space, Random(seed)))
@@ -261,11 +283,10 @@ def test_children_can_be_traced(name: str) -> None:
         assert torch.equal(traced(images), model(images))
 
 
-@pytest.mark.parametrize("name", ["types", "blocks and pools"])
-def test_children_export_to_onnx_with_any_batch(name: str, tmp_path) -> None:
+def test_children_export_to_onnx_with_any_batch(tmp_path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    space, task = VARIANTS[name], Task((2, 9, 6), 3)
+    space, task = VARIANTS["types"], Task((2, 9, 6), 3)  # pools of states included
     model = build(space, sample(space, Random(1)), task).model.eval()
     path = tmp_path / "child.onnx"
     example = (torch.rand(2, *task.input_shape),)
@@ -314,6 +335,12 @@ def test_the_diagram_of_blocks_has_frames_and_pools() -> None:
     assert sum(node.role == "conv" for node in diagram.nodes) == 39
     assert sum(node.role == "pool" for node in diagram.nodes) == 2
     assert len({node.group for node in diagram.nodes if node.group}) == 13
+
+
+def test_a_diagram_is_titled() -> None:
+    space = ConvChain(layers=1, learning_rates=(0.05,))
+    assert space.diagram(decode(space, sample(space, Random(0)))).title == "A chain of 1 layer, learning rate 0.05"
+    assert ConvChain().diagram(chain(conv(), conv(0), block=3)).title == "A chain of 6 layers in 2 blocks"
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from archsmith.core.child import Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
-from archsmith.core.space import Choose
+from archsmith.core.walk import Choose
 from archsmith.spaces.chain_plan import (
     FULLY_CONNECTED_SIDE,
     KIND,
@@ -201,7 +201,12 @@ class ConvChain:
         nodes.append(Node("classifier", "classifier", "global average, linear", "output"))
         for j in unread(layers):
             edges.append(Edge(last[j], "classifier", skip=j != len(layers) - 1))
-        title = f"A chain of {len(layers) * block} layers" + (f" in {len(layers)} blocks" if block > 1 else "")
+        number = len(layers) * block
+        title = f"A chain of {number} layer{'s' if number > 1 else ''}" + (
+            f" in {len(layers)} blocks" if block > 1 else ""
+        )
+        if (rate := architecture["learning_rate"]) is not None:
+            title += f", learning rate {rate}"
         return Diagram(title, tuple(nodes), tuple(edges), "chain")
 
 
