@@ -27,8 +27,9 @@ from random import Random
 from archsmith.core.evaluator import as_evaluator
 from archsmith.core.executor import Completed, Executor, Job, derive_seed
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Choose, as_space, sample
+from archsmith.core.space import as_space, sample
 from archsmith.core.trial import Result
+from archsmith.core.walk import Choose
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.rewards import value
 

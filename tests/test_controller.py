@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsmith.core.space import Choose, FunctionSpace, Space, decode, enumerate_genotypes
+from archsmith.core.space import FunctionSpace, Space, decode, enumerate_genotypes
+from archsmith.core.walk import Choose
 from archsmith.searchers import DepthSchedule
 from archsmith.searchers.lstm_controller import Controller, one_thread
 from archsmith.testing.searcher import mixed_space

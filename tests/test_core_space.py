@@ -20,15 +20,11 @@ from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Genotype, canonical_json
 from archsmith.core.space import (
     FunctionSpace,
-    RandomWalk,
-    RecordingWalk,
-    ReplayWalk,
     as_space,
     build,
     decode,
     enumerate_genotypes,
     identity,
-    kind_of,
     mutate,
     next_question,
     sample,
@@ -36,6 +32,7 @@ from archsmith.core.space import (
     space_size,
     trace,
 )
+from archsmith.core.walk import RandomWalk, RecordingWalk, ReplayWalk, kind_of
 from archsmith.spaces import ConvChain
 
 GOLDEN = Path(__file__).parent / "golden" / "genotype_keys.json"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from archsmith.core.errors import UsageError
-from archsmith.core.space import Choose, FunctionSpace
+from archsmith.core.space import FunctionSpace
+from archsmith.core.walk import Choose
 from archsmith.searchers import DepthSchedule, Random
 
 

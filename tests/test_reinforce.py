@@ -11,8 +11,9 @@ import torch
 
 from archsmith.core.errors import IllegalGenotype
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Choose, FunctionSpace, Space, identity
+from archsmith.core.space import FunctionSpace, Space, identity
 from archsmith.core.trial import Failure, Result, Trial, TrialState
+from archsmith.core.walk import Choose
 from archsmith.searchers import DepthSchedule, Random, Reinforce
 from archsmith.searchers.lstm_controller import Controller
 from archsmith.searchers.reinforce import LiveReinforce

@@ -15,8 +15,9 @@ import torch
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import LiveSearcher, Searcher, State
-from archsmith.core.space import Choose, FunctionSpace, Space
+from archsmith.core.space import FunctionSpace, Space
 from archsmith.core.trial import Proposal, Trial, TrialState
+from archsmith.core.walk import Choose
 from archsmith.searchers import DepthSchedule, Random, Reinforce
 from archsmith.searchers.random import LiveRandom
 from archsmith.testing import SearcherContract

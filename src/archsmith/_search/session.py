@@ -24,9 +24,10 @@ from archsmith.core.evaluator import Evaluator, Limits, as_evaluator
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import Searcher
-from archsmith.core.space import Choose, Space, as_space, sample
+from archsmith.core.space import Space, as_space, sample
 from archsmith.core.space import build as build_child
 from archsmith.core.store import RunWriter, Store
+from archsmith.core.walk import Choose
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.rewards import value
 from archsmith.searchers.random import Random

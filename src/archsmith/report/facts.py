@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from archsmith.core.errors import ArchsmithError, UnknownName
-from archsmith.core.space import Space, decode, kind_of, trace
+from archsmith.core.space import Space, decode, trace
 from archsmith.core.store import Learned, RunReader, RunSummary
 from archsmith.core.trial import Trial, TrialState
+from archsmith.core.walk import kind_of
 
 if TYPE_CHECKING:
     from archsmith._search.run import Run

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture, Scalar
-from archsmith.core.space import Choose, Question, RecordingWalk, Space
+from archsmith.core.space import Space
+from archsmith.core.walk import Choose, Question, RecordingWalk
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from archsmith.core.space import Question
+from archsmith.core.walk import Question
 from archsmith.searchers.traces import Head, head_of, head_width
 from archsmith.searchers.walks import Rows, Walk
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
-from archsmith.core.space import RandomWalk, Space, identity
+from archsmith.core.space import Space, identity
 from archsmith.core.trial import Proposal, Trial
+from archsmith.core.walk import RandomWalk
 from archsmith.searchers.depth_schedule import DepthSchedule, Forced
 
 __all__ = ["Random"]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsmith.core.genotype import Answer
-from archsmith.core.space import Question
+from archsmith.core.walk import Question
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Head: TypeAlias = tuple[str, str]

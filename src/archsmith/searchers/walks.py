@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Question, RecordingWalk, Space, decode, identity, script, trace
+from archsmith.core.space import Space, decode, identity, script, trace
+from archsmith.core.walk import Question, RecordingWalk
 from archsmith.searchers.depth_schedule import AtDepth, DepthSchedule
 from archsmith.searchers.traces import Ints, Layout, Trace, layout_of
 

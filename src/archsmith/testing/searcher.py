@@ -23,8 +23,9 @@ from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import LiveSearcher, Searcher, State
-from archsmith.core.space import Choose, FunctionSpace, Space, decode, sample
+from archsmith.core.space import FunctionSpace, Space, decode, sample
 from archsmith.core.trial import Failure, Proposal, Result, Trial, TrialState
+from archsmith.core.walk import Choose
 
 
 def mixed_space(choose: Choose) -> list[dict[str, Any]]:

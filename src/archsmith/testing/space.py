@@ -20,7 +20,8 @@ import pytest
 from archsmith.core.child import Child, Task
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype
-from archsmith.core.space import RecordingWalk, Space, build, decode, identity, mutate, sample, trace
+from archsmith.core.space import Space, build, decode, identity, mutate, sample, trace
+from archsmith.core.walk import RecordingWalk
 
 
 class SpaceContract:

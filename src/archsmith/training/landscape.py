@@ -17,8 +17,9 @@ from random import Random
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Genotype, Scalar
-from archsmith.core.space import Space, decode, kind_of
+from archsmith.core.space import Space, decode
 from archsmith.core.trial import Cost, Result
+from archsmith.core.walk import kind_of
 from archsmith.rewards import value
 
 
