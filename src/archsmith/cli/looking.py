@@ -37,18 +37,23 @@ def open_existing(store: str, name: str) -> Run:
     from archsmith._search.run import Run
     from archsmith.store import open_store
 
-    path = store.removeprefix("sqlite:///")
-    if "://" not in path and not os.path.exists(path):
+    if not store_exists(store):
+        path = store.removeprefix("sqlite:///")
         raise UnknownName("run", name, [], f"({path} does not exist; name another store with --store)")
     return Run(open_store(store), name)
+
+
+def store_exists(store: str) -> bool:
+    """Whether there is something at a store's URL or path to be opened; false for a file that is not there yet."""
+    path = store.removeprefix("sqlite:///")
+    return "://" in path or os.path.exists(path)
 
 
 def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """List the runs of a store, the latest first."""
     from archsmith.store import open_store
 
-    path = store.removeprefix("sqlite:///")
-    runs = open_store(store).runs() if "://" in path or os.path.exists(path) else []
+    runs = open_store(store).runs() if store_exists(store) else []
     if as_json:
         print(json.dumps([summary_json(run) for run in runs], indent=2))
         return

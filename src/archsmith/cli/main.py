@@ -9,7 +9,7 @@ from types import FrameType
 import typer
 
 from archsmith import __version__
-from archsmith.cli import looking, models, searching
+from archsmith.cli import auto, looking, models, searching
 from archsmith.core.errors import ArchsmithError, UsageError
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ def _root(
     """
 
 
-for _module in (searching, looking, models):
+for _module in (auto, searching, looking, models):
     _module.register(app)
 
 

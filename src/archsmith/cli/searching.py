@@ -1,4 +1,4 @@
-"""Commands that search: search, resume, auto, recipes, doctor."""
+"""Commands that search: search, resume, recipes, doctor."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsmith.cli.looking import DEFAULT_STORE, JsonOption, RunName, StoreOption, duration, open_existing, summary_json
+from archsmith.cli.looking import (
+    DEFAULT_STORE,
+    JsonOption,
+    RunName,
+    StoreOption,
+    duration,
+    open_existing,
+    store_exists,
+    summary_json,
+)
 from archsmith.core.budget import Budget
 from archsmith.core.errors import UnknownName, UsageError
 
@@ -45,7 +53,7 @@ ControlOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (auto, search, resume, recipes, doctor):
+    for command in (search, resume, recipes, doctor):
         app.command(name=command.__name__)(command)
 
 
@@ -75,7 +83,10 @@ def search(
     name = name if name is not None else free_name(store, found.name)
     runs = [run_recipe(found, name=name, store=store, seed=seed, workers=workers, executor=executor)]
     if control and found.control:
-        runs.append(run_control(found, runs[0], store=store, seed=seed, workers=workers, executor=executor))
+        beside = control_of(found, runs[0])
+        runs.append(
+            run_recipe(beside, name=f"{name}-random", store=store, seed=seed, workers=workers, executor=executor)
+        )
     if as_json:
         print(json.dumps([summary_json(run.summary) for run in runs], indent=2))
         return
@@ -105,7 +116,7 @@ def resume(
         budget = Budget(**run.config["budget"])
     else:
         budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
-    with _watched(budget, name, run.summary) as watch:
+    with watched(budget, f"archsmith resume {name}", run.summary) as watch:
         run = run.resume(
             trials=trials,
             seconds=seconds,
@@ -120,71 +131,6 @@ def resume(
             watch=watch,
         )
     print(json.dumps(summary_json(run.summary), indent=2) if as_json else _outcome(run))
-
-
-def auto(
-    data: Annotated[
-        str, typer.Argument(help="A data set's name, an .npz file, or a folder with one folder of images a class.")
-    ],
-    seconds: SecondsOption = None,
-    trials: TrialsOption = None,
-    workers: WorkersOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    name: Annotated[str | None, typer.Option("--name", help="The run's name (default: made from the data's).")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="All randomness comes from it.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the page and the model.")] = Path(
-        "out"
-    ),
-    as_json: JsonOption = False,
-) -> None:
-    """The whole job on a data set: search, random search beside it, finish, report, export.
-
-    Without a budget it takes some minutes on two cores, which shows the machinery and no more; give it --seconds 3600.
-    """
-    from archsmith.cli.models import finish_run, print_finished
-    from archsmith.recipes import for_data
-
-    recipe = for_data(data)
-    if seconds is not None:  # two fifths each to the search and to random search, the rest to finishing
-        recipe = replace(recipe, budget=Budget(trials=trials, seconds=0.4 * seconds))
-    elif trials is not None:
-        recipe = replace(recipe, budget=Budget(trials=trials))
-    name = name if name is not None else free_name(store, recipe.name)
-    say = _say
-    say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {store}")
-    run = run_recipe(recipe, name=name, store=store, seed=seed, workers=workers, executor=None)
-    say(f"2/4 random search with the same budget, as run {name + '-random'!r}")
-    control = run_control(recipe, run, store=store, seed=seed, workers=workers, executor=None)
-    say("3/4 finishing: the best of each, and a residual network of the same size, trained on over several seeds")
-    finished = finish_run(run, control=control.name, workers=workers, plan=recipe.finish)
-    say("4/4 writing the page and the model")
-    output.mkdir(parents=True, exist_ok=True)
-    page = run.report(output / f"{name}.html", control=control.name)
-    from archsmith._export import export
-
-    model = export(run, format="pytorch", path=output / name)
-    source = export(run, format="source", path=output / f"{name}-source")
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "run": summary_json(run.summary),
-                    "control": summary_json(control.summary),
-                    "finish": finished.to_json(),
-                    "report": str(page),
-                    "model": str(model),
-                    "source": str(source),
-                },
-                indent=2,
-            )
-        )
-        return
-    print_finished(finished)
-    print(f"page    {page}")
-    print(f"model   {model}     try it: archsmith predict {model} IMAGE...")
-    print(f"source  {source}     one plain PyTorch file that needs no archsmith")
-    if seconds is None and trials is None:
-        say("So short a run shows the machinery at work and claims no difference between searchers.")
 
 
 def recipes(as_json: JsonOption = False) -> None:
@@ -221,12 +167,21 @@ def doctor(as_json: JsonOption = False) -> None:
 # --- what the commands share ------------------------------------------------------------------------------------------
 
 
-def run_recipe(recipe: Recipe, *, name: str, store: str, seed: int, workers: int | None, executor: str | None) -> Run:
-    """Search by a recipe with a live view on stderr."""
+def run_recipe(
+    recipe: Recipe,
+    *,
+    name: str,
+    store: str,
+    seed: int,
+    workers: int | None,
+    executor: str | None = None,
+    go_on: str | None = None,
+) -> Run:
+    """Search by a recipe with a live view on stderr. `go_on` is the command to name on Ctrl-C, if not `resume`."""
     from archsmith._search import search as search_
 
     workers = workers if workers is not None else recipe.workers or cores()
-    with _watched(recipe.budget, name) as watch:
+    with watched(recipe.budget, go_on or f"archsmith resume {name}") as watch:
         return search_(
             recipe.space,
             recipe.evaluator,
@@ -244,22 +199,22 @@ def run_recipe(recipe: Recipe, *, name: str, store: str, seed: int, workers: int
         )
 
 
-def run_control(recipe: Recipe, run: Run, *, store: str, seed: int, workers: int | None, executor: str | None) -> Run:
-    """Random search with as many trials as `run` had, and otherwise the same."""
+def control_of(recipe: Recipe, run: Run) -> Recipe:
+    """Random search with as many trials as `run` had, and otherwise the same.
+
+    Comparisons equalise the evaluator's cost: a budget in seconds becomes the trials that it was enough for.
+    """
     from archsmith.searchers import Random
 
-    # Comparisons equalise the evaluator's cost: a budget in seconds becomes the trials that it was enough for.
     budget = Budget(trials=sum(run.summary.counts.values()))
-    control = replace(recipe, searcher=recipe.control_searcher or Random(), budget=budget)
-    return run_recipe(control, name=f"{run.name}-random", store=store, seed=seed, workers=workers, executor=executor)
+    return replace(recipe, searcher=recipe.control_searcher or Random(), budget=budget)
 
 
 def free_name(store: str, stem: str) -> str:
     """`stem`, or `stem-2`, `stem-3`, ...: the first that no run of the store has, its control's included."""
     from archsmith.store import open_store
 
-    path = store.removeprefix("sqlite:///")
-    taken = {run.name for run in open_store(store).runs()} if "://" in path or os.path.exists(path) else set()
+    taken = {run.name for run in open_store(store).runs()} if store_exists(store) else set()
     names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
     return next(n for n in names if n not in taken and f"{n}-random" not in taken)
 
@@ -287,7 +242,7 @@ def cores() -> int:
 
 
 @contextmanager
-def _watched(budget: Budget, name: str, before: RunSummary | None = None) -> Iterator[Any]:
+def watched(budget: Budget, go_on: str, before: RunSummary | None = None) -> Iterator[Any]:
     """A live view, from where the run stood before; on Ctrl-C, how to go on."""
     from archsmith.cli.live import LiveView
 
@@ -299,7 +254,7 @@ def _watched(budget: Budget, name: str, before: RunSummary | None = None) -> Ite
         with view:
             yield view
     except KeyboardInterrupt:
-        _say(f"interrupted; every finished trial is kept. Go on with: archsmith resume {name}")
+        say(f"interrupted; every finished trial is kept. Go on with: {go_on}")
         raise
 
 
@@ -347,5 +302,6 @@ def _outcome(run: Run) -> str:
     return line + found + (f" (validation accuracy {accuracy:.4f})" if accuracy is not None else "")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell the person, on stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,128 @@
+"""`archsmith auto`: the whole job on a data set, from images to a page and a model."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, store_exists, summary_json
+from archsmith.cli.searching import (
+    TrialsOption,
+    WorkersOption,
+    control_of,
+    cores,
+    free_name,
+    run_recipe,
+    say,
+    watched,
+)
+from archsmith.core.budget import Budget
+
+if TYPE_CHECKING:
+    from archsmith._search import Run
+    from archsmith.recipes import Recipe
+
+SEARCH_SHARE = 0.4  # of a budget in seconds: as much again for random search, and the rest to finish
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to the command line."""
+    app.command(name="auto")(auto)
+
+
+def auto(
+    data: Annotated[
+        str, typer.Argument(help="A data set's name, an .npz file, or a folder with one folder of images a class.")
+    ],
+    seconds: Annotated[float | None, typer.Option("--seconds", help="How long all of it may take, about.")] = None,
+    trials: TrialsOption = None,
+    workers: WorkersOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="The run's name (default: made from the data's); one that exists goes on."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="All randomness comes from it.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the page and the model.")] = Path(
+        "out"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """The whole job on a data set: search, random search beside it, finish, report, export.
+
+    Without a budget it takes some minutes on two cores, which shows the machinery and no more; give it --seconds 3600.
+    Interrupted, the same command with --name goes on where it was.
+    """
+    from archsmith._export import export
+    from archsmith._finish.time import within
+    from archsmith.cli.models import finish_run, print_finished
+    from archsmith.recipes import for_data
+
+    began = time.monotonic()
+    recipe = for_data(data)
+    if seconds is not None:
+        recipe = replace(recipe, budget=Budget(trials=trials, seconds=SEARCH_SHARE * seconds))
+    elif trials is not None:
+        recipe = replace(recipe, budget=Budget(trials=trials))
+    workers = workers if workers is not None else cores()
+    name = name if name is not None else free_name(store, recipe.name)
+    again = ["archsmith", "auto", data, "--name", name]
+    for option, given, default in (("--store", store, DEFAULT_STORE), ("--output", str(output), "out")):
+        again += [option, given] if given != default else []
+    for option, amount in (("--seconds", seconds), ("--trials", trials), ("--seed", seed or None)):
+        again += [option, f"{amount:g}"] if amount is not None else []
+    go_on = shlex.join(again)
+
+    say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {store}")
+    run = _searched(recipe, name, store, seed, workers, go_on)
+    say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
+    control = _searched(control_of(recipe, run), f"{name}-random", store, seed, workers, go_on)
+    say("3/4 finishing: the best of each, and a residual network of the same size, trained on over several seeds")
+    plan = recipe.finish
+    if seconds is not None and plan is not None and run.reader.document("finish") is None:
+        left = seconds - (time.monotonic() - began)
+        plan = within(plan, [run, control], seconds=left, workers=workers)
+    try:
+        finished = finish_run(run, control=control.name, workers=workers, plan=plan)
+    except KeyboardInterrupt:
+        say(f"interrupted; every finished training is kept. Go on with: {go_on}")
+        raise
+    say("4/4 writing the page and the model")
+    output.mkdir(parents=True, exist_ok=True)
+    page = run.report(output / f"{name}.html", control=control.name)
+    model = export(run, format="pytorch", path=output / name)
+    source = export(run, format="source", path=output / f"{name}-source")
+    if as_json:
+        found = {
+            "run": summary_json(run.summary),
+            "control": summary_json(control.summary),
+            "finish": finished.to_json(),
+        }
+        print(json.dumps(found | {"report": str(page), "model": str(model), "source": str(source)}, indent=2))
+        return
+    print_finished(finished)
+    print(f"page    {page}")
+    print(f"model   {model}     try it: archsmith predict {model} IMAGE...")
+    print(f"source  {source}     one plain PyTorch file that needs no archsmith")
+    if seconds is None and trials is None:
+        say("So short a run shows the machinery at work and claims no difference between searchers.")
+
+
+def _searched(recipe: Recipe, name: str, store: str, seed: int, workers: int, go_on: str) -> Run:
+    """The run of that name, begun or gone on with."""
+    from archsmith._search.run import Run
+    from archsmith.store import open_store
+
+    opened = open_store(store)
+    if not store_exists(store) or name not in {run.name for run in opened.runs()}:
+        return run_recipe(recipe, name=name, store=store, seed=seed, workers=workers, go_on=go_on)
+    run = Run(opened, name)
+    say(f"run {name!r} is in {store} already and goes on")
+    with watched(Budget(**run.config["budget"]), go_on, run.summary) as watch:
+        return run.resume(workers=workers, watch=watch)
