@@ -123,3 +123,36 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
     done = shown["counts"]["done"]
     resumed = archsmith("resume", "landscape", "--trials", str(done + 10), "--json", folder=tmp_path)
     assert json.loads(resumed.stdout)["counts"]["done"] == done + 10, resumed.stderr
+
+
+def test_auto_does_the_whole_job_on_a_file_of_images_and_goes_on_by_name(tmp_path: Path) -> None:
+    import numpy as np
+
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(3), 30)
+    images = rng.integers(0, 90, (90, 8, 8)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[:, 2 * label : 2 * label + 2] += 150
+    np.savez(tmp_path / "tiny.npz", x_train=images, y_train=labels)
+    began = subprocess.Popen(
+        [sys.executable, "-m", "archsmith", "auto", "tiny.npz", "--trials", "3", "--name", "t", "--workers", "1"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert began.stderr is not None
+    for line in began.stderr:
+        if line.startswith("1 of 3"):
+            began.kill()  # in the middle of the search
+            break
+    began.wait()
+    done = archsmith("auto", "tiny.npz", "--trials", "3", "--name", "t", "--workers", "1", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "goes on" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["run"]["counts"]["done"] == found["control"]["counts"]["done"] == 3
+    assert {n["name"] for n in found["finish"]["networks"]} == {"found", "residual network", "random search"}
+    assert found["finish"]["looks"] == 1
+    assert (tmp_path / found["report"]).stat().st_size > 10_000
+    assert (tmp_path / found["source"] / "model.py").exists()
+    shown = json.loads(archsmith("show", "t", "--json", folder=tmp_path).stdout)
+    assert shown["status"] == "finished"
