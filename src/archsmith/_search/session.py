@@ -99,6 +99,7 @@ def search(
         "workers": workers,
         "seed": seed,
         "data": evaluator.fingerprint() if hasattr(evaluator, "fingerprint") else None,
+        "dataset": evaluator.describe_data() if hasattr(evaluator, "describe_data") else None,
         "versions": versions(),
         "command": shlex.join(sys.argv),
         "note": dict(note or {}),

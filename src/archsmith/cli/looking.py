@@ -87,6 +87,11 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     print(f"  space      {_phrase(config['space'])}")
     print(f"  searcher   {_phrase(config['searcher'])}")
     print(f"  evaluator  {_phrase(config['evaluator'])}")
+    dataset = config.get("dataset")
+    if dataset:
+        parts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test"))
+        unreadable = f"; {dataset['unreadable']} files could not be read" if dataset["unreadable"] else ""
+        print(f"  data       {dataset['name']}: {parts}, {len(dataset['classes'])} classes{unreadable}")
     print(f"  reward     {_phrase(config['reward'])}")
     print(
         f"  budget     {', '.join(f'{v:g} {k}' for k, v in config['budget'].items() if v is not None)}; seed {config['seed']}"

@@ -188,6 +188,7 @@ def record(facts: Facts) -> Html:
         ("limits of one child", _limits(config.get("limits"))),
         ("workers", str(config.get("workers", "–"))),
         ("seed", str(config.get("seed", "–"))),
+        ("data", _pairs(_dataset(config.get("dataset"))) if config.get("dataset") else None),
         ("data fingerprint", tag("code", str(config["data"])) if config.get("data") else "no data set"),
         ("versions", _pairs(config.get("versions"))),
         ("note", _pairs(config.get("note")) if config.get("note") else None),
@@ -196,6 +197,19 @@ def record(facts: Facts) -> Html:
     ]
     body = tag("tbody", *(tag("tr", tag("td", name), tag("td", value)) for name, value in rows if value))
     return join([tag("table", body, cls="record"), _commands(facts)])
+
+
+def _dataset(dataset: Any) -> dict[str, Any]:
+    """What the evaluator said of its data, lists as their lengths or first entries; unreadable files by name."""
+    if not isinstance(dataset, Mapping):
+        return {}
+    return {
+        str(key): ", ".join(map(str, value[:20])) + (f", ... ({len(value):,})" if len(value) > 20 else "")
+        if isinstance(value, list)
+        else value
+        for key, value in dataset.items()
+        if value not in ([], None)
+    }
 
 
 def _commands(facts: Facts) -> Html | None:
