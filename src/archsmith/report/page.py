@@ -188,7 +188,7 @@ def record(facts: Facts) -> Html:
         ("limits of one child", _limits(config.get("limits"))),
         ("workers", str(config.get("workers", "–"))),
         ("seed", str(config.get("seed", "–"))),
-        ("data", _pairs(_dataset(config.get("dataset"))) if config.get("dataset") else None),
+        ("data", _dataset(config.get("dataset")) or None),
         ("data fingerprint", tag("code", str(config["data"])) if config.get("data") else "no data set"),
         ("versions", _pairs(config.get("versions"))),
         ("note", _pairs(config.get("note")) if config.get("note") else None),
@@ -199,17 +199,18 @@ def record(facts: Facts) -> Html:
     return join([tag("table", body, cls="record"), _commands(facts)])
 
 
-def _dataset(dataset: Any) -> dict[str, Any]:
-    """What the evaluator said of its data, lists as their lengths or first entries; unreadable files by name."""
+def _dataset(dataset: Any) -> str:
+    """What the evaluator said of its data; of long lists the first entries, of unreadable files the names."""
     if not isinstance(dataset, Mapping):
-        return {}
-    return {
-        str(key): ", ".join(map(str, value[:20])) + (f", ... ({len(value):,})" if len(value) > 20 else "")
-        if isinstance(value, list)
-        else value
-        for key, value in dataset.items()
-        if value not in ([], None)
-    }
+        return ""
+    said = []
+    for key, value in dataset.items():
+        if isinstance(value, list):
+            more = f", ... ({len(value):,})" if len(value) > 20 else ""
+            value = ", ".join(map(str, value[:20])) + more
+        if value not in ("", None):
+            said.append(f"{str(key).replace('_', ' ')}: {value}")
+    return "; ".join(said)
 
 
 def _commands(facts: Facts) -> Html | None:
