@@ -62,8 +62,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _left_out:
+    others = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+        and not report.longrepr[2].startswith(tuple(f"Skipped: {m}: " for m in _reasons))
+    )
+    if not _left_out and not others:
         terminalreporter.write_line("left out: nothing")
+    for reason, count in sorted(others.items()):
+        terminalreporter.write_line(f"left out: {count} that do not apply ({reason})")
     for marker, count in sorted(_left_out.items()):
         terminalreporter.write_line(f"left out: {count} marked {marker} ({_reasons[marker]})")
 
