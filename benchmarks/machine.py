@@ -19,6 +19,10 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     git = ["git", "-C", os.path.dirname(os.path.abspath(__file__))]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    dirty = subprocess.run([*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True).stdout.strip()
+    dirty = subprocess.run(
+        [*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True
+    ).stdout.strip()
     mark = "+" if dirty else ""
-    return f"{model}, {cores} cores, Python {platform.python_version()}, torch {version('torch')}, commit {commit}{mark}"
+    return (
+        f"{model}, {cores} cores, Python {platform.python_version()}, torch {version('torch')}, commit {commit}{mark}"
+    )
