@@ -46,7 +46,7 @@ def digits_hour() -> Recipe:
         space=ConvChain(layers=6, filter_heights=(1, 3, 5), filter_widths=(1, 3, 5), filters=(8, 16, 24, 32)),
         evaluator=ImageClassification.desk("digits", epochs=6),
         searcher=Reinforce(learning_rate=1e-2),
-        budget=Budget(trials=300),
+        budget=Budget(trials=320),
         limits=Limits(seconds=300),
         finish=replace(FinishPlan.desk(), epochs=30, seeds=5),
     )
