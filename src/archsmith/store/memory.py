@@ -161,6 +161,7 @@ class _MemoryWriter(_MemoryReader):
         self._ledger = Ledger(run.tally, run.open, run.seconds)
         self._begun = not run.genotypes and run.status == "running"  # a run that was just made
         self._closed = False
+        self._last_space: tuple[Mapping[str, Any] | None, int] = (None, 0)
 
     def propose(self, proposals: Sequence[Proposal]) -> list[Trial]:
         run, at = self._writable(), self._ledger.elapsed()
@@ -247,8 +248,11 @@ class _MemoryWriter(_MemoryReader):
         run.tally, run.seconds, run.updated = tally, at, time.time()
 
     def _place(self, genotype: Genotype) -> int:
-        spaces = self._run.spaces
-        return spaces.setdefault(to_text(genotype.space, "the identity of a space"), len(spaces))
+        if genotype.space is not self._last_space[0]:  # the trials of a run share one
+            spaces = self._run.spaces
+            place = spaces.setdefault(to_text(genotype.space, "the identity of a space"), len(spaces))
+            self._last_space = genotype.space, place
+        return self._last_space[1]
 
 
 def _iso(seconds: float) -> str:
