@@ -338,6 +338,15 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     "a space of nobody's": (lambda f: edited(f, lambda c: c["space"].update(type="os:system")), "is none"),
     "a function": (lambda f: edited(f, lambda c: c["space"].update(type="rewards.accuracy")), "is none"),
     "a field of nobody's": (lambda f: edited(f, lambda c: c["space"].update(colour=1)), "has no field 'colour'"),
+    "preprocessing as a list": (lambda f: edited(f, lambda c: c.update(preprocessing=[])), "preprocessing must be"),
+    "enormous images": (lambda f: edited(f, lambda c: c["preprocessing"].update(upsample=1e9)), "upsample must be"),
+    "infinite images": (lambda f: edited(f, lambda c: c["preprocessing"].update(upsample=1e999)), "upsample must be"),
+    "another size": (lambda f: edited(f, lambda c: c["preprocessing"].update(height=7)), "height must be 12"),
+    "epsilon as text": (lambda f: edited(f, lambda c: c.update(batch_norm_epsilon="x")), "batch_norm_epsilon must be"),
+    "epsilon below 0": (lambda f: edited(f, lambda c: c.update(batch_norm_epsilon=-1)), "batch_norm_epsilon must be"),
+    "enormous inputs": (lambda f: edited(f, lambda c: c["task"].update(input_shape=[3, 10**5, 10**5])), "at most"),
+    "no name": (lambda f: edited(f, lambda c: c.update(name=None)), "name must be text"),
+    "card as a list": (lambda f: edited(f, lambda c: c.update(card=[])), "card must be an object"),
 }
 
 

@@ -164,5 +164,6 @@ def test_what_is_no_model_is_told_so(
     refused(card_of(export(model, path=tmp_path / "m"), kind="tarot"), "format 'tarot'")
     (export(model, format="source", path=tmp_path / "s") / "model.py").write_text("def f(:")
     refused(tmp_path / "s", "cannot be run")
-    tall = card_of(export(model, path=tmp_path / "t"), task={"input_shape": [1, 8, 9], "num_classes": 3})
+    wide = {"task": {"input_shape": [1, 8, 9], "num_classes": 3}, "preprocessing": {**model.preprocessing, "width": 9}}
+    tall = card_of(export(model, path=tmp_path / "t"), **wide)
     refused(tall, "1 x 8 x 9")

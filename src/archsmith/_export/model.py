@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ from archsmith.core.errors import UsageError
 FORMAT, VERSION = "archsmith model", 1
 CARD, README = "model.json", "README.md"
 CHECKED_BATCHES = (1, 7)
+MOST_UPSAMPLE = 4  # what ImageClassification allows; a stranger's card could ask for any memory by it
+MOST_INPUTS = 10**8
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +168,39 @@ def checked_card(value: Any, path: Path) -> dict[str, Any]:
     try:
         task = Task(tuple(value["task"]["input_shape"]), value["task"]["num_classes"])
         named = [str(name) for name in value["class_names"]]
-        Deployed(nn.Identity(), value["preprocessing"])
         if len(named) != task.num_classes:
             raise ValueError(f"{len(named)} class names for {task.num_classes} classes")
+        _check_preprocessing(value["preprocessing"], task)
+        epsilon = value["batch_norm_epsilon"]
+        if epsilon is not None and not (_is_number(epsilon) and 0 < epsilon < math.inf):
+            raise ValueError(f"batch_norm_epsilon must be a number above 0 or null, got {epsilon!r}")
+        if not isinstance(value["name"], str):
+            raise ValueError(f"name must be text, got {value['name']!r}")
+        if not isinstance(value["card"], dict):
+            raise ValueError(f"card must be an object, got {type(value['card']).__name__}")
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is damaged: {error}") from None
     return value
+
+
+def _check_preprocessing(value: Any, task: Task) -> None:
+    """Raise ValueError unless it fits the task and asks for no more memory than images take."""
+    if math.prod(task.input_shape) > MOST_INPUTS:
+        raise ValueError(f"one input may have at most {MOST_INPUTS:,} numbers, and input_shape is {task.input_shape}")
+    if not isinstance(value, dict):
+        raise ValueError(f"preprocessing must be an object, got {type(value).__name__}")
+    factor = value.get("upsample", 1.0)
+    if not (_is_number(factor) and 1 <= factor <= MOST_UPSAMPLE):
+        raise ValueError(f"upsample must be a number from 1 to {MOST_UPSAMPLE}, got {factor!r}")
+    if value:
+        for name, size in zip(("channels", "height", "width"), task.input_shape, strict=True):
+            if value.get(name) != size:
+                raise ValueError(f"preprocessing's {name} must be {size}, as in input_shape, got {value.get(name)!r}")
+    Deployed(nn.Identity(), value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @contextmanager
