@@ -84,6 +84,7 @@ class SearcherContract:
         live, number = self.start(), 0
         for _ in range(6):
             proposals = live.ask(5)
+            assert len(proposals) == 5, f"after {number} results, ask(5) gave {len(proposals)} proposals"
             live.tell([self._trial(number + i, p) for i, p in enumerate(proposals)])
             number += 5
         assert len(live.ask(5)) == 5
@@ -234,7 +235,10 @@ class _Game:
     def play(self, calls: int) -> None:
         for _ in range(calls):
             if len(self._running) < 6 and self._rng.random() < 0.5:
-                for proposal in self.live.ask(self._rng.choice((1, 1, 2, 3))):
+                n = self._rng.choice((1, 1, 2, 3))
+                proposals = self.live.ask(n)
+                assert len(proposals) == n, f"ask({n}) gave {len(proposals)} proposals"
+                for proposal in proposals:
                     self._running.append((len(self.proposed), proposal))
                     self.proposed.append(proposal.genotype)
                 continue
