@@ -124,11 +124,16 @@ def decode(space: Space, genotype: Genotype) -> Architecture:
     own = identity(space)
     if genotype.space is not own and genotype.space != own:
         for field in ("name", "version", "options"):
-            if genotype.space.get(field) != own[field]:
-                raise IllegalGenotype(
-                    f"this genotype is of another space: its {field} is {genotype.space.get(field)!r}, "
-                    f"and that of the space {own['name']} is {own[field]!r}"
-                )
+            what, given, needed = field, genotype.space.get(field), own[field]
+            if given == needed:
+                continue
+            if isinstance(given, Mapping) and isinstance(needed, Mapping) and given.keys() == needed.keys():
+                option = next(name for name in needed if given[name] != needed[name])  # the rest would bury it
+                what, given, needed = f"option {option}", given[option], needed[option]
+            raise IllegalGenotype(
+                f"this genotype is of another space: its {what} is {given!r}, "
+                f"and that of the space {own['name']} is {needed!r}"
+            )
         raise IllegalGenotype(
             f"the space of a genotype has name, version and options only, got {sorted(genotype.space)}"
         )
