@@ -95,7 +95,7 @@ def test_the_published_network_lies_in_the_first_space() -> None:
     assert network.space == ConvChain.v1() == ConvChain() == ConvChain(layers=15)
     assert Genotype.from_json(network.genotype.canonical) == network.genotype
     decode(ConvChain.v1(), network.genotype)
-    with pytest.raises(IllegalGenotype, match="another space: its option layers is 15, and that .* is 20"):
+    with pytest.raises(IllegalGenotype, match=r"another space: its option layers is 15, and that .* is 20"):
         decode(ConvChain.v2(), network.genotype)
 
 
