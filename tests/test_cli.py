@@ -87,7 +87,10 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
         (["search", "none.py"], "no file"),
         (["search", "landscape", "--trials", "0"], "above zero"),
         (["search", "landscape", "--trials", "-1"], "above zero"),
+        (["search", "landscape", "--seconds", "inf"], "finite"),
         (["search", "landscape", "--executor", "slurm"], "in-process"),
+        (["search", "landscape", "--executor", "in-process", "--workers", "2"], "pool"),
+        (["auto", "digits", "--seconds", "-3"], "got -3"),
         (["search", "landscape", "--data", "x"], "no data set"),
         (["show", "nothing"], "does not exist"),
         (["describe", "nas_conv_v2"], "nas_conv_v1"),
@@ -103,6 +106,21 @@ def test_wrong_use_is_one_clear_sentence_and_status_2(arguments: list[str], word
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_in_process_is_one_worker_unless_told_otherwise(tmp_path: Path) -> None:
+    arguments = ["search", "landscape", "--executor", "in-process", "--trials", "3", "--no-control"]
+    assert archsmith(*arguments, folder=tmp_path).returncode == 0
+    resumed = archsmith("resume", "landscape", "--executor", "in-process", "--trials", "5", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_a_search_in_which_every_child_failed_says_why(tmp_path: Path) -> None:
+    broken = RECIPE.replace("evaluator=Landscape()", "evaluator=as_evaluator(lambda architecture: 1 / 0)")
+    (tmp_path / "mine.py").write_text("from archsmith.core.evaluator import as_evaluator" + broken)
+    done = archsmith("search", "mine.py", "--no-control", folder=tmp_path)
+    assert "12 failed" in done.stdout
+    assert "division by zero" in done.stdout, done.stderr
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
@@ -156,3 +174,30 @@ def test_auto_does_the_whole_job_on_a_file_of_images_and_goes_on_by_name(tmp_pat
     assert (tmp_path / found["source"] / "model.py").exists()
     shown = json.loads(archsmith("show", "t", "--json", folder=tmp_path).stdout)
     assert shown["status"] == "finished"
+    told = archsmith("show", "t", folder=tmp_path).stdout
+    assert "8 x 8 pixels, grey" in told
+    assert "tested     found" in told
+
+    np.savez(tmp_path / "other.npz", x_train=255 - images, y_train=labels)
+    refused = archsmith("auto", "other.npz", "--name", "t", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "the data of run 't' has changed" in refused.stderr
+
+
+def test_files_left_out_are_a_warning_without_the_line_of_code_that_gave_it(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for k in range(24):
+        folder = tmp_path / "pictures" / "ab"[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 10 * k, np.uint8)).save(folder / f"{k}.png")
+    (tmp_path / "pictures" / "a" / "broken.jpg").write_text("no picture")
+    done = archsmith(
+        "search", "images", "--data", "pictures", "--trials", "1", "--workers", "1", "--no-control", folder=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning: 1 of 25 files" in done.stderr
+    assert "a/broken.jpg" in done.stderr
+    assert "UserWarning" not in done.stderr
+    assert "32 x 32 pixels" in done.stderr

@@ -128,7 +128,7 @@ def test_describing_takes_no_memory_and_draws_no_random_numbers() -> None:
             UnknownName,
             "did you mean 'ConvChain'",
         ),
-        ('{"space": {"name": "os", "version": 1, "options": {}}, "answers": {}}', UnknownName, "A space of your own"),
+        ('{"space": {"name": "os", "version": 1, "options": {}}, "answers": {}}', UnknownName, "a space of your own"),
         ('{"space": {"name": "ConvChain", "version": 1}, "answers": {}}', UsageError, '"options"'),
         ('{"space": {"name": "ConvChain", "version": 1, "options": {"depth": 3}}, "answers": {}}', UsageError, "depth"),
         (

@@ -114,7 +114,7 @@ def space_of(genotype: Genotype) -> Space:
     """
     name, options = str(genotype.space["name"]), genotype.space.get("options")
     if name not in spaces.__all__:
-        raise UnknownName("space", name, spaces.__all__, "A space of your own: use archsmith.build(space, genotype)")
+        raise UnknownName("space", name, spaces.__all__, "(for a space of your own: archsmith.build(space, genotype))")
     if not isinstance(options, Mapping):
         raise UsageError(f'the "space" of a genotype must have "options", got {sorted(genotype.space)}')
     try:

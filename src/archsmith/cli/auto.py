@@ -20,9 +20,11 @@ from archsmith.cli.searching import (
     free_name,
     run_recipe,
     say,
+    tell_data,
     watched,
 )
 from archsmith.core.budget import Budget
+from archsmith.core.errors import UsageError
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -66,6 +68,8 @@ def auto(
 
     began = time.monotonic()
     recipe = for_data(data)
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"--seconds must be above zero, got {seconds:g}")
     if seconds is not None:
         recipe = replace(recipe, budget=Budget(trials=trials, seconds=SEARCH_SHARE * seconds))
     elif trials is not None:
@@ -79,10 +83,11 @@ def auto(
         again += [option, f"{amount:g}"] if amount is not None else []
     go_on = shlex.join(again)
 
+    tell_data(recipe)
     say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {store}")
-    run = _searched(recipe, name, store, seed, workers, go_on)
+    run = _searched(recipe, data, name, store, seed, workers, go_on)
     say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
-    control = _searched(control_of(recipe, run), f"{name}-random", store, seed, workers, go_on)
+    control = _searched(control_of(recipe, run), data, f"{name}-random", store, seed, workers, go_on)
     say("3/4 finishing: the best of each, and a residual network of the same size, trained on over several seeds")
     plan = recipe.finish
     if seconds is not None and plan is not None and run.reader.document("finish") is None:
@@ -114,8 +119,8 @@ def auto(
         say("So short a run shows the machinery at work and claims no difference between searchers.")
 
 
-def _searched(recipe: Recipe, name: str, store: str, seed: int, workers: int, go_on: str) -> Run:
-    """The run of that name, begun or gone on with."""
+def _searched(recipe: Recipe, data: str, name: str, store: str, seed: int, workers: int, go_on: str) -> Run:
+    """The run of that name, begun or gone on with. Raises UsageError when it is a run on other data."""
     from archsmith._search.run import Run
     from archsmith.store import open_store
 
@@ -123,6 +128,7 @@ def _searched(recipe: Recipe, name: str, store: str, seed: int, workers: int, go
     if not store_exists(store) or name not in {run.name for run in opened.runs()}:
         return run_recipe(recipe, name=name, store=store, seed=seed, workers=workers, go_on=go_on)
     run = Run(opened, name)
-    say(f"run {name!r} is in {store} already and goes on")
-    with watched(Budget(**run.config["budget"]), go_on, run.summary) as watch:
-        return run.resume(workers=workers, watch=watch)
+    budget = Budget(**run.config["budget"])
+    say(f"run {name!r} is in {store} already and goes on, with the budget it was begun with: {budget}")
+    with watched(budget, go_on, run.summary) as watch:
+        return run.resume(workers=workers, data=data, watch=watch)

@@ -10,12 +10,7 @@ import tempfile
 
 from archsmith import __version__
 
-EXTRAS = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "ray": ("ray",),
-    "postgres": ("psycopg",),
-    "optuna": ("optuna",),
-}
+EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # those that something here uses
 
 
 def examine() -> dict[str, str]:

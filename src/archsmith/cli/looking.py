@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,11 +88,11 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     print(f"  space      {_phrase(config['space'])}")
     print(f"  searcher   {_phrase(config['searcher'])}")
     print(f"  evaluator  {_phrase(config['evaluator'])}")
-    dataset = config.get("dataset")
-    if dataset:
-        parts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test"))
-        unreadable = f"; {dataset['unreadable']} files could not be read" if dataset["unreadable"] else ""
-        print(f"  data       {dataset['name']}: {parts}, {len(dataset['classes'])} classes{unreadable}")
+    if config.get("dataset"):
+        first, *more = data_lines(config["dataset"])
+        print(f"  data       {first}")
+        for line in more:
+            print(f"             {line}")
     print(f"  reward     {_phrase(config['reward'])}")
     print(
         f"  budget     {', '.join(f'{v:g} {k}' for k, v in config['budget'].items() if v is not None)}; seed {config['seed']}"
@@ -102,6 +103,9 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     if best_trial is not None and best_trial.result is not None:
         metrics = ", ".join(f"{k} {v:.6g}" for k, v in best_trial.result.metrics.items())
         print(f"  best       trial {best_trial.number}: reward {best_trial.reward:.6g} ({metrics})")
+    if finish is not None:
+        tested = ", ".join(f"{n['name']} {_accuracy(n)}" for n in finish["networks"])
+        print(f"  tested     {tested} (looked at the test set {finish['looks']} time{'s' * (finish['looks'] != 1)})")
     print(f"  versions   {', '.join(f'{k} {v}' for k, v in config['versions'].items())}")
     print(f"  command    {config['command']}")
     if finish is None and best_trial is not None:
@@ -172,6 +176,19 @@ def trial_json(trial: Trial | None) -> dict[str, Any] | None:
     }
 
 
+def data_lines(dataset: dict[str, Any]) -> list[str]:
+    """What a run's data are, as its record tells: how many, of what, and what was done with them."""
+    parts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test"))
+    unreadable = f"; {dataset['unreadable']} files could not be read" if dataset["unreadable"] else ""
+    height, width, depth = dataset["shape"]
+    return [
+        f"{dataset['name']}: {parts}, {len(dataset['classes'])} classes{unreadable}",
+        f"read as {height} x {width} pixels, {'grey' if depth == 1 else f'{depth} channels'}; "
+        f"test split: {dataset['test_split']}",
+        *dataset.get("remarks", ()),
+    ]
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person would say them: 42 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
@@ -187,6 +204,14 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _accuracy(network: dict[str, Any]) -> str:
+    """A finished network's test accuracy over seeds."""
+    found = [100 * final["accuracy"] for final in network["finals"] if final["accuracy"] is not None]
+    if not found:
+        return "failed"
+    return f"{statistics.fmean(found):.2f} %" + (f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else "")
 
 
 def _phrase(config: Any) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -50,10 +52,18 @@ def _terminated(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _warn(
+    message: Warning | str, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """Of a warning, what is for the person, without the line of archsmith's that gave it."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and give its exit status. Bad input is one sentence on stderr, never a traceback."""
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, _terminated)  # a polite kill ends as cleanly as Ctrl-C
+    warnings.showwarning = _warn
     try:
         result = app(args=arguments, standalone_mode=False)
     except typer.Exit as stop:

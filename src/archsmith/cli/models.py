@@ -46,7 +46,11 @@ def finish(
 ) -> None:
     """Train the best to convergence, beside a residual network of its size and random search's best; test once."""
     run = open_existing(store, name)
-    finished = finish_run(run, control=control, workers=workers, again=again)
+    try:
+        finished = finish_run(run, control=control, workers=workers, again=again)
+    except KeyboardInterrupt:
+        print(f"interrupted; every finished training is kept. Go on with: archsmith finish {name}", file=sys.stderr)
+        raise
     if as_json:
         print(json.dumps(finished.to_json(), indent=2))
     else:

@@ -17,6 +17,7 @@ from archsmith.cli.looking import (
     JsonOption,
     RunName,
     StoreOption,
+    data_lines,
     duration,
     open_existing,
     store_exists,
@@ -80,6 +81,7 @@ def search(
     A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
     """
     found = _adapted(_load(recipe), data, trials, seconds, epochs)
+    tell_data(found)
     name = name if name is not None else free_name(store, found.name)
     runs = [run_recipe(found, name=name, store=store, seed=seed, workers=workers, executor=executor)]
     if control and found.control:
@@ -111,6 +113,8 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted, or raise its budget."""
     run = open_existing(store, name)
+    if workers is None:
+        workers = 1 if executor == "in-process" else run.config["workers"]
     own = _load(file) if file is not None else None
     if trials is None and seconds is None and epochs is None:
         budget = Budget(**run.config["budget"])
@@ -122,7 +126,7 @@ def resume(
             seconds=seconds,
             epochs=epochs,
             workers=workers,
-            executor=make_executor(executor, workers or run.config["workers"]),
+            executor=make_executor(executor, workers),
             data=data,
             space=own.space if own else None,
             evaluator=own.evaluator if own else None,
@@ -180,7 +184,8 @@ def run_recipe(
     """Search by a recipe with a live view on stderr. `go_on` is the command to name on Ctrl-C, if not `resume`."""
     from archsmith._search import search as search_
 
-    workers = workers if workers is not None else recipe.workers or cores()
+    if workers is None:
+        workers = 1 if executor == "in-process" else recipe.workers or cores()
     with watched(recipe.budget, go_on or f"archsmith resume {name}") as watch:
         return search_(
             recipe.space,
@@ -197,6 +202,13 @@ def run_recipe(
             note={"recipe": recipe.name, "scale": recipe.scale},
             watch=watch,
         )
+
+
+def tell_data(recipe: Recipe) -> None:
+    """Read the recipe's data, if it has any, and say what they are: what is wrong with them shows before all else."""
+    if hasattr(recipe.evaluator, "describe_data"):
+        for line in data_lines(recipe.evaluator.describe_data()):
+            say(line)
 
 
 def control_of(recipe: Recipe, run: Run) -> Recipe:
@@ -296,10 +308,18 @@ def _outcome(run: Run) -> str:
     line = f"{run.name}: {total} trials ({failed} failed), {summary.epochs:g} epochs, {duration(summary.seconds)}"
     best = run.best
     if best is None or best.result is None:
-        return f"{line}; nothing finished"
+        return f"{line}; nothing finished{_first_failure(run)}"
     accuracy = best.result.metrics.get("accuracy")
     found = f"; best reward {best.reward:.4f} at trial {best.number}"
     return line + found + (f" (validation accuracy {accuracy:.4f})" if accuracy is not None else "")
+
+
+def _first_failure(run: Run) -> str:
+    """Why the first trial failed, for a run in which none did not."""
+    for trial in run.trials():
+        if trial.result is not None and trial.result.failure is not None:
+            return f": trial {trial.number} failed ({trial.result.failure.reason}): {trial.result.failure.message}"
+    return ""
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from archsmith.core.errors import UsageError
@@ -26,6 +27,8 @@ class Budget:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
                 raise UsageError(f"the budget's {name} must be above zero, got {value!r}")
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"the budget's {name} must be finite, got {value!r}; leave it out for no limit")
         if self.trials is not None and self.trials != int(self.trials):
             raise UsageError(f"the budget's trials must be a whole number, got {self.trials!r}")
         if self.trials is None and self.seconds is None and self.epochs is None:

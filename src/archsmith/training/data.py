@@ -209,7 +209,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
         inner = sorted(path.iterdir()) if path.is_dir() else []
         return tuple(n for p in (path, *inner) for s in (p.stat(),) for n in (s.st_mtime_ns, s.st_size))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
 
 
 def _converted(data: ImageData, size: int | None, channels: int | None) -> ImageData:

@@ -201,11 +201,16 @@ def _read_npz(path: Path) -> ImageData:
     """`x_train`, `y_train` and optionally `x_test`, `y_test`: uint8 images (NHW or NHWC), whole-number labels."""
     wanted = ("x_train", "y_train", "x_test", "y_test")
     try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path} is no .npz file: numpy.savez writes a zip archive, and this is none, or cut short")
         with np.load(path, allow_pickle=False) as file:
             have = list(file.files)
             for key in wanted[:2]:
                 if key not in have:
-                    raise DataError(f"{path} has no array {key!r}; it has {', '.join(map(repr, have)) or 'none'}")
+                    raise DataError(
+                        f"{path} has no array {key!r}; it has {', '.join(map(repr, have)) or 'none'}. Save the images "
+                        "as x_train and their labels as y_train (and x_test, y_test, if there is a test set)"
+                    )
             if ("x_test" in have) != ("y_test" in have):
                 raise DataError(f"{path} has only one of x_test and y_test; give both, or neither")
             arrays = {key: file[key] for key in wanted if key in have}
