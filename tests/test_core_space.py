@@ -211,6 +211,7 @@ def test_a_space_that_asks_wrongly_is_told_so_by_every_walk(function: Any, words
     ("name", "options", "words"),
     [
         ("a", (1, 1), "differ"),
+        ("a", (1, 1.0), "differ"),  # JSON may write one as the other
         ("a", (math.nan,), "finite"),
         ("a", ((1, 2),), "must be text"),
         ("a", ({},), "must be text"),
@@ -224,7 +225,27 @@ def test_recording_checks_the_options(name: Any, options: Any, words: str) -> No
 
 def test_true_and_one_are_options_of_their_own() -> None:
     walk = RecordingWalk(lambda q: 1)
-    assert walk("a", (1, True, 1.0)) is True
+    assert walk("a", (1, True, 2.0)) is True
+
+    def space(choose: Any) -> list[Any]:
+        some = choose.subset("some", (1, True, 2))
+        return [some, "more", choose("b", (5, 6))] if choose("a", (1, True)) is True else [some]
+
+    both = as_space(space)
+    for genotype in enumerate_genotypes(both):
+        architecture = decode(both, genotype)
+        asked = [question.name for question in trace(both, genotype.answers)]
+        assert repr(architecture[0]) == repr(genotype.answers["some"])
+        assert asked == list(genotype.answers) == (["some", "a", "b"] if "more" in architecture else ["some", "a"])
+    seen = {repr(mutate(both, genotype, Random(k)).answers) for k in range(200)}
+    assert genotype.answers == {"some": [1, True, 2], "a": True, "b": 6}
+    assert seen == {
+        "{'some': [True, 2], 'a': True, 'b': 6}",
+        "{'some': [1, 2], 'a': True, 'b': 6}",
+        "{'some': [1, True], 'a': True, 'b': 6}",
+        "{'some': [1, True, 2], 'a': 1}",
+        "{'some': [1, True, 2], 'a': True, 'b': 5}",
+    }
 
 
 # --- kinds and references ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from archsmith.core.child import Child, Task, as_child
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar
-from archsmith.core.walk import Choose, Question, RandomWalk, RecordingWalk, ReplayWalk
+from archsmith.core.walk import Choose, Question, RandomWalk, RecordingWalk, ReplayWalk, option_index
 
 
 @runtime_checkable
@@ -169,13 +169,14 @@ def mutate(space: Space, genotype: Genotype, rng: Random) -> Genotype:
         return genotype
     question = changeable[int(rng.random() * len(changeable))]
     answers = dict(genotype.answers)
-    old = answers[question.name]
+    options, old = question.options, answers[question.name]
     if question.subset:
         assert isinstance(old, list)
-        flipped = question.options[int(rng.random() * len(question.options))]
-        answers[question.name] = [o for o in question.options if (o in old) != (o == flipped)]
+        taken = {option_index(options, member) for member in old}
+        taken ^= {int(rng.random() * len(options))}
+        answers[question.name] = [o for i, o in enumerate(options) if i in taken]
     else:
-        others = [o for o in question.options if o != old]
+        others = [o for i, o in enumerate(options) if i != option_index(options, old)]
         answers[question.name] = others[int(rng.random() * len(others))]
     walk = ReplayWalk(answers, rng)
     space.architecture(walk)
@@ -188,8 +189,8 @@ def trace(space: Space, answers: Mapping[str, Answer]) -> list[Question]:
     def answer(question: Question) -> int | list[int]:
         given = answers[question.name]
         if question.subset:
-            return [question.options.index(member) for member in cast(list[Scalar], given)]
-        return question.options.index(cast(Scalar, given))
+            return [option_index(question.options, member) for member in cast(list[Scalar], given)]
+        return option_index(question.options, given)
 
     walk = RecordingWalk(answer)
     space.architecture(walk)

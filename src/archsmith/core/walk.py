@@ -102,7 +102,7 @@ class ReplayWalk:
             index = options.index(self._given[name])
             value = options[index]
             if type(value) is not type(self._given[name]):
-                index, value = _same_typed(options, self._given[name])
+                value = options[option_index(options, self._given[name])]
         except (KeyError, ValueError):
             if self._rng is None:
                 raise _refusal(name, options, self._given, "one of") from None
@@ -119,9 +119,11 @@ class ReplayWalk:
             for member in given:
                 try:
                     index = listed.index(member, start)
+                    if type(listed[index]) is not type(member):
+                        index = option_index(listed, member)
                 except ValueError:
                     continue
-                if type(listed[index]) is type(member):
+                if index >= start:
                     chosen.append(listed[index])
                     start = index + 1
             if len(chosen) == len(given) or self._rng is not None:  # with rng, members that are still legal stay
@@ -160,7 +162,7 @@ class RecordingWalk:
                 raise UsageError(
                     f"the options of choice {name!r} must be text, finite numbers, true, false or null, got {option!r}"
                 )
-        if len({(type(o), o) for o in listed}) != len(listed):
+        if len({(type(o) is bool, o) for o in listed}) != len(listed):  # True is not 1, but 1.0 is, to JSON
             raise UsageError(f"the options of choice {name!r} must differ from each other, got {listed}")
         kind = kind_of(name) if kind is None else kind
         refers = False
@@ -190,11 +192,14 @@ _MISSING: Any = object()
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
-def _same_typed(options: Sequence[Any], given: Any) -> tuple[int, Any]:
-    """The option equal to `given` and of its type (True is not 1); a whole-number text for a float option may pass."""
+def option_index(options: Sequence[Any], given: Any) -> int:
+    """Which option an answer means: the one that is equal to it, where True is not 1, and 1.0 is.
+
+    Raises ValueError when there is none.
+    """
     for index, option in enumerate(options):
         if option == given and (type(option) is type(given) or {type(option), type(given)} == {int, float}):
-            return index, option
+            return index
     raise ValueError(given)
 
 
