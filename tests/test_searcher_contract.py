@@ -60,6 +60,10 @@ class TestReinforce(SearcherContract):
         wrong: list[dict[str, Any]] = [
             {"minibatch": 0},
             {"minibatch": 2.5},
+            {"minibatch": True},
+            {"learning_rate": "fast"},
+            {"entropy_weight": None},
+            {"baseline_decay": "slow"},
             {"hidden": 0},
             {"layers": 0},
             {"embedding": -1},

@@ -72,15 +72,15 @@ class Reinforce:
     def __post_init__(self) -> None:
         for name in ("minibatch", "hidden", "layers", "embedding"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} of Reinforce must be a whole number of at least 1, got {value!r}")
         for name in ("learning_rate", "init"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
+            if not _is_number(value) or not 0 < value < math.inf:
                 raise UsageError(f"{name} of Reinforce must be above 0 and finite, got {value!r}")
-        if not 0 <= self.baseline_decay < 1:
+        if not _is_number(self.baseline_decay) or not 0 <= self.baseline_decay < 1:
             raise UsageError(f"baseline_decay of Reinforce must be at least 0 and below 1, got {self.baseline_decay!r}")
-        if not 0 <= self.entropy_weight < math.inf:
+        if not _is_number(self.entropy_weight) or not 0 <= self.entropy_weight < math.inf:
             raise UsageError(f"entropy_weight of Reinforce must be at least 0 and finite, got {self.entropy_weight!r}")
         if self.anchor_input not in ("answers", "hidden"):
             raise UsageError(f'anchor_input of Reinforce must be "answers" or "hidden", got {self.anchor_input!r}')
@@ -95,6 +95,10 @@ class Reinforce:
         if next_question(space, [])[0] is None:
             raise UsageError(f"the space {identity(space)['name']!r} asks no choices, so there is nothing to learn")
         return LiveReinforce(self, space, seed)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class LiveReinforce:
