@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -445,3 +446,12 @@ def test_a_gpu_sees_the_same_batches_and_learns():
     assert result.metrics["accuracy"] > 0.8
     assert evaluator.test(trained.model, "cuda:0")["accuracy"] > 0.75
     assert evaluator.test(trained.model, "cpu")["count"] == 359
+
+
+def test_a_path_is_kept_as_one_that_holds_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "digits").mkdir()  # a name of archsmith's stays that
+    monkeypatch.chdir(tmp_path)
+    assert ImageClassification("pictures").data == str(tmp_path / "pictures")
+    assert ImageClassification("digits").data == "digits"
+    assert ImageClassification("not/there").data == "not/there"

@@ -180,7 +180,7 @@ def load(data: str, size: int | None = None, channels: int | None = None) -> Ima
     size in common, become 32 by 32).
     Raises UnknownName for a name that nothing answers to, and DataError for data that cannot be used.
     """
-    name = data.strip().lower().replace("_", "-")
+    name = _plain(data)
     if name in NAMES:
         return _load_named(name, size, channels)
     path = Path(data).expanduser()
@@ -189,6 +189,15 @@ def load(data: str, size: int | None = None, channels: int | None = None) -> Ima
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
         raise UnknownName("data set", data, NAMES, hint="(or give the path of a folder or file)")
     return _load_path(str(path.resolve()), size, channels, _stamp(path))
+
+
+def is_name(data: str) -> bool:
+    """Whether that is the name of a data set archsmith knows, which goes before a path of the same name."""
+    return _plain(data) in NAMES
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "-")
 
 
 @functools.lru_cache(maxsize=4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ class ImageClassification:
     default_reward = staticmethod(cubed_accuracy)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", str(self.data))
+        object.__setattr__(self, "data", _located(str(self.data)))
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
         for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):
             _whole(name, getattr(self, name), least)
@@ -213,6 +214,16 @@ def _split(loaded: Any, validation: float, seed: int, max_train: int | None) -> 
     from archsmith.training import data
 
     return data.split(loaded, validation, seed, max_train)
+
+
+def _located(data: str) -> str:
+    """A data set's name as it is, and a path that is there as an absolute one: a run may go on in another folder."""
+    path = os.path.expanduser(data)
+    if not data.strip() or not os.path.exists(path):
+        return data
+    from archsmith.training.data import is_name
+
+    return data if is_name(data) else os.path.abspath(path)
 
 
 def _whole(name: str, value: object, least: int) -> None:
