@@ -14,7 +14,6 @@ from archsmith.core.store import RunReader, RunSummary, RunWriter
 from archsmith.store.ledger import Tally
 from archsmith.store.payload import check_name, object_from_text, to_text
 from archsmith.store.sql_reader import SQLReader, summary_of
-from archsmith.store.sql_writer import SQLWriter, now, this_process
 from archsmith.store.sqlite import RunLock, SQLiteFile
 from archsmith.store.tables import PARTS, runs
 
@@ -39,6 +38,8 @@ class SQLStore:
         return str(self._file.path.with_suffix(".artifacts"))
 
     def create(self, name: str, config: Mapping[str, Any]) -> RunWriter:
+        from archsmith.store.sql_writer import SQLWriter, now, this_process  # what only looks does not load it
+
         check_name(name)
         text = to_text(dict(config), "a run's configuration")
         lock = RunLock(self._file.path, name)
@@ -60,6 +61,8 @@ class SQLStore:
             raise
 
     def write(self, name: str) -> RunWriter:
+        from archsmith.store.sql_writer import SQLWriter
+
         self._known(name)
         lock = RunLock(self._file.path, name)
         self._take(lock, name)
