@@ -124,22 +124,25 @@ def test_a_search_in_which_every_child_failed_says_why(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
+    elsewhere = ("--store", "my runs.db")
     command = [sys.executable, "-m", "archsmith", "search", "landscape", "--trials", "1000000", "--workers", "1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *elsewhere], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     for _ in range(300):
         time.sleep(0.1)
-        listed = archsmith("list", "--json", folder=tmp_path).stdout
+        listed = archsmith("list", "--json", *elsewhere, folder=tmp_path).stdout
         if listed and (runs := json.loads(listed)) and runs[0]["counts"].get("done", 0) > 20:
             break
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "archsmith resume landscape" in stderr
+    assert "archsmith resume landscape --store 'my runs.db'\n" in stderr  # as it can be typed
     assert "Traceback" not in stderr
-    shown = json.loads(archsmith("show", "landscape", "--json", folder=tmp_path).stdout)
+    shown = json.loads(archsmith("show", "landscape", "--json", *elsewhere, folder=tmp_path).stdout)
     assert shown["status"] == "interrupted"
     done = shown["counts"]["done"]
-    resumed = archsmith("resume", "landscape", "--trials", str(done + 10), "--json", folder=tmp_path)
+    resumed = archsmith("resume", "landscape", "--trials", str(done + 10), "--json", *elsewhere, folder=tmp_path)
     assert json.loads(resumed.stdout)["counts"]["done"] == done + 10, resumed.stderr
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,12 @@ def open_existing(store: str, name: str) -> Run:
         path = store.removeprefix("sqlite:///")
         raise UnknownName("run", name, [], f"({path} does not exist; name another store with --store)")
     return Run(open_store(store), name)
+
+
+def command_line(verb: str, name: str, *more: str, store: str) -> str:
+    """A command about a run, as a person would type it here; the store is named unless it is the default."""
+    where = [] if store == DEFAULT_STORE else ["--store", store]
+    return shlex.join(["archsmith", verb, name, *more, *where])
 
 
 def store_exists(store: str) -> bool:

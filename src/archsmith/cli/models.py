@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsmith.cli.looking import DEFAULT_STORE, JsonOption, RunName, StoreOption, open_existing, print_columns
+from archsmith.cli.looking import (
+    DEFAULT_STORE,
+    JsonOption,
+    RunName,
+    StoreOption,
+    command_line,
+    open_existing,
+    print_columns,
+)
 from archsmith.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,13 +57,15 @@ def finish(
     try:
         finished = finish_run(run, control=control, workers=workers, again=again)
     except KeyboardInterrupt:
-        print(f"interrupted; every finished training is kept. Go on with: archsmith finish {name}", file=sys.stderr)
+        go_on = command_line("finish", name, store=store)
+        print(f"interrupted; every finished training is kept. Go on with: {go_on}", file=sys.stderr)
         raise
     if as_json:
         print(json.dumps(finished.to_json(), indent=2))
     else:
         print_finished(finished)
-        print(f"next: archsmith export {name} --format pytorch   or: archsmith report {name}", file=sys.stderr)
+        exported = command_line("export", name, "--format", "pytorch", store=store)
+        print(f"next: {exported}   or: {command_line('report', name, store=store)}", file=sys.stderr)
 
 
 def export(

@@ -17,6 +17,7 @@ from archsmith.cli.looking import (
     JsonOption,
     RunName,
     StoreOption,
+    command_line,
     data_lines,
     duration,
     open_existing,
@@ -83,18 +84,27 @@ def search(
     found = _adapted(_load(recipe), data, trials, seconds, epochs)
     tell_data(found)
     name = name if name is not None else free_name(store, found.name)
-    runs = [run_recipe(found, name=name, store=store, seed=seed, workers=workers, executor=executor)]
-    if control and found.control:
-        beside = control_of(found, runs[0])
+    own = [recipe] if recipe.endswith(".py") else []
+    runs: list[Run] = []
+    for recorded in (name, f"{name}-random") if control and found.control else (name,):
         runs.append(
-            run_recipe(beside, name=f"{name}-random", store=store, seed=seed, workers=workers, executor=executor)
+            run_recipe(
+                control_of(found, runs[0]) if runs else found,
+                name=recorded,
+                store=store,
+                seed=seed,
+                workers=workers,
+                executor=executor,
+                go_on=command_line("resume", recorded, *own, store=store),
+            )
         )
     if as_json:
         print(json.dumps([summary_json(run.summary) for run in runs], indent=2))
         return
     for run in runs:
         print(_outcome(run))
-    print(f"next: archsmith report {name}   or: archsmith finish {name}", file=sys.stderr)
+    report, finish = (command_line(verb, name, store=store) for verb in ("report", "finish"))
+    print(f"next: {report}   or: {finish}", file=sys.stderr)
 
 
 def resume(
@@ -120,7 +130,8 @@ def resume(
         budget = Budget(**run.config["budget"])
     else:
         budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
-    with watched(budget, f"archsmith resume {name}", run.summary) as watch:
+    go_on = command_line("resume", name, *([file] if file is not None else []), store=store)
+    with watched(budget, go_on, run.summary) as watch:
         run = run.resume(
             trials=trials,
             seconds=seconds,
@@ -179,14 +190,14 @@ def run_recipe(
     seed: int,
     workers: int | None,
     executor: str | None = None,
-    go_on: str | None = None,
+    go_on: str,
 ) -> Run:
-    """Search by a recipe with a live view on stderr. `go_on` is the command to name on Ctrl-C, if not `resume`."""
+    """Search by a recipe with a live view on stderr. `go_on` is the command to name on Ctrl-C."""
     from archsmith._search import search as search_
 
     if workers is None:
         workers = 1 if executor == "in-process" else recipe.workers or cores()
-    with watched(recipe.budget, go_on or f"archsmith resume {name}") as watch:
+    with watched(recipe.budget, go_on) as watch:
         return search_(
             recipe.space,
             recipe.evaluator,
