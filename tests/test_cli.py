@@ -14,6 +14,7 @@ import pytest
 
 RECIPE = """
 from archsmith.core.budget import Budget
+from archsmith.core.finish import FinishPlan
 from archsmith.recipes import Recipe
 from archsmith.searchers import Reinforce
 from archsmith.training import Landscape
@@ -28,7 +29,7 @@ class Space:
         raise NotImplementedError
 
 recipe = Recipe(name="mine", summary="a landscape", space=Space(), evaluator=Landscape(), searcher=Reinforce(),
-                budget=Budget(trials=12), workers=1)
+                budget=Budget(trials=12), workers=1, finish=FinishPlan(epochs=7))
 """
 
 
@@ -68,6 +69,7 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
     assert "trial" in archsmith("show", "mine", folder=tmp_path).stdout
     shown = json.loads(archsmith("show", "mine", "--json", folder=tmp_path).stdout)
     assert shown["config"]["note"]["recipe"] == "mine"
+    assert shown["config"]["note"]["finish"]["epochs"] == 7
     top = json.loads(archsmith("top", "mine", "-k", "3", "--json", folder=tmp_path).stdout)
     assert [t["reward"] for t in top] == sorted((t["reward"] for t in top), reverse=True)
     best = json.loads(archsmith("best", "mine", folder=tmp_path).stdout)
@@ -170,6 +172,10 @@ def test_auto_does_the_whole_job_on_a_file_of_images_and_goes_on_by_name(tmp_pat
     assert done.returncode == 0, done.stderr
     assert "goes on" in done.stderr
     found = json.loads(done.stdout)
+    alone = archsmith("finish", "t", "--json", folder=tmp_path)
+    assert json.loads(alone.stdout) == found["finish"], alone.stderr
+    hurried = archsmith("auto", "tiny.npz", "--seconds", "60", "--name", "t", "--json", folder=tmp_path)
+    assert json.loads(hurried.stdout)["finish"] == found["finish"], hurried.stderr
     assert found["run"]["counts"]["done"] == found["control"]["counts"]["done"] == 3
     assert {n["name"] for n in found["finish"]["networks"]} == {"found", "residual network", "random search"}
     assert found["finish"]["looks"] == 1

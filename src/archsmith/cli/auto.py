@@ -89,8 +89,8 @@ def auto(
     say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
     control = _searched(control_of(recipe, run), data, f"{name}-random", store, seed, workers, go_on)
     say("3/4 finishing: the best of each, and a residual network of the same size, trained on over several seeds")
-    plan = recipe.finish
-    if seconds is not None and plan is not None and run.reader.document("finish") is None:
+    plan = recipe.finish if run.reader.document("finish") is None else None  # else as it was finished
+    if seconds is not None and plan is not None:
         left = seconds - (time.monotonic() - began)
         plan = within(plan, [run, control], seconds=left, workers=workers)
     try:

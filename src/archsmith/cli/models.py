@@ -139,11 +139,11 @@ def finish_run(run: Run, *, control: str | None, workers: int | None, plan: Any 
     from archsmith._finish import finish as finish_
     from archsmith.cli.live import FinishView
     from archsmith.cli.searching import cores
-    from archsmith.recipes import RECIPES
+    from archsmith.core.config import from_config
+    from archsmith.core.finish import FinishPlan
 
-    if plan is None:
-        recipe = RECIPES.get(str(run.config["note"].get("recipe")))
-        plan = recipe().finish if recipe else None
+    if plan is None and (again or run.reader.document("finish") is None):  # else it was finished, by a plan on record
+        plan = from_config(run.config["note"].get("finish"), {"core.FinishPlan": FinishPlan}.__getitem__)
     with FinishView() as watch:
         return finish_(
             run,

@@ -25,6 +25,7 @@ from archsmith.cli.looking import (
     summary_json,
 )
 from archsmith.core.budget import Budget
+from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def run_recipe(
             name=name,
             seed=seed,
             limits=recipe.limits,
-            note={"recipe": recipe.name, "scale": recipe.scale},
+            note={"recipe": recipe.name, "scale": recipe.scale, "finish": to_config(recipe.finish)},
             watch=watch,
         )
 
