@@ -191,7 +191,7 @@ def record(facts: Facts) -> Html:
         ("data", _dataset(config.get("dataset")) or None),
         ("data fingerprint", tag("code", str(config["data"])) if config.get("data") else "no data set"),
         ("versions", _pairs(config.get("versions"))),
-        ("note", _pairs(config.get("note")) if config.get("note") else None),
+        ("note", _pairs(_note(config)) if _note(config) else None),
         ("begun, last written", f"{s.created} · {s.updated}"),
         ("store", tag("code", facts.url) if facts.url else "memory: the run ends with its process"),
     ]
@@ -257,6 +257,11 @@ def _limits(limits: Any) -> str | None:
     if not isinstance(limits, Mapping):
         return None
     return ", ".join(f"{number(v)} {k}" for k, v in limits.items() if v is not None) or "none"
+
+
+def _note(config: Any) -> dict[str, Any]:
+    """The run's note without the plan of its finish, which stands with the test."""
+    return {k: v for k, v in (config.get("note") or {}).items() if k != "finish"}
 
 
 def _pairs(pairs: Any) -> str:
