@@ -486,3 +486,14 @@ def test_real_cifar10_pictures_in_the_binary_format(tmp_path):
     assert np.array_equal(splits.data.images[0], picture)
     assert splits.data.labels[0] == label
     assert np.array_equal(splits.test_images[0], decoded["test_batch.bin"][0])
+
+
+def test_test_images_that_are_learned_from_as_well_are_counted_and_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "leak.npz", x_train=x, y_train=y, x_test=np.concatenate([x[:3], 255 - x[:5]]), y_test=y[:8])
+    with pytest.warns(UserWarning, match="3 of the 8 test images of .* are also among those learned from"):
+        described = ImageClassification(str(tmp_path / "leak.npz")).describe_data()
+    assert len(described["remarks"]) == 1
+    np.savez(tmp_path / "clean.npz", x_train=x, y_train=y, x_test=255 - x[:5], y_test=y[:5])
+    assert ImageClassification(str(tmp_path / "clean.npz")).describe_data()["remarks"] == []

@@ -243,11 +243,13 @@ def test_a_train_and_a_test_folder_are_splits_and_not_classes(tmp_path):
     folder_of(tmp_path / "pets" / "train")
     folder_of(tmp_path / "pets" / "val", count=2)
     folder_of(tmp_path / "pets" / "test", count=3)
-    splits = load(tmp_path / "pets")
+    with pytest.warns(UserWarning, match="6 of the 6 test images"):  # the three folders hold the same pictures
+        splits = load(tmp_path / "pets")
     assert splits.data.class_names == ("cat", "dog")
     assert splits.official_test
     assert (len(splits.test_labels), len(splits.data.labels)) == (6, 16)
     assert "validation" in splits.describe()["remarks"][0]
+    assert "learned from" in splits.describe()["remarks"][1]
 
 
 def test_the_fingerprint_is_of_the_files_wherever_they_lie(tmp_path):

@@ -1,7 +1,11 @@
 """The contract suites: inherit one, return your space, searcher, evaluator, executor or store, and run pytest."""
 
-from archsmith.testing.evaluator import EvaluatorContract as EvaluatorContract
-from archsmith.testing.executor import ExecutorContract as ExecutorContract
-from archsmith.testing.searcher import SearcherContract as SearcherContract
-from archsmith.testing.space import SpaceContract as SpaceContract
-from archsmith.testing.store import StoreContract as StoreContract
+from __future__ import annotations
+
+from archsmith.testing.evaluator import EvaluatorContract
+from archsmith.testing.executor import ExecutorContract
+from archsmith.testing.searcher import SearcherContract
+from archsmith.testing.space import SpaceContract
+from archsmith.testing.store import StoreContract
+
+__all__ = ["EvaluatorContract", "ExecutorContract", "SearcherContract", "SpaceContract", "StoreContract"]

@@ -7,9 +7,11 @@ validation split is a stratified part of the rest: 45,000 / 5,000 for CIFAR-10, 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +140,7 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
     else:
         test_images, test_labels = data.test_images, data.test_labels
         which = []
+    data = _with_shared_noted(data, data.images[pool], test_images)
     if max_train is not None and max_train < len(pool):
         if max_train < 2 * len(data.class_names):
             raise DataError(
@@ -157,6 +160,17 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
         digest.update(positions.astype("<i8").tobytes() + b"|")
     official = data.test_labels is not None
     return ImageSplits(data, train, valid, test_images, test_labels, official, digest.hexdigest())
+
+
+def _with_shared_noted(data: ImageData, learned: Bytes, test: Bytes) -> ImageData:
+    """The data with a remark where test images are also learned from: their accuracy is then no test of anything new."""
+    seen = {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in learned}
+    shared = sum(hashlib.blake2b(image.tobytes(), digest_size=16).digest() in seen for image in test)
+    if not shared:
+        return data
+    remark = f"{shared:,} of the {len(test):,} test images of {data.name} are also among those learned from"
+    warnings.warn(f"{remark}; a test accuracy flatters by so much", stacklevel=3)
+    return dataclasses.replace(data, remarks=(*data.remarks, remark))
 
 
 def _enough(data: ImageData, pool: Labels, least: int, why: str) -> None:

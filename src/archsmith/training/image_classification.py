@@ -115,6 +115,8 @@ class ImageClassification:
         _number("batch_norm_epsilon", self.batch_norm_epsilon, 0, math.inf, "above 0", open_below=True)
         if not self.data.strip():
             raise UsageError("data must name a data set or a path, got an empty text")
+        if self.flip not in (None, True, False) or (isinstance(self.flip, int) and not isinstance(self.flip, bool)):
+            raise UsageError(f"flip must be True, False or None (decided by the data), got {self.flip!r}")
         if self.channels not in (None, 1, 3):
             raise UsageError(f"channels must be 1, 3 or None, got {self.channels!r}")
         if self.nesterov and self.momentum == 0:
