@@ -210,3 +210,25 @@ def test_files_left_out_are_a_warning_without_the_line_of_code_that_gave_it(tmp_
     assert "a/broken.jpg" in done.stderr
     assert "UserWarning" not in done.stderr
     assert "32 x 32 pixels" in done.stderr
+
+
+def test_data_that_moved_is_named_to_finish_and_export(tmp_path: Path) -> None:
+    import numpy as np
+
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(2), 30)
+    np.savez(tmp_path / "here.npz", x_train=rng.integers(0, 255, (60, 8, 8)).astype(np.uint8), y_train=labels)
+    searched = archsmith(
+        "search", "images", "--data", "here.npz", "--trials", "1", "--no-control", "--name", "m", "--workers", "1",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert searched.returncode == 0, searched.stderr
+    (tmp_path / "here.npz").rename(tmp_path / "there.npz")
+    lost = archsmith("finish", "m", "--workers", "1", folder=tmp_path)
+    assert lost.returncode == 2
+    assert "Traceback" not in lost.stderr
+    done = archsmith("finish", "m", "--data", "there.npz", "--workers", "1", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = archsmith("export", "m", "--data", "there.npz", "--format", "source", folder=tmp_path)
+    assert written.returncode == 0, written.stderr
+    weights = tmp_path / written.stdout.strip() / "model.safetensors"
+    assert weights.stat().st_mode & 0o044 == 0o044  # a server under another user reads it

@@ -244,7 +244,7 @@ def test_a_train_and_a_test_folder_are_splits_and_not_classes(tmp_path):
     folder_of(tmp_path / "pets" / "val", count=2)
     folder_of(tmp_path / "pets" / "test", count=3)
     with pytest.warns(UserWarning, match="6 of the 6 test images"):  # the three folders hold the same pictures
-        splits = load(tmp_path / "pets")
+        splits = ImageClassification(str(tmp_path / "pets")).splits()
     assert splits.data.class_names == ("cat", "dog")
     assert splits.official_test
     assert (len(splits.test_labels), len(splits.data.labels)) == (6, 16)

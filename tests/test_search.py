@@ -295,3 +295,15 @@ def test_weights_of_the_best_stay_and_the_rest_go_when_the_folder_is_over_its_ca
     gone = folder.collect(needed(run.store), grace_seconds=0)
     assert set(gone) == set(digests.values()) - needed(run.store)
     assert float(folder.get(run.best.result.artifact)["w"][0]) >= 0
+
+
+def test_what_cannot_train_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="build="):
+        smith.search(chain, smith.training.ImageClassification.desk("digits"), store=sqlite(tmp_path))
+    assert not (tmp_path / "runs.db").exists()
+
+
+def test_a_budget_below_what_was_spent_is_refused(tmp_path: Path) -> None:
+    smith.search(chain, Landscape(), trials=5, store=sqlite(tmp_path), name="r")
+    with pytest.raises(UsageError, match="5 trials already"):
+        smith.open_run(sqlite(tmp_path), "r").resume(trials=3, space=chain)

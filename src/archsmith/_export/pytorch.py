@@ -34,6 +34,7 @@ def write_pytorch(model: Model, path: Path) -> Path:
     _space(model.space)
     with fresh_folder(path) as folder:
         save_file(state_of(model.network.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
+        os.chmod(folder / WEIGHTS, 0o644)  # safetensors makes it private
         card = model.to_json("pytorch")
         card["weights"] = {"file": WEIGHTS, "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
         write_json(folder / "model.json", card)

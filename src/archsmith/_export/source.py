@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -128,6 +129,7 @@ def write_source(model: Model, path: Path) -> Path:
     with fresh_folder(path) as folder:
         (folder / FILE).write_text(text, encoding="utf-8")
         save_file(state_of(state), folder / WEIGHTS, metadata={"format": "pt"})
+        os.chmod(folder / WEIGHTS, 0o644)  # safetensors makes it private
         card["weights"] = {"file": WEIGHTS, "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
         write_json(folder / "model.json", card)
         (folder / README).write_text(readme(card), encoding="utf-8")

@@ -24,7 +24,7 @@ from archsmith.core.evaluator import Evaluator, Limits, as_evaluator
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import Searcher
-from archsmith.core.space import Space, as_space, sample
+from archsmith.core.space import FunctionSpace, Space, as_space, sample
 from archsmith.core.space import build as build_child
 from archsmith.core.store import RunWriter, Store
 from archsmith.core.walk import Choose
@@ -88,7 +88,7 @@ def search(
     budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
     limits = limits if limits is not None else Limits()
     live = searcher.start(space, derive_seed(_checked_seed(seed), "searcher"))
-    _check(space)
+    _check(space, evaluator)
     config = {
         "space": to_config(space),
         "evaluator": to_config(evaluator),
@@ -167,6 +167,9 @@ def resume(
     budget = old
     if trials is not None or seconds is not None or epochs is not None:
         budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
+        made = sum(run.summary.counts.values())
+        if trials is not None and trials < made:
+            raise UsageError(f"run {run.name!r} has {made} trials already; a budget of {trials} is less than that")
     with closing(executor if executor is not None else _executor(workers or config["workers"])) as used:
         writer = run.store.write(run.name)
         try:
@@ -262,12 +265,17 @@ def _checked_searcher(searcher: Searcher | None) -> Searcher:
     return searcher
 
 
-def _check(space: Space) -> None:
+def _check(space: Space, evaluator: Evaluator) -> None:
     """Ask the space its questions once in full, so that a mistake in it is told before anything is recorded."""
     from random import Random as Rng
 
     from archsmith.core.space import decode, trace
 
+    if isinstance(space, FunctionSpace) and space.builder is None and hasattr(evaluator, "task"):
+        raise UsageError(
+            f"{type(evaluator).__name__} trains children, and nothing builds those of a space that is a function; "
+            "give search(..., build=...): from architecture and task to a torch.nn.Module"
+        )
     genotype = sample(space, Rng(0))
     trace(space, genotype.answers)
     decode(space, Genotype.from_json(genotype.canonical))

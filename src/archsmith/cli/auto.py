@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ from archsmith.cli.searching import (
     watched,
 )
 from archsmith.core.budget import Budget
+from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,12 +91,15 @@ def auto(
     say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
     control = _searched(control_of(recipe, run), data, f"{name}-random", store, seed, workers, go_on)
     say("3/4 finishing: the best of each, and a residual network of the same size, trained on over several seeds")
-    plan = recipe.finish if run.reader.document("finish") is None else None  # else as it was finished
-    if seconds is not None and plan is not None:
+    note = run.config["note"]
+    if seconds is not None and recipe.finish is not None and not note.get("fitted"):
         left = seconds - (time.monotonic() - began)
-        plan = within(plan, [run, control], seconds=left, workers=workers)
+        plan = within(recipe.finish, [run, control], seconds=left, workers=workers)
+        # On record, so that going on after an interruption finishes by the same plan and uses what it trained.
+        with closing(run.store.write(run.name)) as writer:
+            writer.configure({"note": {**note, "finish": to_config(plan), "fitted": True}})
     try:
-        finished = finish_run(run, control=control.name, workers=workers, plan=plan)
+        finished = finish_run(run, control=control.name, workers=workers)
     except KeyboardInterrupt:
         say(f"interrupted; every finished training is kept. Go on with: {go_on}")
         raise

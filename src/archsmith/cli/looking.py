@@ -7,6 +7,7 @@ import os
 import shlex
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ StoreOption = Annotated[
     typer.Option("--store", envvar="ARCHSMITH_STORE", help="Where runs are kept: a URL or the path of an SQLite file."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+MovedData = Annotated[str | None, typer.Option("--data", help="Where the run's data set is now.")]
 DEFAULT_STORE = "sqlite:///runs.db"
 
 
@@ -34,15 +36,21 @@ def register(app: typer.Typer) -> None:
         app.command(name=command.__name__.rstrip("_"))(command)
 
 
-def open_existing(store: str, name: str) -> Run:
-    """A run that must be there; a store that is not there is not made."""
+def open_existing(store: str, name: str, data: str | None = None) -> Run:
+    """A run that must be there; a store that is not there is not made. `data` is where its data set is now."""
     from archsmith._search.run import Run
     from archsmith.store import open_store
 
     if not store_exists(store):
         path = store.removeprefix("sqlite:///")
         raise UnknownName("run", name, [], f"({path} does not exist; name another store with --store)")
-    return Run(open_store(store), name)
+    run = Run(open_store(store), name)
+    if data is None:
+        return run
+    evaluator: Any = run.evaluator
+    if not hasattr(evaluator, "data"):
+        raise UsageError(f"--data relocates a data set, and the evaluator of run {name!r} has none")
+    return Run(run.store, name, evaluator=replace(evaluator, data=data))
 
 
 def command_line(verb: str, name: str, *more: str, store: str) -> str:

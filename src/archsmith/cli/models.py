@@ -12,6 +12,7 @@ import typer
 from archsmith.cli.looking import (
     DEFAULT_STORE,
     JsonOption,
+    MovedData,
     RunName,
     StoreOption,
     command_line,
@@ -49,11 +50,12 @@ def finish(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Trainings side by side (default: one for each core).")
     ] = None,
+    data: MovedData = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Train the best to convergence, beside a residual network of its size and random search's best; test once."""
-    run = open_existing(store, name)
+    run = open_existing(store, name, data)
     try:
         finished = finish_run(run, control=control, workers=workers, again=again)
     except KeyboardInterrupt:
@@ -72,12 +74,13 @@ def export(
     name: RunName,
     format: Annotated[str, typer.Option("--format", help="pytorch, onnx, or source.")] = "pytorch",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to (default: RUN-FORMAT).")] = None,
+    data: MovedData = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write the trained network as files that others can use. Prints their path."""
     from archsmith._export import export as export_
 
-    run = open_existing(store, name)
+    run = open_existing(store, name, data)
     print(export_(run, format=format, path=output if output is not None else Path(f"{name}-{format}")))
 
 
@@ -134,7 +137,7 @@ def draw(
 # --- what the commands share ------------------------------------------------------------------------------------------
 
 
-def finish_run(run: Run, *, control: str | None, workers: int | None, plan: Any = None, again: bool = False) -> Any:
+def finish_run(run: Run, *, control: str | None, workers: int | None, again: bool = False) -> Any:
     """Finish a run with a live view on stderr."""
     from archsmith._finish import finish as finish_
     from archsmith.cli.live import FinishView
@@ -142,7 +145,8 @@ def finish_run(run: Run, *, control: str | None, workers: int | None, plan: Any 
     from archsmith.core.config import from_config
     from archsmith.core.finish import FinishPlan
 
-    if plan is None and (again or run.reader.document("finish") is None):  # else it was finished, by a plan on record
+    plan = None
+    if again or run.reader.document("finish") is None:  # else it was finished, by a plan on record
         plan = from_config(run.config["note"].get("finish"), {"core.FinishPlan": FinishPlan}.__getitem__)
     with FinishView() as watch:
         return finish_(
