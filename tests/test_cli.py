@@ -80,6 +80,8 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
     assert "FILE.py" in refused.stderr
     resumed = archsmith("resume", "mine", "mine.py", "--trials", "15", "--json", folder=tmp_path)
     assert json.loads(resumed.stdout)["counts"]["done"] == 15, resumed.stderr
+    beside = json.loads(archsmith("show", "mine-random", "--json", folder=tmp_path).stdout)
+    assert beside["counts"]["done"] == 15  # random search keeps the same budget
 
 
 @pytest.mark.parametrize(
@@ -146,6 +148,10 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
     done = shown["counts"]["done"]
     resumed = archsmith("resume", "landscape", "--trials", str(done + 10), "--json", *elsewhere, folder=tmp_path)
     assert json.loads(resumed.stdout)["counts"]["done"] == done + 10, resumed.stderr
+    assert {r["name"] for r in json.loads(archsmith("list", "--json", *elsewhere, folder=tmp_path).stdout)} == {
+        "landscape",
+        "landscape-random",  # which the interruption had kept from beginning
+    }
 
 
 def test_auto_does_the_whole_job_on_a_file_of_images_and_goes_on_by_name(tmp_path: Path) -> None:

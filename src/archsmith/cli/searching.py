@@ -83,11 +83,12 @@ def search(
     A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
     """
     found = _adapted(_load(recipe), data, trials, seconds, epochs)
+    found = replace(found, control=found.control and control)
     tell_data(found)
     name = name if name is not None else free_name(store, found.name)
     own = [recipe] if recipe.endswith(".py") else []
     runs: list[Run] = []
-    for recorded in (name, f"{name}-random") if control and found.control else (name,):
+    for recorded in (name, f"{name}-random") if found.control else (name,):
         runs.append(
             run_recipe(
                 control_of(found, runs[0]) if runs else found,
@@ -122,7 +123,7 @@ def resume(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run that was interrupted, or raise its budget."""
+    """Go on with a run that was interrupted, or raise its budget; and with the random search beside it."""
     run = open_existing(store, name)
     if workers is None:
         workers = 1 if executor == "in-process" else run.config["workers"]
@@ -146,7 +147,13 @@ def resume(
             reward=own.reward if own else None,
             watch=watch,
         )
-    print(json.dumps(summary_json(run.summary), indent=2) if as_json else _outcome(run))
+    beside = _go_on_beside(run, own, store=store, workers=workers, executor=executor, go_on=go_on)
+    if as_json:
+        print(json.dumps(summary_json(run.summary), indent=2))
+        return
+    for one in (run, beside):
+        if one is not None:
+            print(_outcome(one))
 
 
 def recipes(as_json: JsonOption = False) -> None:
@@ -195,9 +202,13 @@ def run_recipe(
 ) -> Run:
     """Search by a recipe with a live view on stderr. `go_on` is the command to name on Ctrl-C."""
     from archsmith._search import search as search_
+    from archsmith.searchers import Random
 
     if workers is None:
         workers = 1 if executor == "in-process" else recipe.workers or cores()
+    note = {"recipe": recipe.name, "scale": recipe.scale, "finish": to_config(recipe.finish)}
+    if recipe.control:
+        note["control"] = to_config(recipe.control_searcher or Random())
     with watched(recipe.budget, go_on) as watch:
         return search_(
             recipe.space,
@@ -211,7 +222,7 @@ def run_recipe(
             name=name,
             seed=seed,
             limits=recipe.limits,
-            note={"recipe": recipe.name, "scale": recipe.scale, "finish": to_config(recipe.finish)},
+            note=note,
             watch=watch,
         )
 
@@ -223,6 +234,51 @@ def tell_data(recipe: Recipe) -> None:
             say(line)
 
 
+def _go_on_beside(
+    run: Run, own: Recipe | None, *, store: str, workers: int, executor: str | None, go_on: str
+) -> Run | None:
+    """The random search beside a run, begun or gone on with until it has as many trials; None where none was asked for."""
+    from archsmith._search import Run as Run_
+    from archsmith._search import search as search_
+    from archsmith._search.run import resolve
+    from archsmith.core.config import from_config
+    from archsmith.core.evaluator import Limits
+
+    config, name = run.config, f"{run.name}-random"
+    wanted = config["note"].get("control")
+    if wanted is None or run.summary.status != "finished":
+        return None
+    budget = Budget(trials=sum(run.summary.counts.values()))
+    space, evaluator = run.space, run.evaluator
+    if name in {r.name for r in run.store.runs()}:
+        control = Run_(run.store, name, space=space, evaluator=evaluator)
+        if sum(control.summary.counts.values()) >= (budget.trials or 0) and control.summary.status == "finished":
+            return control
+        with watched(budget, go_on, control.summary) as watch:
+            return control.resume(
+                trials=budget.trials, workers=workers, executor=make_executor(executor, workers), watch=watch
+            )
+    reward = own.reward if own else getattr(evaluator, "default_reward", None)
+    if own is None and to_config(reward) != config["reward"]:
+        reward = from_config(config["reward"], resolve)
+    with watched(budget, go_on) as watch:
+        return search_(
+            space,
+            evaluator,
+            searcher=from_config(wanted, resolve),
+            reward=reward,
+            **vars(budget),
+            workers=workers,
+            executor=make_executor(executor, workers),
+            store=store,
+            name=name,
+            seed=config["seed"],
+            limits=Limits(**config["limits"]),
+            note={key: value for key, value in config["note"].items() if key != "control"},
+            watch=watch,
+        )
+
+
 def control_of(recipe: Recipe, run: Run) -> Recipe:
     """Random search with as many trials as `run` had, and otherwise the same.
 
@@ -231,7 +287,7 @@ def control_of(recipe: Recipe, run: Run) -> Recipe:
     from archsmith.searchers import Random
 
     budget = Budget(trials=sum(run.summary.counts.values()))
-    return replace(recipe, searcher=recipe.control_searcher or Random(), budget=budget)
+    return replace(recipe, searcher=recipe.control_searcher or Random(), budget=budget, control=False)
 
 
 def free_name(store: str, stem: str) -> str:
