@@ -197,6 +197,19 @@ class Everything(nn.Module):
         return self.out(torch.sigmoid(c).flatten(2).mean(-1))
 
 
+def test_the_file_names_what_it_cannot_read_and_answers_the_rest(tmp_path: Path) -> None:
+    folder = export(model_of(ConvChain(layers=1), task=Task((1, 8, 8), 3)), format="source", path=tmp_path / "m")
+    Image.new("L", (9, 9)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    command = [sys.executable, str(folder / "model.py"), "bad.png", "good.png", "gone.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("good.png: ")
+    assert "bad.png: cannot be read" in done.stderr
+    assert "gone.png: cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_source_writes_what_later_spaces_will_use() -> None:
     torch.manual_seed(0)
     module = shaken(Everything()).eval()

@@ -88,12 +88,21 @@ def main() -> None:
     if len(sys.argv) < 2:
         sys.exit("usage: python model.py IMAGE...")
     network = load()
+    unread = 0
     for path in sys.argv[1:]:
+        try:
+            pixels = read_image(path)
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for what is no picture
+            print(f"{{path}}: cannot be read: {{error}}", file=sys.stderr)
+            unread += 1
+            continue
         with torch.inference_mode():
-            probabilities = network(read_image(path)).softmax(1)[0]
+            probabilities = network(pixels).softmax(1)[0]
         best = probabilities.topk(min(3, len(CLASSES)))
         pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         print(f"{{path}}: " + ", ".join(f"{{CLASSES[k]}} {{100 * p:.1f}} %" for p, k in pairs))
+    if unread:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
