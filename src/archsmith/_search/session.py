@@ -26,7 +26,7 @@ from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import Searcher
 from archsmith.core.space import FunctionSpace, Space, as_space, sample
 from archsmith.core.space import build as build_child
-from archsmith.core.store import RunWriter, Store
+from archsmith.core.store import Store
 from archsmith.core.walk import Choose
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.rewards import value
@@ -123,7 +123,7 @@ def search(
             watch=watch,
             collect=partial(collect, opened),
         )
-        _session(loop, run)
+        _session(loop)
     return Run(opened, name, space=space, evaluator=evaluator)
 
 
@@ -194,7 +194,7 @@ def resume(
             watch=watch,
             collect=partial(collect, run.store),
         )
-        _session(loop, writer)
+        _session(loop)
     return Run(run.store, run.name, space=space, evaluator=evaluator)
 
 
@@ -229,8 +229,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _session(loop: Loop, run: RunWriter) -> None:
-    """The loop, and the run closed whatever happens."""
+def _session(loop: Loop) -> None:
+    """The loop, and its run closed whatever happens."""
     if hasattr(loop.executor, "on_progress"):  # an executor that trains in this process tells of epochs as they end
         loop.executor.on_progress = loop.progress
     status = "interrupted"
@@ -239,7 +239,7 @@ def _session(loop: Loop, run: RunWriter) -> None:
         status = "finished"
     finally:
         try:
-            run.close(status)
+            loop.run.close(status)
         except StoreError:
             if status == "finished":
                 raise

@@ -37,6 +37,17 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def _live_on(console: Console, view: LiveView | FinishView) -> Live | None:
+    """The view's live display, begun; None where the console is no terminal and gets plain lines."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        return None
+    from rich.live import Live
+
+    live = Live(view, console=console, refresh_per_second=4, redirect_stdout=False)
+    live.start()
+    return live
+
+
 class LiveView:
     """The view of a search; a context manager, and the `watch` of `search` and `resume`.
 
@@ -163,11 +174,7 @@ class LiveView:
         self._offset = -self._began
         self._recent.clear()
         self._recent.append(self._began)
-        if console.is_terminal and not console.is_dumb_terminal:
-            from rich.live import Live
-
-            self._live = Live(self, console=console, refresh_per_second=4, redirect_stdout=False)
-            self._live.start()
+        self._live = _live_on(console, self)
         return self
 
     def __exit__(
@@ -339,11 +346,7 @@ class FinishView:
     def __enter__(self) -> Self:
         console = self._console = self._console if self._console is not None else stderr()
         self._began = self._clock()
-        if console.is_terminal and not console.is_dumb_terminal:
-            from rich.live import Live
-
-            self._live = Live(self, console=console, refresh_per_second=4, redirect_stdout=False)
-            self._live.start()
+        self._live = _live_on(console, self)
         return self
 
     def __exit__(
