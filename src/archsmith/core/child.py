@@ -1,10 +1,10 @@
-"""The child: what is trained. A space builds it; an evaluator fills in what the space leaves open."""
+"""The child: what is trained, and the task it is built for. A space builds it; an evaluator fills in the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,82 @@ class Task:
             raise ValueError(f"input_shape must be positive whole numbers, got {self.input_shape}")
         if self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {self.num_classes}")
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """What a language model is built for: a vocabulary, and how large it shall be.
+
+    Args:
+        vocabulary: how many different symbols (words or characters) there are.
+        layers: recurrent layers.
+        hidden: units of each layer. None: as many as `parameters` allow.
+        parameters: the most the whole model may have, embedding and softmax included; used where `hidden` is None.
+        embedding: numbers of an embedded symbol. None: as many as hidden units.
+        tied: whether the softmax uses the embedding's weights.
+    """
+
+    vocabulary: int
+    layers: int = 2
+    hidden: int | None = None
+    parameters: int | None = None
+    embedding: int | None = None
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("vocabulary", 2), ("layers", 1), ("hidden", 1), ("parameters", 1), ("embedding", 1)):
+            value = getattr(self, name)
+            if value is None and name in ("hidden", "parameters", "embedding"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if (self.hidden is None) == (self.parameters is None):
+            raise ValueError(
+                f"give a text task either hidden or parameters, got hidden={self.hidden} and parameters={self.parameters}"
+            )
+
+
+@dataclass(frozen=True)
+class TranslationTask:
+    """What a translator is built for: two vocabularies, and how large it shall be (Wu et al. 2016, GNMT).
+
+    Args:
+        source_vocabulary, target_vocabulary: how many different symbols each language has.
+        layers: recurrent layers of the encoder, and of the decoder; the encoder's first reads both ways.
+        hidden: units of each layer. None: as many as `parameters` allow.
+        parameters: the most the whole model may have; used where `hidden` is None.
+        embedding: numbers of an embedded symbol. None: as many as hidden units.
+    """
+
+    source_vocabulary: int
+    target_vocabulary: int
+    layers: int = 2
+    hidden: int | None = None
+    parameters: int | None = None
+    embedding: int | None = None
+
+    def __post_init__(self) -> None:
+        optional = ("hidden", "parameters", "embedding")
+        for name, least in (
+            ("source_vocabulary", 2),
+            ("target_vocabulary", 2),
+            ("layers", 1),
+            *((n, 1) for n in optional),
+        ):
+            value = getattr(self, name)
+            if value is None and name in optional:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if (self.hidden is None) == (self.parameters is None):
+            raise ValueError(
+                f"give a translation task either hidden or parameters, "
+                f"got hidden={self.hidden} and parameters={self.parameters}"
+            )
+
+
+AnyTask: TypeAlias = Task | TextTask | TranslationTask
+"""What a space may be asked to build for. A space refuses, with UsageError, those that its networks cannot do."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from archsmith.core.child import Child, Task
+from archsmith.core.child import AnyTask, Child
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Context, Evaluator
 from archsmith.core.trial import Result
@@ -21,13 +21,46 @@ if TYPE_CHECKING:
     import torch
 
 
+@dataclass(frozen=True)
+class Measure:
+    """The number by which trained networks are compared, on validation data and on the test set.
+
+    Args:
+        name: its key among the metrics: "accuracy", "perplexity", "bits_per_character", "bleu".
+        label: what a person calls it.
+        higher_is_better: whether more is better.
+        items: what the test set is made of, in the plural.
+        percent: whether it is a fraction of the items, shown in per cent. Only then does the number of items alone
+            say how much chance leaves open.
+        digits: digits shown behind the point.
+    """
+
+    name: str
+    label: str
+    higher_is_better: bool
+    items: str
+    percent: bool = False
+    digits: int = 2
+
+    def text(self, value: float) -> str:
+        """A value for a person, such as "97.22 %" or "78.41"."""
+        return f"{100 * value:.{self.digits}f} %" if self.percent else f"{value:.{self.digits}f}"
+
+
+ACCURACY = Measure("accuracy", "accuracy", higher_is_better=True, items="images", percent=True)
+PERPLEXITY = Measure("perplexity", "perplexity", higher_is_better=False, items="words")
+BITS_PER_CHARACTER = Measure("bits_per_character", "bits per character", False, "characters", digits=3)
+BLEU = Measure("bleu", "BLEU", higher_is_better=True, items="sentences")
+
+
 @runtime_checkable
 class Finishable(Evaluator, Protocol):
     """An evaluator whose children can be finished: tuned, trained to the end and tested. A frozen dataclass with a
     field for each setting that a plan varies.
 
-    It may also offer `baseline(parameters, task) -> module`, a hand-designed network of about that size. Images have
-    the residual network of `archsmith.nn.resnet` without it.
+    It may also offer `measure`, a `Measure` (default: `ACCURACY`), and `baseline(parameters, task) -> module`, a
+    hand-designed network of about that size with `baseline_name`, what a person calls it. Images have the residual
+    network of `archsmith.nn.resnet` without it.
     """
 
     @property
@@ -35,7 +68,7 @@ class Finishable(Evaluator, Protocol):
         """How long a child is trained in the search; a field, so that it can be replaced."""
         ...
 
-    def task(self) -> Task:
+    def task(self) -> AnyTask:
         """What its children are built for."""
         ...
 
@@ -44,7 +77,7 @@ class Finishable(Evaluator, Protocol):
         ...
 
     def test(self, model: torch.nn.Module, device: str = "cpu") -> Mapping[str, float]:
-        """The metrics on the test set, "accuracy" (a fraction) and "count" among them."""
+        """The metrics on the test set, that of `measure` and "count" (of what was tested) among them."""
         ...
 
 

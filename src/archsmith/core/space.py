@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, cast, runtime_checkable
 
-from archsmith.core.child import Child, Task, as_child
+from archsmith.core.child import AnyTask, Child, as_child
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar
 from archsmith.core.walk import Choose, Question, RandomWalk, RecordingWalk, ReplayWalk, option_index
@@ -28,8 +28,9 @@ class Space(Protocol):
         """The architecture that the answers describe, as plain data."""
         ...
 
-    def build(self, architecture: Architecture, task: Task) -> Any:
-        """The child (a `Child`, or a bare `torch.nn.Module`) for a task."""
+    def build(self, architecture: Architecture, task: Any) -> Any:
+        """The child (a `Child`, or a bare `torch.nn.Module`) for a task: a `Task` of images, a `TextTask`,
+        a `TranslationTask`, or what a user's evaluator has. UsageError when it has no networks for that."""
         ...
 
 
@@ -38,12 +39,12 @@ class FunctionSpace:
     """A plain function of `choose` as a space, with `build` beside it or with an evaluator that takes architectures."""
 
     function: Callable[..., Architecture]
-    builder: Callable[[Architecture, Task], Any] | None = None
+    builder: Callable[[Architecture, Any], Any] | None = None
 
     def architecture(self, choose: Choose) -> Architecture:
         return self.function(choose)
 
-    def build(self, architecture: Architecture, task: Task) -> Any:
+    def build(self, architecture: Architecture, task: Any) -> Any:
         if self.builder is None:
             name = identity(self)["name"]
             raise UsageError(
@@ -53,7 +54,7 @@ class FunctionSpace:
 
 
 def as_space(
-    space: Space | Callable[..., Architecture], build: Callable[[Architecture, Task], Any] | None = None
+    space: Space | Callable[..., Architecture], build: Callable[[Architecture, Any], Any] | None = None
 ) -> Space:
     """A space object as it is, or a function of `choose` wrapped as one.
 
@@ -148,7 +149,7 @@ def decode(space: Space, genotype: Genotype) -> Architecture:
     return architecture
 
 
-def build(space: Space, genotype: Genotype | Architecture, task: Task) -> Child:
+def build(space: Space, genotype: Genotype | Architecture, task: AnyTask) -> Child:
     """The child of a genotype, or of an architecture, for a task."""
     architecture = decode(space, genotype) if isinstance(genotype, Genotype) else genotype
     return as_child(space.build(architecture, task))

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from archsmith.core.child import Child, Task
+from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
@@ -138,11 +138,14 @@ class ConvChain:
 
     # --- the child ----------------------------------------------------------------------------------------------------
 
-    def build(self, architecture: Architecture, task: Task) -> Child:
+    def build(self, architecture: Architecture, task: AnyTask) -> Child:
         """The child of any architecture of this kind, for images [channels, height, width] of any size.
 
-        Raises UsageError when the architecture is not one, and LimitExceeded when it is too large to be made.
+        Raises UsageError when the architecture is not one or the task is not of images, and LimitExceeded when it is
+        too large to be made.
         """
+        if not isinstance(task, Task):
+            raise UsageError(f"ConvChain builds networks for images, and the task is a {type(task).__name__}")
         plan = plan_of(architecture, task)  # everything is refused here that can be, before memory is taken
         from torch import nn
 

@@ -1,0 +1,257 @@
+"""Recurrent cells as modules with the interfaces of `torch.nn.LSTMCell` and `torch.nn.LSTM`.
+
+Any cell graph becomes one: the trees that a search found, NASCell (`archsmith.discovered`), and the LSTM itself, which
+is so trained by the same code as they are. Weights keep torch's names and layout, [blocks n, inputs], except that there
+is one bias, which is added to the recurrent product (as TensorFlow's NASCell has it).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from archsmith.core.errors import UsageError
+from archsmith.nn.cell_graph import CellGraph
+from archsmith.nn.cell_kernels import run_layer
+
+
+class GraphCell(nn.Module):
+    """One step of a cell, with the interface of `torch.nn.LSTMCell`.
+
+    Args:
+        graph: the cell.
+        input_size, hidden_size: numbers in x_t, and in h_t and c_t.
+        bias: whether there is a bias (one, on the recurrent product).
+        proj_size: h_t is projected to so many numbers; 0 is no projection.
+    """
+
+    def __init__(
+        self, graph: CellGraph, input_size: int, hidden_size: int, bias: bool = False, *, proj_size: int = 0
+    ) -> None:
+        super().__init__()
+        self.graph, self.input_size, self.hidden_size, self.proj_size = graph, input_size, hidden_size, proj_size
+        _check_sizes(input_size, hidden_size, proj_size)
+        rows, outputs = len(graph.leaves) * hidden_size, proj_size or hidden_size
+        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(rows, outputs))
+        self.bias = nn.Parameter(torch.empty(rows)) if bias else None
+        self.weight_hr = nn.Parameter(torch.empty(proj_size, hidden_size)) if proj_size else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights uniform in ±1/√n, as torch has them; the bias zero, as TensorFlow has it."""
+        _reset(self)
+
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """h_t and c_t, from x_t [batch, input_size] and (h_{t-1}, c_{t-1}), which are zeros if not given. Without the
+        batch dimension: likewise without it."""
+        if input.dim() not in (1, 2):
+            raise ValueError(f"the input must have 1 or 2 dimensions, got {tuple(input.shape)}")
+        batched = input.dim() == 2
+        x = input if batched else input[None]
+        if hx is None:
+            h, c = x.new_zeros(len(x), self.proj_size or self.hidden_size), x.new_zeros(len(x), self.hidden_size)
+        else:
+            h, c = hx if batched else (hx[0][None], hx[1][None])
+        hs, cs = run_layer(
+            self.graph, x[None], self.weight_ih, self.weight_hh, h, c, bias=self.bias, weight_hr=self.weight_hr
+        )
+        return (hs[0], cs[0]) if batched else (hs[0, 0], cs[0, 0])
+
+    def extra_repr(self) -> str:
+        return _repr(self.input_size, self.hidden_size, self.bias is not None, self.proj_size)
+
+
+class GraphRNN(nn.Module):
+    """A cell over sequences, in layers, with the interface of `torch.nn.LSTM`.
+
+    Args:
+        graph: the cell.
+        input_size, hidden_size: numbers in x_t, and in h_t and c_t.
+        num_layers: layers, each reading the one below.
+        bias: whether there is a bias (one, on the recurrent product).
+        batch_first: whether sequences are [batch, steps, ...] and not [steps, batch, ...].
+        dropout: of what a layer gives to the next.
+        bidirectional: whether each layer also reads backwards; outputs are concatenated.
+        proj_size: h_t is projected to so many numbers; 0 is no projection.
+        recurrent_dropout: of h_{t-1} in the recurrent product, one mask for all steps (Gal and Ghahramani 2016).
+        variational: whether `dropout` uses one mask for all steps too.
+    """
+
+    def __init__(
+        self,
+        graph: CellGraph,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = False,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        recurrent_dropout: float = 0.0,
+        variational: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_sizes(input_size, hidden_size, proj_size)
+        if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
+            raise UsageError(f"num_layers must be a whole number of at least 1, got {num_layers!r}")
+        for name, value in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not 0 <= value < 1:
+                raise UsageError(f"{name} must be at least 0 and below 1, got {value!r}")
+        self.graph, self.input_size, self.hidden_size, self.num_layers = graph, input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
+        self.proj_size, self.recurrent_dropout, self.variational = proj_size, recurrent_dropout, variational
+        rows, outputs = len(graph.leaves) * hidden_size, proj_size or hidden_size
+        inputs = input_size
+        for layer in range(num_layers):
+            for suffix in self._suffixes(layer):
+                self.register_parameter(f"weight_ih{suffix}", nn.Parameter(torch.empty(rows, inputs)))
+                self.register_parameter(f"weight_hh{suffix}", nn.Parameter(torch.empty(rows, outputs)))
+                if bias:
+                    self.register_parameter(f"bias{suffix}", nn.Parameter(torch.empty(rows)))
+                if proj_size:
+                    self.register_parameter(f"weight_hr{suffix}", nn.Parameter(torch.empty(proj_size, hidden_size)))
+            inputs = outputs * (2 if bidirectional else 1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights uniform in ±1/√n, as torch has them; biases zero, as TensorFlow has them."""
+        _reset(self)
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
+        """The outputs of the last layer at every step, and (h_T, c_T) of every layer.
+
+        Args:
+            input: [steps, batch, input_size] ([batch, steps, input_size] with `batch_first`), without the batch
+                dimension, or packed.
+            hx: (h_0, c_0), [layers * directions, batch, n] each; zeros if not given.
+        """
+        if isinstance(input, PackedSequence):
+            padded, lengths = pad_packed_sequence(input)
+            outputs, (h, c) = self._layers(padded, self._state(padded, hx), lengths)
+            packed = pack_padded_sequence(outputs, lengths, enforce_sorted=False)
+            packed = PackedSequence(packed.data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
+            return packed, (h, c)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"the input must have 2 or 3 dimensions, got {tuple(input.shape)}")
+        batched = input.dim() == 3
+        x = input if batched else input[:, None]
+        if batched and self.batch_first:
+            x = x.transpose(0, 1)
+        if hx is not None and not batched:
+            hx = (hx[0][:, None], hx[1][:, None])
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"the input must have {self.input_size} numbers a step, got {x.shape[-1]}")
+        outputs, (h, c) = self._layers(x, self._state(x, hx), None)
+        if not batched:
+            return outputs[:, 0], (h[:, 0], c[:, 0])
+        return (outputs.transpose(0, 1) if self.batch_first else outputs), (h, c)
+
+    # --- the layers ---------------------------------------------------------------------------------------------------
+
+    def _layers(
+        self, x: Tensor, state: tuple[Tensor, Tensor], lengths: Tensor | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """As forward, with [steps, batch, ...] alone. With lengths, steps beyond a sequence's own change nothing."""
+        last_h: list[Tensor] = []
+        last_c: list[Tensor] = []
+        for layer in range(self.num_layers):
+            if layer and self.training and self.dropout:
+                shape = (1, *x.shape[1:]) if self.variational else x.shape
+                x = x * _mask(x, shape, self.dropout)
+            directions = []
+            for suffix in self._suffixes(layer):
+                k = len(last_h)
+                backward = suffix.endswith("_reverse")
+                read = _reversed(x, lengths) if backward else x
+                mask = None
+                if self.training and self.recurrent_dropout:
+                    mask = _mask(x, (x.shape[1], self.proj_size or self.hidden_size), self.recurrent_dropout)
+                hs, cs = run_layer(
+                    self.graph,
+                    read,
+                    getattr(self, f"weight_ih{suffix}"),
+                    getattr(self, f"weight_hh{suffix}"),
+                    state[0][k],
+                    state[1][k],
+                    bias=getattr(self, f"bias{suffix}", None),
+                    weight_hr=getattr(self, f"weight_hr{suffix}", None),
+                    h_mask=mask,
+                )
+                last_h.append(_last(hs, lengths))
+                last_c.append(_last(cs, lengths))
+                directions.append(_reversed(hs, lengths) if backward else hs)
+            x = directions[0] if len(directions) == 1 else torch.cat(directions, -1)
+        return x, (torch.stack(last_h), torch.stack(last_c))
+
+    def _suffixes(self, layer: int) -> tuple[str, ...]:
+        return (f"_l{layer}", f"_l{layer}_reverse") if self.bidirectional else (f"_l{layer}",)
+
+    def _state(self, x: Tensor, hx: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        shapes = ((count, x.shape[1], self.proj_size or self.hidden_size), (count, x.shape[1], self.hidden_size))
+        if hx is None:
+            return x.new_zeros(shapes[0]), x.new_zeros(shapes[1])
+        for name, given, shape in zip(("h_0", "c_0"), hx, shapes, strict=True):
+            if tuple(given.shape) != shape:
+                raise ValueError(f"{name} must be of shape {shape}, got {tuple(given.shape)}")
+        return hx
+
+    def extra_repr(self) -> str:
+        layers = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
+        return _repr(self.input_size, self.hidden_size, self.bias, self.proj_size) + layers
+
+
+def _check_sizes(input_size: int, hidden_size: int, proj_size: int) -> None:
+    for name, value, least in (
+        ("input_size", input_size, 1),
+        ("hidden_size", hidden_size, 1),
+        ("proj_size", proj_size, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _reset(module: GraphCell | GraphRNN) -> None:
+    bound = 1 / math.sqrt(module.hidden_size)
+    for name, parameter in module.named_parameters():
+        if name.startswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.uniform_(parameter, -bound, bound)
+
+
+def _mask(like: Tensor, shape: tuple[int, ...] | torch.Size, dropout: float) -> Tensor:
+    return torch.empty(shape, device=like.device, dtype=like.dtype).bernoulli_(1 - dropout).div_(1 - dropout)
+
+
+def _last(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """The value at the end of each sequence."""
+    if lengths is None:
+        return values[-1]
+    return values[lengths.to(values.device) - 1, torch.arange(values.shape[1], device=values.device)]
+
+
+def _reversed(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """Each sequence from its own end to its beginning; what stands behind it stays there."""
+    if lengths is None:
+        return values.flip(0)
+    steps = torch.arange(len(values), device=values.device)[:, None]
+    ends = lengths.to(values.device)[None, :]
+    index = torch.where(steps < ends, ends - 1 - steps, steps)
+    return values.gather(0, index[..., None].expand_as(values))
+
+
+def _repr(input_size: int, hidden_size: int, bias: bool, proj_size: int) -> str:
+    return (
+        f"{input_size}, {hidden_size}"
+        + (", bias=True" if bias else "")
+        + (f", proj_size={proj_size}" if proj_size else "")
+    )
