@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from archsmith._finish.compare import compare
 from archsmith._finish.result import ExportedModel, Final, Finished, FinishedNetwork
+from archsmith._page.html import Html, duration, escape, number, tag
 from archsmith._search.run import Run
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UnknownName, UsageError
@@ -29,7 +30,6 @@ from archsmith.core.trial import Cost, Failure, Proposal, Result, TrialState
 from archsmith.report import write_report
 from archsmith.report.curves import moving_mean, pareto_front
 from archsmith.report.facts import gather, redacted
-from archsmith.report.html import Html, duration, escape, number, tag
 from archsmith.store import MemoryStore
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}

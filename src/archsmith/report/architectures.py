@@ -6,13 +6,13 @@ import json
 import shlex
 from typing import Any
 
+from archsmith._page.html import Html, Piece, details, duration, join, number, percent, table, tag
 from archsmith.core.errors import IllegalGenotype
 from archsmith.core.space import decode
 from archsmith.core.trial import Trial
 from archsmith.report import curves
 from archsmith.report.draw import draw
 from archsmith.report.facts import DRAWN, Facts, curve
-from archsmith.report.html import Html, Piece, details, duration, join, number, percent, table, tag
 from archsmith.report.names import in_order, readable
 
 

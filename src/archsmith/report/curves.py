@@ -1,130 +1,33 @@
-"""The page's plots: matplotlib figures as small inline SVG whose colours follow the page's theme.
-
-No text from a store gets into a figure (names stand in the HTML around it, escaped), text stays text in the reader's
-own font, and what is too much to draw is thinned here, with the number drawn given back for the caption.
-"""
+"""The page's plots."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archsmith._page.figures import (
+    BAD,
+    CONTROL,
+    INK,
+    MOST_STEPS,
+    MUTED,
+    RUN,
+    axes_of,
+    clock_unit,
+    dot_size,
+    dots,
+    styled,
+    svg,
+    thinned,
+    whole_numbers,
+)
+from archsmith._page.html import Html
 from archsmith.report.facts import Floats, Series
-from archsmith.report.html import Html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-MOST_POINTS = 2000  # dots of one colour in one plot
-MOST_STEPS = 600  # vertices of one line
-
-# matplotlib writes these colours; the page's theme takes their place.
-INK, MUTED, RULE, RUN, CONTROL, BAD = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
-THEME = {INK: "ink", MUTED: "muted", RULE: "rule", RUN: "run", CONTROL: "control", BAD: "bad"}
-
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "archsmith",
-    "path.simplify": False,
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.8,
-    "axes.formatter.limits": (-4, 5),
-    "axes.formatter.useoffset": False,
-    "axes.formatter.use_mathtext": False,
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "text.color": INK,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
-
-
-def _styled() -> Any:
-    """matplotlib's own defaults and ours, whatever the user's matplotlibrc says, for the length of a `with`."""
-    import matplotlib.style
-
-    return matplotlib.style.context(["default", STYLE])
-
-
-def _axes(xlabel: str, ylabel: str, height: float = 3.0) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.tick_params(length=0)
-    return figure, axes
-
-
-def _whole_numbers(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _svg(figure: Figure, name: str, description: str) -> Html:
-    """The figure as an inline SVG element: no document type, no metadata, short numbers, ids of its own."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    view = re.search(r'viewBox="([^"]*)"', text)
-    assert view is not None
-    text = text[text.index(">", text.index("<svg")) + 1 :]
-    text = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = text.replace("xlink:href=", "href=")
-    used = set(re.findall(r"[#]([\w.-]+)[)\"]", text))
-    text = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
-    text = re.sub(r"(href=\"#|url\(#)", rf"\g<1>{name}-", text)
-    text = re.sub(r"<[^>]*>", lambda m: re.sub(r"(\d\.\d\d)\d+", r"\1", m[0]), text)
-    for colour, variable in THEME.items():
-        text = text.replace(colour, f"var(--{variable})")
-    text = re.sub(r"font: (?:(\d+)px|([\d.]+px)) [^;\"]*", r"font-size: \1\2px", text).replace("pxpx", "px")
-    text = re.sub(r"\n\s*", "\n", text)
-    return Html(f'<svg viewBox="{view[1]}" role="img" aria-label="{description}">{text.strip()}')
-
-
-def _dots(axes: Axes, x: Floats, y: Floats, colour: str, size: float, alpha: float = 1.0) -> None:
-    """Dots as one path of zero-length strokes with round ends: a tenth of the bytes that markers take."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    if not len(x):
-        return
-    points = np.repeat(np.column_stack([x, y]), 2, axis=0)
-    codes = np.tile([Path.MOVETO, Path.LINETO], len(x))
-    path = PathPatch(Path(points, codes), fill=False, edgecolor=colour, linewidth=size, alpha=alpha, capstyle="round")
-    path.set_snap(False)
-    axes.add_patch(path)
-    axes.update_datalim(np.column_stack([x, y]))
-    axes.autoscale_view()
-
-
-def _dot_size(n: int) -> float:
-    return 5.0 if n < 60 else 3.4 if n < 500 else 2.2
-
-
-def _thinned(mask: Any, most: int = MOST_POINTS) -> Any:
-    """Indices of true values, evenly spaced when there are more than can be drawn."""
-    indices = np.flatnonzero(mask)
-    if len(indices) <= most:
-        return indices
-    return indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
 
 
 def moving_mean(values: Floats, window: int) -> Floats:
@@ -143,15 +46,6 @@ def window_of(n: int) -> int:
     return max(5, n // 20)
 
 
-def clock_unit(seconds: float) -> tuple[float, str]:
-    """How many seconds one step of a time axis has, and its name."""
-    if seconds >= 3 * 86400:
-        return 86400.0, "days"
-    if seconds >= 2 * 3600:
-        return 3600.0, "hours"
-    return (60.0, "minutes") if seconds >= 180 else (1.0, "seconds")
-
-
 def rewards(many: Sequence[Series], name: str, *, over: str) -> tuple[Html, int]:
     """Every reward as a dot, the best so far as a step, the moving mean as a line, failed trials on the bottom rule.
 
@@ -159,12 +53,12 @@ def rewards(many: Sequence[Series], name: str, *, over: str) -> tuple[Html, int]
     Gives the plot and how many dots lie below its axis.
     """
     unit, unit_name = clock_unit(max((float(s.at[-1]) for s in many if len(s.at)), default=0.0))
-    with _styled():
-        figure, axes = _axes("trials finished" if over == "trials" else f"{unit_name} of the run's clock", "reward")
+    with styled():
+        figure, axes = axes_of("trials finished" if over == "trials" else f"{unit_name} of the run's clock", "reward")
         for s, colour in zip(many, (RUN, CONTROL), strict=False):
             x = np.arange(1, len(s.number) + 1, dtype=np.float64) if over == "trials" else s.at / unit
-            shown = _thinned(~np.isnan(s.reward))
-            _dots(axes, x[shown], s.reward[shown], colour, _dot_size(len(shown)), 0.38)
+            shown = thinned(~np.isnan(s.reward))
+            dots(axes, x[shown], s.reward[shown], colour, dot_size(len(shown)), 0.38)
             best = s.best_so_far
             if not np.isnan(best).all():
                 rises = np.flatnonzero(np.diff(best, prepend=np.nan) != 0)  # NaN differs from all: the first counts
@@ -172,12 +66,12 @@ def rewards(many: Sequence[Series], name: str, *, over: str) -> tuple[Html, int]
                 xs = np.append(x[rises], x[-1])
                 axes.step(xs, np.append(best[rises], best[-1]), where="post", color=colour, linewidth=1.8)
                 mean = moving_mean(s.reward, window_of(len(s.reward)))
-                line = _thinned(~np.isnan(mean), MOST_STEPS)
+                line = thinned(~np.isnan(mean), MOST_STEPS)
                 axes.plot(x[line], mean[line], color=colour, linewidth=1.2, linestyle=(0, (3, 2)))
         low = _lower_limit(axes, np.concatenate([s.reward for s in many]))
         for s, colour, y in zip(many, (RUN, CONTROL), (0.0, 0.022), strict=False):
             x = np.arange(1, len(s.number) + 1, dtype=np.float64) if over == "trials" else s.at / unit
-            failed = _thinned(s.failed, 500)
+            failed = thinned(s.failed, 500)
             if len(failed):
                 mark = axes.get_xaxis_transform()
                 axes.vlines(
@@ -185,9 +79,9 @@ def rewards(many: Sequence[Series], name: str, *, over: str) -> tuple[Html, int]
                 )
         axes.set_xlim(left=0)
         if over == "trials":
-            _whole_numbers(axes)
+            whole_numbers(axes)
         text = f"rewards and best so far over {over}"
-        return _svg(figure, name, text), low
+        return svg(figure, name, text), low
 
 
 def _lower_limit(axes: Axes, values: Floats) -> int:
@@ -220,13 +114,13 @@ def reward_by_parameters(s: Series, name: str) -> tuple[Html, int]:
 
     usable = (s.parameters > 0) & np.isfinite(s.parameters) & ~np.isnan(s.reward)
     front = pareto_front(s.parameters, s.reward)
-    with _styled():
-        figure, axes = _axes("parameters (logarithmic)", "reward")
+    with styled():
+        figure, axes = axes_of("parameters (logarithmic)", "reward")
         axes.set_xscale("log")
-        shown = _thinned(usable)
-        _dots(axes, s.parameters[shown], s.reward[shown], RUN, _dot_size(len(shown)), 0.38)
+        shown = thinned(usable)
+        dots(axes, s.parameters[shown], s.reward[shown], RUN, dot_size(len(shown)), 0.38)
         axes.step(s.parameters[front], s.reward[front], where="post", color=INK, linewidth=1.2)
-        _dots(axes, s.parameters[front], s.reward[front], INK, 5.0)
+        dots(axes, s.parameters[front], s.reward[front], INK, 5.0)
         low = _lower_limit(axes, s.reward[usable])
         left, right = s.parameters[usable].min(), s.parameters[usable].max()
         if right / left < 1.05:
@@ -237,7 +131,7 @@ def reward_by_parameters(s: Series, name: str) -> tuple[Html, int]:
         axes.xaxis.set_minor_formatter(NullFormatter())
         if right / left < 30:
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        return _svg(figure, name, "reward against parameters"), low
+        return svg(figure, name, "reward against parameters"), low
 
 
 def _short(value: float) -> str:
@@ -250,8 +144,8 @@ def _short(value: float) -> str:
 
 def lines(values: Mapping[str, Floats], name: str, *, xlabel: str, ylabel: str) -> Html:
     """Up to two quantities over updates: the first drawn plain, the second dashed."""
-    with _styled():
-        figure, axes = _axes(xlabel, ylabel, height=2.4)
+    with styled():
+        figure, axes = axes_of(xlabel, ylabel, height=2.4)
         for y, colour, dash in zip(values.values(), (RUN, CONTROL), ("solid", (0, (4, 2))), strict=False):
             x, y = binned(y)
             axes.plot(
@@ -261,8 +155,8 @@ def lines(values: Mapping[str, Floats], name: str, *, xlabel: str, ylabel: str) 
         if 0 < high - low < 0.02 * max(abs(low), abs(high)):  # rounding errors are no mountains
             middle, half = (low + high) / 2, 0.01 * max(abs(low), abs(high))
             axes.set_ylim(middle - half, middle + half)
-        _whole_numbers(axes)
-        return _svg(figure, name, f"{ylabel} over {xlabel}")
+        whole_numbers(axes)
+        return svg(figure, name, f"{ylabel} over {xlabel}")
 
 
 def binned(y: Floats, most: int = MOST_STEPS) -> tuple[Floats, Floats]:
@@ -281,8 +175,8 @@ def learning_curves(
     faint: Sequence[tuple[Floats, Floats]], strong: Sequence[tuple[Floats, Floats]], name: str, ylabel: str
 ) -> Html:
     """One line per trial over epochs: those of many trials faint, those of the best strong."""
-    with _styled():
-        figure, axes = _axes("epoch", ylabel)
+    with styled():
+        figure, axes = axes_of("epoch", ylabel)
         width, alpha = (1.0, 0.45) if len(faint) < 40 else (0.8, 0.25)
         for epochs, values in faint:
             axes.plot(epochs, values, color=MUTED, linewidth=width, alpha=alpha)
@@ -291,15 +185,15 @@ def learning_curves(
             axes.plot(epochs, values, color=INK if best else RUN, linewidth=2.0 if best else 1.3)
         if all(len(epochs) < 2 for epochs, _ in [*faint, *strong]):
             for epochs, values in [*faint, *strong]:
-                _dots(axes, epochs, values, RUN, 4.0, 0.5)
-        _whole_numbers(axes)
-        return _svg(figure, name, "learning curves")
+                dots(axes, epochs, values, RUN, 4.0, 0.5)
+        whole_numbers(axes)
+        return svg(figure, name, "learning curves")
 
 
 def one_curve(epochs: Floats, values: Floats, name: str, ylabel: str) -> Html:
     """The learning curve of one trial, small."""
-    with _styled():
-        figure, axes = _axes("epoch", ylabel, height=2.0)
+    with styled():
+        figure, axes = axes_of("epoch", ylabel, height=2.0)
         axes.plot(epochs, values, color=RUN, linewidth=1.8, marker="o" if len(epochs) < 2 else None)
-        _whole_numbers(axes)
-        return _svg(figure, name, "learning curve")
+        whole_numbers(axes)
+        return svg(figure, name, "learning curve")

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from archsmith._page.html import Html, Piece, count, details, duration, join, number, table, tag
 from archsmith.report.facts import Facts
-from archsmith.report.html import Html, Piece, count, details, duration, join, number, table, tag
 
 Json = Mapping[str, Any]
 

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from archsmith.core.budget import Budget
-from archsmith.core.errors import UsageError
-from archsmith.report import tables
-from archsmith.report.architectures import architectures
-from archsmith.report.facts import Facts, redacted
-from archsmith.report.finished import finished, test_accuracy
-from archsmith.report.html import (
+from archsmith._page.document import document
+from archsmith._page.html import (
     Html,
     Piece,
     count,
     duration,
-    escape,
     join,
     number,
     percent,
     section,
     tag,
 )
+from archsmith.core.budget import Budget
+from archsmith.core.errors import UsageError
+from archsmith.report import tables
+from archsmith.report.architectures import architectures
+from archsmith.report.facts import Facts, redacted
+from archsmith.report.finished import finished, test_accuracy
 from archsmith.report.names import searcher_name, short_type, type_of
 from archsmith.report.progress import learning, progress
 
-# Nothing is loaded and no script runs, whatever the page holds: a second lock behind the escaping.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 DEFAULT_STORE = "sqlite:///runs.db"
 
 REWARDS = {
@@ -56,15 +53,8 @@ def page(facts: Facts) -> str:
     ]
     shown = [(id, title, body) for id, title, body in parts if body is not None]
     nav = tag("nav", *(tag("a", title, href=f"#{id}") for id, title, _ in shown))
-    main = tag("main", headline(facts), nav, *(section(id, title, body) for id, title, body in shown), footer(facts))
-    css = importlib.resources.files("archsmith.report").joinpath("page.css").read_text(encoding="utf-8")
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(facts.summary.name)} · archsmith</title>"
-        f'<link rel="icon" href="data:,"><style>{css}</style>'
-    )
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{main}</body></html>\n'
+    sections = (section(id, title, body) for id, title, body in shown)
+    return document(facts.summary.name, headline(facts), nav, *sections, footer(facts))
 
 
 # --- headline ---------------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from archsmith._page import figures
+from archsmith._page.html import Html, Piece, count, duration, figure, join, number, table, tag
 from archsmith.report import curves
 from archsmith.report.facts import DRAWN, Facts, Series
-from archsmith.report.html import Html, Piece, count, duration, figure, join, number, table, tag
 from archsmith.report.names import readable, searcher_name, type_of
 
 
@@ -58,9 +59,9 @@ def _key(cls: str, text: str) -> Html:
 def _caption(many: Sequence[Series], low: int) -> str:
     most = max(len(s.number) for s in many)
     parts = [f"The moving mean is over {curves.window_of(len(many[0].number))} trials."]
-    if most > curves.MOST_POINTS:
+    if most > figures.MOST_POINTS:
         parts.append(
-            f"Of {number(most)} trials an evenly spaced {number(curves.MOST_POINTS)} are drawn as dots; "
+            f"Of {number(most)} trials an evenly spaced {number(figures.MOST_POINTS)} are drawn as dots; "
             "the lines are made from all."
         )
     return " ".join(parts) + _below(low)
@@ -130,8 +131,8 @@ def learning(facts: Facts) -> Html | None:
         plots.append(figure(drawn, *_learned_caption(group), title=" and ".join(map(readable, group))))
     n = len(facts.learned)
     text = f"{count(n, 'update')} of the searcher's parameters, after the trials that finished."
-    if n > curves.MOST_STEPS:
-        text += f" Each point is the mean of {-(-n // curves.MOST_STEPS)} updates."
+    if n > figures.MOST_STEPS:
+        text += f" Each point is the mean of {-(-n // figures.MOST_STEPS)} updates."
     if len(groups) > 8:
         text += f" {len(groups) - 8} more quantities are in the store."
     return join([tag("p", text), tag("div", *plots, cls="plots")])

@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from archsmith.core.trial import Trial
-from archsmith.report.facts import SHOWN_TRIALS, Answers, Facts, redacted
-from archsmith.report.html import (
+from archsmith._page.html import (
     Html,
     Piece,
     count,
@@ -20,6 +18,8 @@ from archsmith.report.html import (
     table,
     tag,
 )
+from archsmith.core.trial import Trial
+from archsmith.report.facts import SHOWN_TRIALS, Answers, Facts, redacted
 from archsmith.report.names import in_order, readable
 
 SHOWN_KINDS = 24
