@@ -8,6 +8,7 @@ is one bias, which is added to the recurrent product (as TensorFlow's NASCell ha
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,19 +27,29 @@ class GraphCell(nn.Module):
         input_size, hidden_size: numbers in x_t, and in h_t and c_t.
         bias: whether there is a bias (one, on the recurrent product).
         proj_size: h_t is projected to so many numbers; 0 is no projection.
+        device, dtype: of the weights.
     """
 
     def __init__(
-        self, graph: CellGraph, input_size: int, hidden_size: int, bias: bool = False, *, proj_size: int = 0
+        self,
+        graph: CellGraph,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = False,
+        *,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.graph, self.input_size, self.hidden_size, self.proj_size = graph, input_size, hidden_size, proj_size
         _check_sizes(input_size, hidden_size, proj_size)
         rows, outputs = len(graph.leaves) * hidden_size, proj_size or hidden_size
-        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(rows, outputs))
-        self.bias = nn.Parameter(torch.empty(rows)) if bias else None
-        self.weight_hr = nn.Parameter(torch.empty(proj_size, hidden_size)) if proj_size else None
+        new = partial(torch.empty, device=device, dtype=dtype)
+        self.weight_ih = nn.Parameter(new(rows, input_size))
+        self.weight_hh = nn.Parameter(new(rows, outputs))
+        self.bias = nn.Parameter(new(rows)) if bias else None
+        self.weight_hr = nn.Parameter(new(proj_size, hidden_size)) if proj_size else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -79,6 +90,7 @@ class GraphRNN(nn.Module):
         proj_size: h_t is projected to so many numbers; 0 is no projection.
         recurrent_dropout: of h_{t-1} in the recurrent product, one mask for all steps (Gal and Ghahramani 2016).
         variational: whether `dropout` uses one mask for all steps too.
+        device, dtype: of the weights.
     """
 
     def __init__(
@@ -95,6 +107,8 @@ class GraphRNN(nn.Module):
         *,
         recurrent_dropout: float = 0.0,
         variational: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         _check_sizes(input_size, hidden_size, proj_size)
@@ -107,15 +121,15 @@ class GraphRNN(nn.Module):
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self.proj_size, self.recurrent_dropout, self.variational = proj_size, recurrent_dropout, variational
         rows, outputs = len(graph.leaves) * hidden_size, proj_size or hidden_size
-        inputs = input_size
+        inputs, new = input_size, partial(torch.empty, device=device, dtype=dtype)
         for layer in range(num_layers):
             for suffix in self._suffixes(layer):
-                self.register_parameter(f"weight_ih{suffix}", nn.Parameter(torch.empty(rows, inputs)))
-                self.register_parameter(f"weight_hh{suffix}", nn.Parameter(torch.empty(rows, outputs)))
+                self.register_parameter(f"weight_ih{suffix}", nn.Parameter(new(rows, inputs)))
+                self.register_parameter(f"weight_hh{suffix}", nn.Parameter(new(rows, outputs)))
                 if bias:
-                    self.register_parameter(f"bias{suffix}", nn.Parameter(torch.empty(rows)))
+                    self.register_parameter(f"bias{suffix}", nn.Parameter(new(rows)))
                 if proj_size:
-                    self.register_parameter(f"weight_hr{suffix}", nn.Parameter(torch.empty(proj_size, hidden_size)))
+                    self.register_parameter(f"weight_hr{suffix}", nn.Parameter(new(proj_size, hidden_size)))
             inputs = outputs * (2 if bidirectional else 1)
         self.reset_parameters()
 

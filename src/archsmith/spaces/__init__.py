@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from archsmith.spaces.conv_chain import ConvChain
+from archsmith.spaces.recurrent_cell import RecurrentCell
 
-__all__ = ["ConvChain"]
+__all__ = ["ConvChain", "RecurrentCell"]

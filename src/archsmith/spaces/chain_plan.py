@@ -12,6 +12,7 @@ from typing import Any
 from archsmith.core.child import Task
 from archsmith.core.errors import LimitExceeded, UsageError
 from archsmith.core.genotype import Architecture
+from archsmith.core.shown import shown
 
 KIND = "conv_chain"
 LAYER_TYPES = ("conv", "max_pool", "avg_pool", "lcn", "bn", "fc")
@@ -198,13 +199,3 @@ def whole(what: str, value: Any, least: int, most: int = 2**20) -> None:
     """Raise UsageError unless `value` is a whole number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise UsageError(f"{what} must be a whole number from {least} to {most}, got {shown(value)}")
-
-
-def shown(value: Any) -> str:
-    """A value for a message, not longer than a line."""
-    if isinstance(value, int) and abs(value) >= 2**63:
-        return "a number of more than 64 bits"
-    if isinstance(value, Mapping | list | tuple) and len(value) > 8:
-        return f"{type(value).__name__} of {len(value):,}"
-    text = repr(value)
-    return text if len(text) <= 160 else text[:157] + "..."

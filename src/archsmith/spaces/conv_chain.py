@@ -26,6 +26,7 @@ from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
+from archsmith.core.shown import shown
 from archsmith.core.walk import Choose
 from archsmith.spaces.chain_plan import (
     FULLY_CONNECTED_SIDE,
@@ -35,7 +36,6 @@ from archsmith.spaces.chain_plan import (
     Step,
     check_architecture,
     plan_of,
-    shown,
     unread,
     whole,
 )

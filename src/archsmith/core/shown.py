@@ -1,0 +1,24 @@
+"""A stranger's value in a message: never longer than a line, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as Python writes it, or how large it is where that would not fit on a line.
+
+    Never fails: a number of many digits and lists nested without end are values too.
+    """
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a number of more than 64 bits"
+    if isinstance(value, str):
+        value = value[:200]
+    if isinstance(value, Mapping | list | tuple) and len(value) > 8:
+        return f"{type(value).__name__} of {len(value):,}"
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; a number of thousands of digits inside
+        return f"{type(value).__name__} of {len(value):,}" if hasattr(value, "__len__") else type(value).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
