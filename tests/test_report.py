@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from archsmith._finish.compare import compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsmith._finish.compare import compare
 from archsmith._finish.result import ExportedModel, Final, Finished, FinishedNetwork
+from archsmith._page.figures import moving_mean
 from archsmith._page.html import Html, duration, escape, number, tag
 from archsmith._search.run import Run
 from archsmith.core.diagram import Diagram, Edge, Node
@@ -28,7 +29,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.space import sample
 from archsmith.core.trial import Cost, Failure, Proposal, Result, TrialState
 from archsmith.report import write_report
-from archsmith.report.curves import moving_mean, pareto_front
+from archsmith.report.curves import pareto_front
 from archsmith.report.facts import gather, redacted
 from archsmith.store import MemoryStore
 

@@ -128,6 +128,22 @@ def thinned(mask: Any, most: int = MOST_POINTS) -> Any:
     return indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
 
 
+def moving_mean(values: Floats, window: int) -> Floats:
+    """The mean of the last `window` values that are not NaN, up to each one; NaN while there are none."""
+    there = ~np.isnan(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(there, values, 0.0))])
+    n = np.concatenate([[0], np.cumsum(there)])
+    start = np.maximum(np.arange(1, len(values) + 1) - window, 0)
+    n_in = n[1:] - n[start]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(n_in > 0, (total[1:] - total[start]) / n_in, np.nan)
+
+
+def window_of(n: int) -> int:
+    """How many trials the moving mean is over: a twentieth of the run, at least 5."""
+    return max(5, n // 20)
+
+
 def clock_unit(seconds: float) -> tuple[float, str]:
     """How many seconds one step of a time axis has, and its name."""
     if seconds >= 3 * 86400:

@@ -58,7 +58,7 @@ def _key(cls: str, text: str) -> Html:
 
 def _caption(many: Sequence[Series], low: int) -> str:
     most = max(len(s.number) for s in many)
-    parts = [f"The moving mean is over {curves.window_of(len(many[0].number))} trials."]
+    parts = [f"The moving mean is over {figures.window_of(len(many[0].number))} trials."]
     if most > figures.MOST_POINTS:
         parts.append(
             f"Of {number(most)} trials an evenly spaced {number(figures.MOST_POINTS)} are drawn as dots; "
