@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from archsmith._export import export, load, predict
     from archsmith._finish import finish
     from archsmith._search import Run, build, open_run, search
-    from archsmith.core.child import Child, Task
+    from archsmith.core.child import Child, Task, TextTask, TranslationTask
     from archsmith.core.errors import ArchsmithError
     from archsmith.core.finish import FinishPlan
     from archsmith.core.genotype import Genotype
@@ -37,6 +37,8 @@ __all__ = [
     "Result",
     "Run",
     "Task",
+    "TextTask",
+    "TranslationTask",
     "Trial",
     "TrialState",
     "__version__",
@@ -67,6 +69,8 @@ _HOME = {
     "Result": "core.trial",
     "Run": "_search",
     "Task": "core.child",
+    "TextTask": "core.child",
+    "TranslationTask": "core.child",
     "Trial": "core.trial",
     "TrialState": "core.trial",
     "build": "_search",

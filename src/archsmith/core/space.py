@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, cast, runtime_checkable
 
-from archsmith.core.child import AnyTask, Child, as_child
+from archsmith.core.child import AnyTask, Child, Task, as_child
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar
 from archsmith.core.walk import Choose, Question, RandomWalk, RecordingWalk, ReplayWalk, option_index
@@ -153,6 +153,11 @@ def build(space: Space, genotype: Genotype | Architecture, task: AnyTask) -> Chi
     """The child of a genotype, or of an architecture, for a task."""
     architecture = decode(space, genotype) if isinstance(genotype, Genotype) else genotype
     return as_child(space.build(architecture, task))
+
+
+def default_task(space: Space) -> AnyTask:
+    """What a space's children are built for where nobody says: its attribute `task`, else small images of 10 classes."""
+    return cast(AnyTask, getattr(space, "task", Task()))
 
 
 def mutate(space: Space, genotype: Genotype, rng: Random) -> Genotype:

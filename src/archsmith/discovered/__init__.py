@@ -1,15 +1,36 @@
-"""Networks and functions that the papers found, ready to use.
+"""Networks, cells and functions that the papers found, ready to use.
 
 network = discovered.nas_conv_v1()
 module = network.build()
+rnn = discovered.NASRNN(128, 256, num_layers=2)     # in place of torch.nn.LSTM
+
+Modules load when first used: the names of networks need no torch.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from archsmith.discovered.nas_conv import nas_conv_v1
+from archsmith.discovered.nas_recurrent import nas_cell
 from archsmith.discovered.network import Discovered
 
-__all__ = ["NETWORKS", "Discovered", "nas_conv_v1"]
+if TYPE_CHECKING:
+    from archsmith.discovered.nas_rnn import NASRNN, NASCell
 
-NETWORKS = {"nas_conv_v1": nas_conv_v1}
+__all__ = ["NASRNN", "NETWORKS", "Discovered", "NASCell", "nas_cell", "nas_conv_v1"]
+
+NETWORKS = {"nas_cell": nas_cell, "nas_conv_v1": nas_conv_v1}
 """The networks by name, as functions: what the command line knows."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("NASCell", "NASRNN"):
+        from archsmith.discovered import nas_rnn
+
+        return getattr(nas_rnn, name)
+    raise AttributeError(f"module 'archsmith.discovered' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

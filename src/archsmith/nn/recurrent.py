@@ -8,6 +8,8 @@ is one bias, which is added to the recurrent product (as TensorFlow's NASCell ha
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -60,17 +62,21 @@ class GraphCell(nn.Module):
         """h_t and c_t, from x_t [batch, input_size] and (h_{t-1}, c_{t-1}), which are zeros if not given. Without the
         batch dimension: likewise without it."""
         if input.dim() not in (1, 2):
-            raise ValueError(f"the input must have 1 or 2 dimensions, got {tuple(input.shape)}")
+            raise UsageError(f"the input of a cell must have 1 or 2 dimensions, got {tuple(input.shape)}")
         batched = input.dim() == 2
         x = input if batched else input[None]
-        if hx is None:
-            h, c = x.new_zeros(len(x), self.proj_size or self.hidden_size), x.new_zeros(len(x), self.hidden_size)
-        else:
-            h, c = hx if batched else (hx[0][None], hx[1][None])
+        _check_input(x, self.input_size, self.weight_ih)
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        h, c = _state(x, hx, [(len(x), n) if batched else (n,) for n in sizes])
+        h, c = self.step(x, h, c) if batched else self.step(x, h[None], c[None])
+        return (h, c) if batched else (h[0], c[0])
+
+    def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """h_t and c_t, from x_t, h_{t-1} and c_{t-1}, all with the batch dimension."""
         hs, cs = run_layer(
             self.graph, x[None], self.weight_ih, self.weight_hh, h, c, bias=self.bias, weight_hr=self.weight_hr
         )
-        return (hs[0], cs[0]) if batched else (hs[0, 0], cs[0, 0])
+        return hs[0], cs[0]
 
     def extra_repr(self) -> str:
         return _repr(self.input_size, self.hidden_size, self.bias is not None, self.proj_size)
@@ -115,8 +121,12 @@ class GraphRNN(nn.Module):
         if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
             raise UsageError(f"num_layers must be a whole number of at least 1, got {num_layers!r}")
         for name, value in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not 0 <= value < 1:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise UsageError(f"{name} must be at least 0 and below 1, got {value!r}")
+        if dropout and num_layers == 1:  # as torch.nn.LSTM says it
+            warnings.warn(
+                f"dropout={dropout} is between layers, and there is one; give num_layers of 2 or more", stacklevel=2
+            )
         self.graph, self.input_size, self.hidden_size, self.num_layers = graph, input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self.proj_size, self.recurrent_dropout, self.variational = proj_size, recurrent_dropout, variational
@@ -148,25 +158,44 @@ class GraphRNN(nn.Module):
             hx: (h_0, c_0), [layers * directions, batch, n] each; zeros if not given.
         """
         if isinstance(input, PackedSequence):
-            padded, lengths = pad_packed_sequence(input)
-            outputs, (h, c) = self._layers(padded, self._state(padded, hx), lengths)
-            packed = pack_padded_sequence(outputs, lengths, enforce_sorted=False)
-            packed = PackedSequence(packed.data, input.batch_sizes, input.sorted_indices, input.unsorted_indices)
-            return packed, (h, c)
+            return self._packed(input, hx)
         if input.dim() not in (2, 3):
-            raise ValueError(f"the input must have 2 or 3 dimensions, got {tuple(input.shape)}")
+            raise UsageError(f"the input must have 2 or 3 dimensions, got {tuple(input.shape)}")
         batched = input.dim() == 3
         x = input if batched else input[:, None]
         if batched and self.batch_first:
             x = x.transpose(0, 1)
-        if hx is not None and not batched:
-            hx = (hx[0][:, None], hx[1][:, None])
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"the input must have {self.input_size} numbers a step, got {x.shape[-1]}")
-        outputs, (h, c) = self._layers(x, self._state(x, hx), None)
+        state = self._state(x, hx, batched)
+        outputs, (h, c) = self._layers(x, state, None)
         if not batched:
             return outputs[:, 0], (h[:, 0], c[:, 0])
         return (outputs.transpose(0, 1) if self.batch_first else outputs), (h, c)
+
+    def _packed(
+        self, packed: PackedSequence, hx: tuple[Tensor, Tensor] | None
+    ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]:
+        """As forward. Inside, sequences stand in the packed order, by descending length; a state, in the caller's."""
+        x, lengths = pad_packed_sequence(PackedSequence(packed.data, packed.batch_sizes))
+        h, c = self._state(x, hx, batched=True)
+        if packed.sorted_indices is not None:
+            h, c = h.index_select(1, packed.sorted_indices), c.index_select(1, packed.sorted_indices)
+        outputs, (h, c) = self._layers(x, (h, c), lengths)
+        if packed.unsorted_indices is not None:
+            h, c = h.index_select(1, packed.unsorted_indices), c.index_select(1, packed.unsorted_indices)
+        data = pack_padded_sequence(outputs, lengths).data
+        return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices), (h, c)
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The weights of each layer and direction, as `torch.nn.LSTM` lists them."""
+        return [
+            [p for name, p in self.named_parameters() if name.endswith(suffix)]
+            for layer in range(self.num_layers)
+            for suffix in self._suffixes(layer)
+        ]
+
+    def flatten_parameters(self) -> None:
+        """Nothing: cuDNN wants the LSTM's weights in one piece, and code written for `torch.nn.LSTM` asks for that."""
 
     # --- the layers ---------------------------------------------------------------------------------------------------
 
@@ -208,19 +237,22 @@ class GraphRNN(nn.Module):
     def _suffixes(self, layer: int) -> tuple[str, ...]:
         return (f"_l{layer}", f"_l{layer}_reverse") if self.bidirectional else (f"_l{layer}",)
 
-    def _state(self, x: Tensor, hx: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _state(self, x: Tensor, hx: tuple[Tensor, Tensor] | None, batched: bool) -> tuple[Tensor, Tensor]:
+        """The initial state with the batch dimension; input [steps, batch, ...] and state are checked."""
+        _check_input(x, self.input_size, self.get_parameter("weight_ih_l0"))
+        if not len(x):
+            raise UsageError("a sequence must have at least one step, got none")
         count = self.num_layers * (2 if self.bidirectional else 1)
-        shapes = ((count, x.shape[1], self.proj_size or self.hidden_size), (count, x.shape[1], self.hidden_size))
-        if hx is None:
-            return x.new_zeros(shapes[0]), x.new_zeros(shapes[1])
-        for name, given, shape in zip(("h_0", "c_0"), hx, shapes, strict=True):
-            if tuple(given.shape) != shape:
-                raise ValueError(f"{name} must be of shape {shape}, got {tuple(given.shape)}")
-        return hx
+        batch = (x.shape[1],) if batched else ()
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        h, c = _state(x, hx, [(count, *batch, n) for n in sizes])
+        return (h, c) if batched else (h[:, None], c[:, None])
 
     def extra_repr(self) -> str:
-        layers = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
-        return _repr(self.input_size, self.hidden_size, self.bias, self.proj_size) + layers
+        given = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
+        given += [f"{name}=True" for name in ("batch_first", "bidirectional") if getattr(self, name)]
+        given += [f"{name}={getattr(self, name)}" for name in ("dropout", "recurrent_dropout") if getattr(self, name)]
+        return ", ".join([_repr(self.input_size, self.hidden_size, self.bias, self.proj_size), *given])
 
 
 def _check_sizes(input_size: int, hidden_size: int, proj_size: int) -> None:
@@ -231,6 +263,27 @@ def _check_sizes(input_size: int, hidden_size: int, proj_size: int) -> None:
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _check_input(x: Tensor, input_size: int, weight: Tensor) -> None:
+    if x.shape[-1] != input_size:
+        raise UsageError(f"the input must have {input_size} numbers a step (input_size), got {x.shape[-1]}")
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise UsageError(f"the input must be of the type of the weights, {weight.dtype}, got {x.dtype}")
+
+
+def _state(x: Tensor, hx: tuple[Tensor, Tensor] | None, shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    """(h, c) as given, checked, or zeros of these shapes."""
+    if hx is None:
+        return x.new_zeros(shapes[0]), x.new_zeros(shapes[1])
+    if not isinstance(hx, tuple | list) or len(hx) != 2:
+        raise UsageError(f"the state must be the pair (h, c), got {type(hx).__name__}")
+    for name, given, shape in zip(("h", "c"), hx, shapes, strict=True):
+        if tuple(given.shape) != shape:
+            raise UsageError(f"{name} of the state must be of shape {shape}, got {tuple(given.shape)}")
+        if given.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise UsageError(f"{name} of the state must be of the type of the input, {x.dtype}, got {given.dtype}")
+    return hx[0], hx[1]
 
 
 def _reset(module: GraphCell | GraphRNN) -> None:

@@ -61,6 +61,8 @@ class RecurrentCell:
 
     version: ClassVar[int] = 1
     kind: ClassVar[str] = KIND
+    task: ClassVar[TextTask] = TextTask(vocabulary=10_000, layers=2, parameters=20_000_000)
+    """The paper's: a language model of Penn Treebank."""
 
     def __post_init__(self) -> None:
         base = self.base
