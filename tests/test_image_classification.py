@@ -22,7 +22,8 @@ from archsmith.core.space import FunctionSpace, sample
 from archsmith.rewards import cubed_accuracy
 from archsmith.testing.evaluator import EvaluatorContract, RecordingContext
 from archsmith.training import ImageClassification
-from archsmith.training.image_training import _schedule, resolve_precision
+from archsmith.training.image_training import _schedule
+from archsmith.training.isolation import resolve_precision
 
 
 def convolutions(choose):

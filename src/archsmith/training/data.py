@@ -202,7 +202,7 @@ def load(data: str, size: int | None = None, channels: int | None = None) -> Ima
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
         raise UnknownName("data set", data, NAMES, hint="(or give the path of a folder or file)")
-    return _load_path(str(path.resolve()), size, channels, _stamp(path))
+    return _load_path(str(path.resolve()), size, channels, stamp(path))
 
 
 def is_name(data: str) -> bool:
@@ -226,7 +226,7 @@ def _load_path(path: str, size: int | None, channels: int | None, stamp: tuple[i
     return _converted(read_path(Path(path), size, channels), size, channels)
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp(path: Path) -> tuple[int, ...]:
     """Changes when files come or go: what keeps the per-process cache from serving data that was replaced."""
     try:
         inner = sorted(path.iterdir()) if path.is_dir() else []

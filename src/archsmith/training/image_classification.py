@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space
 from archsmith.core.trial import Result
 from archsmith.rewards import cubed_accuracy
+from archsmith.training.settings import located, number, whole
 
 if TYPE_CHECKING:
     import torch
@@ -97,24 +97,22 @@ class ImageClassification:
     default_reward = staticmethod(cubed_accuracy)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", _located(str(self.data)))
+        object.__setattr__(self, "data", located(str(self.data), _is_name))
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
         for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):
-            _whole(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
         for name, least in (("size", 4), ("max_train", 4)):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), least)
-        _number("learning_rate", self.learning_rate, 0, math.inf, "above 0", open_below=True)
-        _number("momentum", self.momentum, 0, 1, "at least 0 and below 1")
-        _number("weight_decay", self.weight_decay, 0, math.inf, "at least 0")
-        _number("warmup", self.warmup, 0, self.epochs, "at least 0 and below the epochs")
-        _number("upsample", self.upsample, 1, 4 + 1e-9, "from 1 to 4")
-        _number("pad", self.pad, 0, 0.5, "at least 0 and below 0.5")
-        _number("label_smoothing", self.label_smoothing, 0, 1, "at least 0 and below 1")
-        _number("validation", self.validation, 0, 1, "above 0 and below 1", open_below=True)
-        _number("batch_norm_epsilon", self.batch_norm_epsilon, 0, math.inf, "above 0", open_below=True)
-        if not self.data.strip():
-            raise UsageError("data must name a data set or a path, got an empty text")
+                whole(name, getattr(self, name), least)
+        number("learning_rate", self.learning_rate, 0, math.inf, "above 0", open_below=True)
+        number("momentum", self.momentum, 0, 1, "at least 0 and below 1")
+        number("weight_decay", self.weight_decay, 0, math.inf, "at least 0")
+        number("warmup", self.warmup, 0, self.epochs, "at least 0 and below the epochs")
+        number("upsample", self.upsample, 1, 4 + 1e-9, "from 1 to 4")
+        number("pad", self.pad, 0, 0.5, "at least 0 and below 0.5")
+        number("label_smoothing", self.label_smoothing, 0, 1, "at least 0 and below 1")
+        number("validation", self.validation, 0, 1, "above 0 and below 1", open_below=True)
+        number("batch_norm_epsilon", self.batch_norm_epsilon, 0, math.inf, "above 0", open_below=True)
         if self.flip not in (None, True, False) or (isinstance(self.flip, int) and not isinstance(self.flip, bool)):
             raise UsageError(f"flip must be True, False or None (decided by the data), got {self.flip!r}")
         if self.channels not in (None, 1, 3):
@@ -218,22 +216,7 @@ def _split(loaded: Any, validation: float, seed: int, max_train: int | None) -> 
     return data.split(loaded, validation, seed, max_train)
 
 
-def _located(data: str) -> str:
-    """A data set's name as it is, and a path that is there as an absolute one: a run may go on in another folder."""
-    path = os.path.expanduser(data)
-    if not data.strip() or not os.path.exists(path):
-        return data
+def _is_name(name: str) -> bool:
     from archsmith.training.data import is_name
 
-    return data if is_name(data) else os.path.abspath(path)
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def _number(name: str, value: object, low: float, high: float, rule: str, *, open_below: bool = False) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value < high or (open_below and value == low):  # type: ignore[operator]
-        raise UsageError(f"{name} must be a number {rule}, got {value!r}")
+    return is_name(name)

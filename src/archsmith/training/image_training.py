@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +29,7 @@ from archsmith.core.trial import Cost, Result
 from archsmith.nn.augment import as_floats, centre_crop, from_unit, gather_crops
 from archsmith.nn.batch_norm import set_epsilon
 from archsmith.nn.count import count, count_parameters
+from archsmith.training.isolation import autocast, isolated, resolve_precision
 
 if TYPE_CHECKING:
     from archsmith.training.data import ImageSplits
@@ -43,7 +42,7 @@ _CHECK_EVERY = 16  # batches between looks at the loss: on a GPU every look wait
 
 def evaluate(config: ImageClassification, space: Space, genotype: Genotype, context: Context) -> Result:
     """See `ImageClassification.evaluate`."""
-    with _isolated(derive_seed(context.seed, "init"), context):
+    with isolated(derive_seed(context.seed, "init"), context):
         child = build(space, genotype, config.task())
         result = train(config, child, context)
         if not config.keep_weights:
@@ -63,7 +62,7 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
         )
     set_epsilon(model, config.batch_norm_epsilon)
     seed = derive_seed(context.seed, "train")
-    with _isolated(seed, context):
+    with isolated(seed, context):
         multiply_adds = count(model, config.task().input_shape).multiply_adds
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
@@ -145,7 +144,7 @@ def _fit(
             if not config.channels_last:
                 images = images.contiguous()
             labels = pixels.labels[chosen]
-            with _autocast(device, precision):
+            with autocast(device, precision):
                 outputs = model(images)
                 if step == 0 and epoch == 1:
                     _check_outputs(outputs, len(chosen), len(splits.data.class_names))
@@ -184,7 +183,7 @@ def _measure(
     """Accuracy and mean loss of the model in evaluation mode. `read` gives uncropped floats for positions in labels."""
     model.eval()
     right, total = 0.0, 0.0
-    with torch.inference_mode(), _autocast(labels.device, precision):
+    with torch.inference_mode(), autocast(labels.device, precision):
         for part in torch.arange(len(labels), device=labels.device).split(_EVAL_BATCH):  # type: ignore[no-untyped-call]
             if context is not None:
                 context.check()
@@ -290,43 +289,3 @@ def _pixels(splits: ImageSplits, whiten: bool, upsample: float, pad: float, devi
     if len(images) * height * width * images.shape[3] * 4 > _FLOATS_CAP:
         return pixels
     return dataclasses.replace(pixels, images=pixels._floats(pixels.images))
-
-
-# --- precision, seeds, threads ----------------------------------------------------------------------------------------
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """What "auto" means on a device: bf16 where it is computed by the hardware, fp32 elsewhere."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu":
-        asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-        return "bf16" if any(ask() for ask in asked if ask is not None) else "fp32"
-    return "fp32"
-
-
-def _autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
-@contextmanager
-def _isolated(seed: int, context: Context) -> Iterator[None]:
-    """Runs its body with all global random states seeded and the context's number of threads; then puts them back."""
-    device = torch.device(context.device)
-    devices = [device] if device.type == "cuda" else []
-    threads, python_state, numpy_state = torch.get_num_threads(), random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            if context.threads != threads:
-                torch.set_num_threads(context.threads)
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
