@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import archsmith as smith
 from archsmith._finish import FinishPlan, FinishProgress
-from archsmith._finish.compare import compare, t_quantile
+from archsmith.core.comparison import compare, t_quantile
 from archsmith._finish.result import Finished
 from archsmith.core.child import Child, Task
 from archsmith.core.errors import ChildFailed, Diverged, RunLocked, UsageError
@@ -199,12 +199,12 @@ def test_everything_is_trained_as_the_plan_says(run: smith.Run) -> None:
     finished = smith.finish(run, plan=PLAN, executor=executor, watch=told.append)
     assert isinstance(run.evaluator, Finishable)
     assert len(executor.jobs) == TRAININGS
-    assert [n.name for n in finished.networks] == ["found", "residual network", "random search"]
+    assert [n.name for n in finished.networks] == ["found", "hand-designed network", "random search"]
     for network in finished.networks:
         assert [f.index for f in network.finals] == [0, 1, 2]
         assert [f.seed for f in network.finals] == [f.seed for f in finished.found.finals], "compared seed by seed"
-        assert all(f.cost.epochs == 4 and f.accuracy is not None for f in network.finals)
-        values = list(network.accuracies.values())
+        assert all(f.cost.epochs == 4 and f.score is not None for f in network.finals)
+        values = list(network.scores.values())
         assert network.mean == fmean(values)
         assert network.deviation == stdev(values)
     assert abs(finished.networks[1].parameters - finished.found.parameters) <= 10
@@ -267,14 +267,14 @@ def test_the_weights_that_are_tested_are_those_that_were_trained(run: smith.Run)
 
             model.load_state_dict(ArtifactFolder(run.store.artifacts or "").get(final.artifact or ""))
             model.norm.eps = evaluator.batch_norm_epsilon  # type: ignore[union-attr]
-            assert evaluator.test(model.eval())["accuracy"] == final.accuracy
+            assert evaluator.test(model.eval())["accuracy"] == final.score
 
 
 def test_with_all_data_nothing_is_left_to_choose_by_and_the_first_seed_is_taken(run: smith.Run) -> None:
     finished = smith.finish(run, plan=replace(PLAN, all_data=True))
     assert finished.model.index == 0
     assert "first seed" in finished.model.why
-    assert all(f.validation is None and f.accuracy is not None for f in finished.found.finals)
+    assert all(f.validation is None and f.score is not None for f in finished.found.finals)
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -431,7 +431,7 @@ def test_what_is_wrong_with_the_control_is_said(tmp_path: Path) -> None:
     run = searched(store, trials=4)
     plan = FinishPlan(top=1, epochs=1, seeds=2)
     alone = smith.finish(run, plan=plan)
-    assert [n.name for n in alone.networks] == ["found", "residual network"]
+    assert [n.name for n in alone.networks] == ["found", "hand-designed network"]
     assert "no run of random search beside it" in alone.claim
 
     randomly(store, trials=6, name="more")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from archsmith._finish.compare import compare
+from archsmith.core.comparison import compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -380,7 +380,7 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
         )
 
     networks = [network("found", [0.97, 0.98, 0.975]), network("residual network", [0.971, 0.972, 0.98])]
-    comparison = compare(networks[0].accuracies, networks[1].accuracies, "residual network", 359)
+    comparison = compare(networks[0].scores, networks[1].scores, "residual network", 359)
     model = ExportedModel(1, 11, "abc", "the best on validation")
     found = Finished(
         run="a run",
@@ -402,7 +402,7 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
         "97.50 % ± 0.50",
         "3 of 3",
         "+0.07",
-        "359 test images",
+        "the test set of 359 images",
         "looked at 2 times",
         f"51{gap}234",
         "from <residual network>; changed: learning_rate 0.1",

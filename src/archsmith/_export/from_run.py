@@ -16,6 +16,7 @@ from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
+from archsmith.core.finish import in_todays_words
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import build, decode
 from archsmith.nn.batch_norm import set_epsilon
@@ -76,17 +77,19 @@ def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] 
     document = run.reader.document("finish")
     if document is None:
         return None
+    document = in_todays_words(document)
     found, model, plan = document["networks"][0], document["model"], document["plan"]
-    tested = [f["accuracy"] for f in found["finals"] if f["accuracy"] is not None]
+    measure = document["measure"]["name"]
+    tested = [f["score"] for f in found["finals"] if f["score"] is not None]
     mine = next(f for f in found["finals"] if f["index"] == model["index"])
     test = {
-        "accuracy": mine["accuracy"],
+        measure: mine["score"],
         "loss": mine["loss"],
         "count": document["test_count"],
         "n": len(tested),
         "mean": found["mean"],
         "deviation": found["deviation"],
-        "by_seed": [{"seed": f["seed"], "accuracy": f["accuracy"]} for f in found["finals"]],
+        "by_seed": [{"seed": f["seed"], measure: f["score"]} for f in found["finals"]],
         "looks": document["looks"],
         "at": document["at"],
     }

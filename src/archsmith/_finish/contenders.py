@@ -6,28 +6,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from archsmith._finish.training import Network, Trained
+from archsmith._finish.training import HandDesigned, Network, Trained
 from archsmith._search import Run
+from archsmith.core.child import Task
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.finish import Finishable
 from archsmith.core.genotype import Genotype
 from archsmith.core.trial import Trial
 
-FOUND, HAND_DESIGNED = "found", "residual network"
+FOUND = "found"
 
 
 @dataclass
 class Contender:
-    """One of the networks that go through the rounds; each round fills in what it decides."""
+    """One of the networks that go through the rounds; each round fills in what it decides.
+
+    Args:
+        name: what it is called in the result.
+        candidates: the networks that it is chosen from, with where each comes from.
+        hand_designed: whether a person designed it, and nothing was searched.
+    """
 
     name: str
-    candidates: Sequence[tuple[str, Network]]  # with where each comes from
+    candidates: Sequence[tuple[str, Network]]
+    hand_designed: bool = False
     origin: str = ""
     network: Network | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     parameters: int = 0
     tried: dict[str, Trained] = field(default_factory=dict)  # the trainings of choosing and tuning, by key
     finals: Sequence[Trained] = ()
+
+    @property
+    def called(self) -> str:
+        """What a sentence calls it."""
+        if self.name == FOUND:
+            return "the found network"
+        return f"the {self.name}" if self.hand_designed else f"the best of {self.name}"
 
 
 def finishable(run: Run) -> Finishable:
@@ -36,7 +51,7 @@ def finishable(run: Run) -> Finishable:
     missing = [name for name in ("task", "train", "test", "epochs") if not hasattr(evaluator, name)]
     if missing:
         raise UsageError(
-            f"finishing needs an evaluator with task, train, test and epochs, such as ImageClassification; "
+            f"finishing needs an evaluator with task, train, test and epochs, such as ImageClassification or LanguageModel; "
             f"{type(evaluator).__name__} has no {missing[0]}"
         )
     if run.store.artifacts is None:
@@ -72,6 +87,21 @@ def best_of(run: Run, top: int, name: str) -> Contender:
     return Contender(
         name, [(f"trial {t.number} {searched}", Network(run.space, genotype)) for genotype, t in taken.items()]
     )
+
+
+def hand_designed(parameters: int, evaluator: Finishable, notes: list[str]) -> Contender | None:
+    """What a person would have picked, of about so many parameters; None, with a note, where nobody says what that is."""
+    own = hasattr(evaluator, "baseline")
+    if not own and not isinstance(evaluator.task(), Task):
+        notes.append(
+            f"{type(evaluator).__name__} has no baseline(parameters, task), so no hand-designed network was trained "
+            "beside the found one."
+        )
+        return None
+    name = str(getattr(evaluator, "baseline_name", "hand-designed network" if own else "residual network"))
+    hand = HandDesigned(parameters, evaluator)
+    network, origin = Network(hand, hand.genotype), f"hand-designed, about {parameters:,} parameters"
+    return Contender(name, [(origin, network)], hand_designed=True, origin=origin, network=network)
 
 
 def label_of(run: Run) -> str:

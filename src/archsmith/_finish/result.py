@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archsmith._finish.compare import Comparison, spread
+from archsmith.core.comparison import Comparison, spread
+from archsmith.core.finish import ACCURACY, Measure, in_todays_words
 from archsmith.core.trial import Cost
 
 
@@ -18,7 +19,7 @@ class Final:
     Args:
         index: which seed of the plan, from 0; networks are compared seed by seed.
         seed: the seed itself.
-        accuracy, loss: on the test set; None when the training failed.
+        score, loss: on the test set, the score by the finish's measure; None when the training failed.
         validation: the validation reward it ended with; None when it had none.
         artifact: the digest of its weights.
         failure: why it failed, or None.
@@ -27,7 +28,7 @@ class Final:
 
     index: int
     seed: int
-    accuracy: float | None
+    score: float | None
     loss: float | None
     validation: float | None
     artifact: str | None
@@ -40,7 +41,7 @@ class FinishedNetwork:
     """A network and how it came out.
 
     Args:
-        name: "found", "residual network", "random search" or the control's searcher.
+        name: "found", "random search" or the control's searcher, or the hand-designed network's own name.
         origin: where it comes from, for a person.
         genotype: its genotype, or None for a hand-designed one.
         parameters: how many it has.
@@ -62,19 +63,19 @@ class FinishedNetwork:
     tuning: Cost
 
     @property
-    def accuracies(self) -> dict[int, float]:
-        """Test accuracies by seed."""
-        return {f.index: f.accuracy for f in self.finals if f.accuracy is not None}
+    def scores(self) -> dict[int, float]:
+        """Test scores by seed."""
+        return {f.index: f.score for f in self.finals if f.score is not None}
 
     @property
     def mean(self) -> float | None:
-        """The mean test accuracy."""
-        return spread(list(self.accuracies.values()))[0]
+        """The mean test score."""
+        return spread(list(self.scores.values()))[0]
 
     @property
     def deviation(self) -> float | None:
-        """The sample standard deviation of the test accuracies."""
-        return spread(list(self.accuracies.values()))[1]
+        """The sample standard deviation of the test scores."""
+        return spread(list(self.scores.values()))[1]
 
     @property
     def cost(self) -> Cost:
@@ -110,9 +111,10 @@ class Finished:
         networks: the found one first.
         comparisons: of the found one with each of the others.
         model: the final training that `export` takes.
-        test_count: how many images the test set has.
+        test_count: how many items the test set has: images, words, sentences, as the measure counts.
         looks: how often the test set was looked at for this run, this time included.
         notes: what limits the comparison.
+        measure: what the scores are.
     """
 
     run: str
@@ -125,6 +127,7 @@ class Finished:
     test_count: int
     looks: int
     notes: Sequence[str]
+    measure: Measure = ACCURACY
 
     @property
     def found(self) -> FinishedNetwork:
@@ -138,7 +141,7 @@ class Finished:
 
     @property
     def claim(self) -> str:
-        """What may be said, made by rule: see `archsmith._finish.compare`."""
+        """What may be said, made by rule: see `archsmith.core.comparison`."""
         said = [c.sentence for c in self.comparisons]
         if not said:
             said = ["Nothing was trained beside the found network, so nothing is claimed."]
@@ -151,7 +154,8 @@ class Finished:
 
     def table(self) -> list[tuple[str, ...]]:
         """Rows of text with a head, for a terminal or a page."""
-        head = ("network", "parameters", "test accuracy", "seeds", "changed settings", "trainings", "epochs", "minutes")
+        tested = f"test {self.measure.label}"
+        head = ("network", "parameters", tested, "seeds", "changed settings", "trainings", "epochs", "minutes")
         rows = []
         for network in self.networks:
             settings = ", ".join(f"{k} {_short(v)}" for k, v in network.settings.items())
@@ -159,8 +163,8 @@ class Finished:
                 (
                     network.name,
                     f"{network.parameters:,}",
-                    accuracy_text(network.mean, network.deviation),
-                    str(len(network.accuracies)),
+                    score_text(self.measure, network.mean, network.deviation),
+                    str(len(network.scores)),
                     settings or "none",
                     str(network.trainings + len(network.finals)),
                     f"{network.cost.epochs:,.0f}",
@@ -186,7 +190,8 @@ class Finished:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Finished:
-        """What `to_json` wrote."""
+        """What `to_json` wrote, now or before there were other measures than accuracy."""
+        value = in_todays_words(value)
         networks = []
         for n in value["networks"]:
             finals = [Final(**{**f, "cost": Cost(**f["cost"])}) for f in n["finals"]]
@@ -197,8 +202,11 @@ class Finished:
             for c in value["comparisons"]
         ]
         fields = {f.name: value[f.name] for f in dataclasses.fields(cls)}
-        model = ExportedModel(**value["model"])
-        return cls(**{**fields, "networks": networks, "comparisons": comparisons, "model": model})
+        made: dict[str, Any] = {
+            "model": ExportedModel(**value["model"]),
+            "measure": Measure.from_json(value["measure"]),
+        }
+        return cls(**{**fields, "networks": networks, "comparisons": comparisons, **made})
 
     def __str__(self) -> str:
         rows = self.table()
@@ -207,11 +215,9 @@ class Finished:
         return "\n".join([*lines, "", self.claim])
 
 
-def accuracy_text(mean: float | None, deviation: float | None) -> str:
+def score_text(measure: Measure, mean: float | None, deviation: float | None) -> str:
     """ "97.22 % ± 0.28" (mean and sample standard deviation over seeds), or that there is none."""
-    if mean is None:
-        return "none finished"
-    return f"{100 * mean:.2f} %" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
+    return "none finished" if mean is None else measure.text(mean, deviation)
 
 
 def _plain(cost: Cost) -> dict[str, float]:

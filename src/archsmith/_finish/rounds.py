@@ -1,29 +1,29 @@
-"""From the best trials of a search to one trained network and an honest number (Zoph and Le 2017, section 4.1).
+"""From the best trials of a search to one trained network and an honest number (Zoph and Le 2017, sections 4.1, 4.2).
 
 Three rounds of training, then one look at the test set:
 
     choosing    the search's best architectures once more, from another seed; the best by validation goes on
-    tuning      its learning rate, weight decay, batch-norm epsilon and epoch of decay, by validation
+    tuning      its settings at each point of the plan, by validation: learning rate, epoch of decay and others
     final       as chosen, for longer, from several seeds
     testing     all final models at once, when nothing is left to choose
 
-A residual network of the same size and the best of random search go through the same rounds, from the same seeds.
+A hand-designed network of the same size (a residual network, an LSTM) and the best of random search go through the same
+rounds, from the same seeds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from archsmith._finish.compare import compare
-from archsmith._finish.contenders import FOUND, HAND_DESIGNED, Contender, best_of, control_of, finishable, label_of
+from archsmith._finish.contenders import FOUND, Contender, best_of, control_of, finishable, hand_designed, label_of
 from archsmith._finish.result import ExportedModel, Final, Finished, FinishedNetwork
 from archsmith._finish.training import (
     FinishProgress,
-    HandDesigned,
     Network,
     Trained,
     Trainings,
@@ -34,13 +34,17 @@ from archsmith._finish.training import (
 )
 from archsmith._search import Run
 from archsmith._search.run import resolve
+from archsmith.core.comparison import compare
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, Reward, derive_seed
-from archsmith.core.finish import Finishable, FinishPlan
+from archsmith.core.finish import Finishable, FinishPlan, Measure, measure_of
 from archsmith.core.trial import Cost
 from archsmith.executors import InProcess, ProcessPool
+
+if TYPE_CHECKING:
+    import torch
 
 
 def finish(
@@ -57,14 +61,14 @@ def finish(
     again: bool = False,
     watch: Watch | None = None,
 ) -> Finished:
-    """Train the best of a run to convergence, beside a residual network of its size and random search's best; test once.
+    """Train the best of a run to convergence, beside a hand-designed one of its size and random search's best; test once.
 
     Every training is recorded as it ends: after Ctrl-C or a kill, the same call goes on. A second call gives the
     stored result and looks at nothing.
 
     Args:
         run: the search; it must be in a store on disk, and not running.
-        plan: what is trained (default: `FinishPlan.desk()`, without the settings that the evaluator lacks).
+        plan: what is trained (default: the desk preset that suits the evaluator, `FinishPlan.for_evaluator`).
         top, grid, epochs, seeds: in place of the plan's own; `grid` in place of its `scale` as well.
         control: the run of random search beside it, or its name (default: `<name>-random` of the same store, if there).
         executor: where it trains, in place of `workers`.
@@ -85,7 +89,7 @@ def finish(
     document = None if again else run.reader.document("finish")
     stored = Finished.from_json(document) if document is not None else None
     if plan is None:
-        plan = FinishPlan.desk().fitting(evaluator)
+        plan = FinishPlan.for_evaluator(evaluator)
         if stored is not None and not changes:
             plan = FinishPlan(**{k: v for k, v in stored.plan.items() if k != "type"})
     plan = replace(plan, **changes)
@@ -106,11 +110,10 @@ def finish(
         trainings = Trainings(run, evaluator, _reward(run, evaluator), used, limits, watch)
         _choose(contenders, trainings, plan, config["seed"])
         _note_twins(contenders, notes)
-        hand = HandDesigned(found.parameters, evaluator)
-        network = Network(hand, hand.genotype)
-        origin = f"hand-designed, about {found.parameters:,} parameters"
-        contenders.insert(1, Contender(HAND_DESIGNED, [(origin, network)], origin, network))
-        contenders[1].parameters = _parameters(network, evaluator)
+        hand = hand_designed(found.parameters, evaluator, notes)
+        if hand is not None and hand.network is not None:
+            hand.parameters = _parameters(hand.network, evaluator)
+            contenders.insert(1, hand)
         _tune(contenders, trainings, plan, points, config["seed"], notes)
         _train_finals(contenders, trainings, plan, config["seed"], notes)
     return _test(run, evaluator, trainings, contenders, plan, candidates, notes)
@@ -219,7 +222,7 @@ def _tune(
         failed = [t for t in mine if t.reward is None]
         if failed:
             reasons = ", ".join(sorted({t.result.failure.reason if t.result.failure else "stopped" for t in failed}))
-            notes.append(f"{len(failed)} of {len(mine)} settings of the {contender.name} network failed: {reasons}.")
+            notes.append(f"{len(failed)} of {len(mine)} settings of {contender.called} failed: {reasons}.")
 
 
 def _tuning(
@@ -269,7 +272,7 @@ def _train_finals(
                 "The test set was not looked at"
             )
         if failed:
-            notes.append(f"{len(failed)} of {plan.seeds} final trainings of the {contender.name} network failed.")
+            notes.append(f"{len(failed)} of {plan.seeds} final trainings of {contender.called} failed.")
 
 
 # --- the test ---------------------------------------------------------------------------------------------------------
@@ -294,7 +297,7 @@ def _test(
         if not resumed:
             looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": models, "done": False})
             writer.put_document("finish-looks", looks)
-        networks, count = [], 0
+        networks, count, measure = [], 0, measure_of(evaluator)
         for contender in contenders:
             finals = []
             for i, trained in enumerate(contender.finals):
@@ -302,9 +305,9 @@ def _test(
                 if trained.reward is not None:
                     settled = trainings.set(trained.wanted)
                     assert run.store.artifacts is not None
-                    metrics = settled.test(trained_module(trained, settled, run.store.artifacts))
+                    metrics = _tested(settled, trained_module(trained, settled, run.store.artifacts), measure)
                     count = int(metrics["count"])
-                finals.append(_final(i, trained, metrics, plan))
+                finals.append(_final(i, trained, metrics, measure, plan))
             networks.append(_network(contender, finals))
         found = networks[0]
         finished = Finished(
@@ -313,11 +316,15 @@ def _test(
             plan=to_config(plan),
             candidates=candidates,
             networks=networks,
-            comparisons=[compare(found.accuracies, n.accuracies, n.name, count) for n in networks[1:]],
-            model=_exported(found, plan),
+            comparisons=[
+                compare(found.scores, n.scores, n.name, count, measure=measure, called=c.called)
+                for c, n in zip(contenders[1:], networks[1:], strict=True)
+            ],
+            model=_exported(contenders[0].finals, plan),
             test_count=count,
             looks=len(looks),
             notes=notes,
+            measure=measure,
         )
         looks[-1] = {**looks[-1], "done": True, "means": {n.name: n.mean for n in networks}}
         writer.put_document("finish-looks", looks)
@@ -325,17 +332,33 @@ def _test(
     return finished
 
 
-def _final(index: int, trained: Trained, metrics: Mapping[str, float], plan: FinishPlan) -> Final:
-    result = trained.result
-    failed = result.failure
+def _tested(evaluator: Finishable, model: torch.nn.Module, measure: Measure) -> Mapping[str, float]:
+    """What the evaluator's test gives. Raises UsageError when what it measures is not among it."""
+    metrics = evaluator.test(model)
+    for name in (measure.name, "count"):
+        if name not in metrics:
+            raise UsageError(
+                f"the test of {type(evaluator).__name__} must give {name!r}, and it gave: {', '.join(sorted(metrics))}; "
+                "finish again when it does, which is the same look at the test set"
+            )
+    return metrics
+
+
+def _final(index: int, trained: Trained, metrics: Mapping[str, float], measure: Measure, plan: FinishPlan) -> Final:
+    result, score = trained.result, metrics.get(measure.name)
+    failure = None
+    if trained.reward is None:
+        failure = f"{result.failure.reason}: {result.failure.message}" if result.failure else "stopped"
+    elif score is not None and not math.isfinite(score):  # perplexity overflows before a loss does
+        failure, score = f"diverged: its test {measure.label} is {score}", None
     return Final(
         index=index,
         seed=trained.wanted.seed,
-        accuracy=metrics.get("accuracy"),
-        loss=metrics.get("loss"),
+        score=score,
+        loss=_finite(metrics.get("loss")),
         validation=None if plan.all_data else trained.reward,
         artifact=result.artifact,
-        failure=None if trained.reward is not None else f"{failed.reason}: {failed.message}" if failed else "stopped",
+        failure=failure,
         cost=result.cost,
     )
 
@@ -343,11 +366,10 @@ def _final(index: int, trained: Trained, metrics: Mapping[str, float], plan: Fin
 def _network(contender: Contender, finals: Sequence[Final]) -> FinishedNetwork:
     assert contender.network is not None
     costs = [t.result.cost for t in contender.tried.values()]
-    hand_designed = contender.name == HAND_DESIGNED
     return FinishedNetwork(
         name=contender.name,
         origin=contender.origin,
-        genotype=None if hand_designed else contender.network.genotype.to_json(),
+        genotype=None if contender.hand_designed else contender.network.genotype.to_json(),
         parameters=contender.parameters,
         settings=dict(contender.settings),
         finals=finals,
@@ -357,15 +379,19 @@ def _network(contender: Contender, finals: Sequence[Final]) -> FinishedNetwork:
     )
 
 
-def _exported(found: FinishedNetwork, plan: FinishPlan) -> ExportedModel:
+def _exported(found: Sequence[Trained], plan: FinishPlan) -> ExportedModel:
     """Chosen without the test set: it measures what would be chosen, and must not choose."""
-    done = [f for f in found.finals if f.failure is None]
-    chosen, why = done[0], "the first seed: nothing was held out to choose by"
+    done = [(i, t) for i, t in enumerate(found) if t.reward is not None]
+    (index, chosen), why = done[0], "the first seed: nothing was held out to choose by"
     if not plan.all_data:
-        chosen = max(done, key=lambda f: f.validation if f.validation is not None else 0.0)
+        index, chosen = max(done, key=lambda pair: pair[1].reward or 0.0)
         why = "the seed with the highest validation reward"
-    assert chosen.artifact is not None
-    return ExportedModel(chosen.index, chosen.seed, chosen.artifact, why)
+    assert chosen.result.artifact is not None
+    return ExportedModel(index, chosen.wanted.seed, chosen.result.artifact, why)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _parameters(network: Network, evaluator: Finishable) -> int:

@@ -10,7 +10,9 @@ from typing import Any
 from archsmith._search import Run
 from archsmith.core.finish import FinishPlan
 
-SPARE = 0.85  # of the time: starting workers, testing, and a residual network that may be slower than what was found
+SPARE = (
+    0.85  # of the time: starting workers, testing, and a hand-designed network that may be slower than what was found
+)
 MOST_EPOCHS = 300
 
 
@@ -18,25 +20,25 @@ def within(plan: FinishPlan, runs: Sequence[Run], *, seconds: float, workers: in
     """The plan with as many final epochs as `seconds` on so many workers allow, and no fewer than the search's.
 
     `runs` are those that are finished beside each other; a hand-designed network joins them. An epoch costs in
-    proportion to its images, as the dearest of the candidates' epochs did.
+    proportion to what it trains on, as the dearest of the candidates' epochs did.
     """
     evaluator: Any = runs[0].evaluator
     plan = plan.fitting(evaluator)
-    images = _images(evaluator)
-    final_images = _images(replace(evaluator, **plan.final))
+    items = _items(evaluator)
+    final_items = _items(replace(evaluator, **plan.final))
     costs = [t.result.cost for run in runs for t in run.top(plan.top) if t.result and t.result.cost.epochs]
-    if not costs or not images or not final_images:
+    if not costs or not items or not final_items:
         return plan
     epoch_seconds = max(cost.seconds / cost.epochs for cost in costs)
     networks = len(runs) + 1
     tunings = len(runs) * (plan.top - 1) + networks * len(plan.points(evaluator))
     tuning_seconds = tunings * (plan.tuning_epochs or evaluator.epochs) * epoch_seconds
-    final_epoch_seconds = networks * plan.seeds * epoch_seconds * final_images / images
+    final_epoch_seconds = networks * plan.seeds * epoch_seconds * final_items / items
     epochs = math.floor((SPARE * seconds * workers - tuning_seconds) / final_epoch_seconds)
     return replace(plan, epochs=min(max(epochs, evaluator.epochs), MOST_EPOCHS))
 
 
-def _images(evaluator: Any) -> int:
-    """How many images an epoch of it has, or 0 where it does not say."""
+def _items(evaluator: Any) -> int:
+    """How much an epoch of it trains on (images, words), or 0 where it does not say."""
     describe = getattr(evaluator, "describe_data", None)
-    return int(describe()["train"]) if describe is not None else 0
+    return int(describe().get("train", 0)) if describe is not None else 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from archsmith._search import Run
-from archsmith.core.child import Child, Task
+from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.config import to_config
 from archsmith.core.errors import RunLocked
 from archsmith.core.evaluator import Context, Limits
@@ -48,13 +48,14 @@ class HandDesigned:
     def architecture(self, choose: Choose) -> Architecture:
         return {"network": "hand-designed", "parameters": choose("parameters", (self.parameters,))}
 
-    def build(self, architecture: Architecture, task: Task) -> Any:
+    def build(self, architecture: Architecture, task: AnyTask) -> Any:
         """The evaluator's own baseline, or the residual network for images (He et al. 2016)."""
         own = getattr(self.by, "baseline", None)
         if own is not None:
             return own(self.parameters, task)
         from archsmith.nn.resnet import resnet_of_size
 
+        assert isinstance(task, Task)
         return resnet_of_size(self.parameters, task)
 
     @property

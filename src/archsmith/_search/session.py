@@ -22,6 +22,7 @@ from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import StoreError, UsageError
 from archsmith.core.evaluator import Evaluator, Limits, as_evaluator
 from archsmith.core.executor import Executor, Reward, derive_seed
+from archsmith.core.finish import measure_of
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import Searcher
 from archsmith.core.space import FunctionSpace, Space, as_space, sample
@@ -100,6 +101,7 @@ def search(
         "seed": seed,
         "data": evaluator.fingerprint() if hasattr(evaluator, "fingerprint") else None,
         "dataset": evaluator.describe_data() if hasattr(evaluator, "describe_data") else None,
+        "measure": measure_of(evaluator).to_json() if hasattr(evaluator, "measure") else None,
         "versions": versions(),
         "command": shlex.join(sys.argv),
         "note": dict(note or {}),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.finish import Measure, in_todays_words
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -78,7 +79,7 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
         return
     rows = [("RUN", "STATUS", "TRIALS", "FAILED", "BEST", "TIME", "UPDATED")]
     for run in runs:
-        best = "-" if run.best_reward is None else f"{run.best_reward:.4f}"
+        best = "-" if run.best_reward is None else reward_text(run.best_reward)
         failed, total = run.counts.get("failed", 0), sum(run.counts.values())
         rows.append((run.name, run.status, str(total), str(failed), best, duration(run.seconds), run.updated[:16]))
     print_columns(rows)
@@ -88,7 +89,7 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     """Show what a run searches, how far it is, what it cost and what it found."""
     run = open_existing(store, name)
     summary = run.summary
-    finish = run.reader.document("finish")
+    finish = _finish(run)
     if as_json:
         trial = run.best
         print(
@@ -119,8 +120,10 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
         metrics = ", ".join(f"{k} {v:.6g}" for k, v in best_trial.result.metrics.items())
         print(f"  best       trial {best_trial.number}: reward {best_trial.reward:.6g} ({metrics})")
     if finish is not None:
-        tested = ", ".join(f"{n['name']} {_accuracy(n)}" for n in finish["networks"])
-        print(f"  tested     {tested} (looked at the test set {finish['looks']} time{'s' * (finish['looks'] != 1)})")
+        measure = Measure.from_json(finish["measure"])
+        tested = ", ".join(f"{n['name']} {_score(n, measure)}" for n in finish["networks"])
+        looked = f"looked at the test set {finish['looks']} time{'s' * (finish['looks'] != 1)}"
+        print(f"  tested     {'' if measure.percent else measure.label + ': '}{tested} ({looked})")
     print(f"  versions   {', '.join(f'{k} {v}' for k, v in config['versions'].items())}")
     print(f"  command    {config['command']}")
     if finish is None and best_trial is not None:
@@ -136,17 +139,18 @@ def top(
     """Show the best trials of a run."""
     if k < 1:
         raise UsageError(f"-k must be at least 1, got {k}")
-    trials = open_existing(store, name).top(k)
+    run = open_existing(store, name)
+    trials, measure = run.top(k), Measure.from_json(run.config.get("measure"))
     if as_json:
         print(json.dumps([trial_json(trial) for trial in trials], indent=2))
         return
-    rows = [("TRIAL", "REWARD", "ACCURACY", "PARAMETERS", "SECONDS", "GENOTYPE")]
+    rows = [("TRIAL", "REWARD", measure.label.upper(), "PARAMETERS", "SECONDS", "GENOTYPE")]
     for trial in trials:
         metrics = trial.result.metrics if trial.result else {}
-        accuracy = f"{metrics['accuracy']:.4f}" if "accuracy" in metrics else "-"
+        score = score_text(metrics[measure.name], measure) if measure.name in metrics else "-"
         parameters = f"{metrics['parameters']:,.0f}" if "parameters" in metrics else "-"
         seconds = f"{trial.result.cost.seconds:.1f}" if trial.result else "-"
-        rows.append((str(trial.number), f"{trial.reward:.6g}", accuracy, parameters, seconds, trial.genotype.key))
+        rows.append((str(trial.number), f"{trial.reward:.6g}", score, parameters, seconds, trial.genotype.key))
     print_columns(rows)
 
 
@@ -191,8 +195,20 @@ def trial_json(trial: Trial | None) -> dict[str, Any] | None:
     }
 
 
+def reward_text(reward: float) -> str:
+    """A reward with four digits behind the point, or four that tell something: 80 / perplexity^2 is small."""
+    return f"{reward:.4f}" if abs(reward) >= 0.1 or reward == 0 else f"{reward:.4g}"
+
+
+def score_text(score: float, measure: Measure) -> str:
+    """A validation score in a column or a line: an accuracy as a fraction, the others as they are."""
+    return f"{score:.4f}" if measure.percent else measure.text(score)
+
+
 def data_lines(dataset: dict[str, Any]) -> list[str]:
     """What a run's data are, as its record tells: how many, of what, and what was done with them."""
+    if "shape" not in dataset:
+        return _other_lines(dataset)
     parts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test"))
     unreadable = f"; {dataset['unreadable']} files could not be read" if dataset["unreadable"] else ""
     height, width, depth = dataset["shape"]
@@ -200,6 +216,22 @@ def data_lines(dataset: dict[str, Any]) -> list[str]:
         f"{dataset['name']}: {parts}, {len(dataset['classes'])} classes{unreadable}",
         f"read as {height} x {width} pixels, {'grey' if depth == 1 else f'{depth} channels'}; "
         f"test split: {dataset['test_split']}",
+        *dataset.get("remarks", ()),
+    ]
+
+
+def _other_lines(dataset: dict[str, Any]) -> list[str]:
+    """The same of data that are no images: the counts, then what else it tells in few words."""
+    counts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test") if part in dataset)
+    told = {"name", "train", "validation", "test", "remarks"}
+    more = [
+        f"{key.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{key.replace('_', ' ')}: {value}"
+        for key, value in dataset.items()
+        if key not in told and isinstance(value, str | int | float) and value != ""
+    ]
+    return [
+        f"{dataset.get('name', 'data')}: {counts}",
+        *(["; ".join(more)] if more else []),
         *dataset.get("remarks", ()),
     ]
 
@@ -221,12 +253,18 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _accuracy(network: dict[str, Any]) -> str:
-    """A finished network's test accuracy over seeds."""
-    found = [100 * final["accuracy"] for final in network["finals"] if final["accuracy"] is not None]
+def _finish(run: Run) -> dict[str, Any] | None:
+    """What finishing the run found, as it is on record."""
+    document = run.reader.document("finish")
+    return None if document is None else in_todays_words(document)
+
+
+def _score(network: dict[str, Any], measure: Measure) -> str:
+    """A finished network's test score over seeds."""
+    found = [final["score"] for final in network["finals"] if final["score"] is not None]
     if not found:
         return "failed"
-    return f"{statistics.fmean(found):.2f} %" + (f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else "")
+    return measure.text(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None)
 
 
 def _phrase(config: Any) -> str:

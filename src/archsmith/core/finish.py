@@ -1,7 +1,8 @@
-"""What finishing a search asks for, and what it asks of an evaluator (Zoph and Le 2017, section 4.1).
+"""What finishing a search asks for, and what it asks of an evaluator (Zoph and Le 2017, sections 4.1 and 4.2).
 
 "The architecture that achieves the best validation accuracy" is tuned by "a small grid search over learning rate,
-weight decay, batchnorm epsilon and what epoch to decay the learning rate", "run until convergence", and tested.
+weight decay, batchnorm epsilon and what epoch to decay the learning rate", "run until convergence", and tested. The best
+recurrent cell by "learning rate, weight initialization, dropout rates and decay epoch".
 """
 
 from __future__ import annotations
@@ -42,15 +43,63 @@ class Measure:
     percent: bool = False
     digits: int = 2
 
-    def text(self, value: float) -> str:
-        """A value for a person, such as "97.22 %" or "78.41"."""
-        return f"{100 * value:.{self.digits}f} %" if self.percent else f"{value:.{self.digits}f}"
+    def text(self, value: float, deviation: float | None = None) -> str:
+        """A value for a person, such as "97.22 %" or "78.41"; with a deviation over seeds "97.22 % ± 0.28"."""
+        factor, unit = (100, " %") if self.percent else (1, "")
+        spread = f" ± {factor * deviation:.{self.digits}f}" if deviation is not None else ""
+        return f"{factor * value:.{self.digits}f}{unit}{spread}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, as the record of a run and of a finish keeps it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: object) -> Measure:
+        """What `to_json` wrote; `ACCURACY` for what it did not write: records from before there were others have none."""
+        types = {"name": str, "label": str, "higher_is_better": bool, "items": str, "percent": bool, "digits": int}
+        if not isinstance(value, Mapping) or any(type(value.get(name)) is not kind for name, kind in types.items()):
+            return ACCURACY
+        known = cls(**{name: value[name] for name in types})
+        return dataclasses.replace(known, digits=min(9, max(0, known.digits)))
 
 
 ACCURACY = Measure("accuracy", "accuracy", higher_is_better=True, items="images", percent=True)
 PERPLEXITY = Measure("perplexity", "perplexity", higher_is_better=False, items="words")
 BITS_PER_CHARACTER = Measure("bits_per_character", "bits per character", False, "characters", digits=3)
 BLEU = Measure("bleu", "BLEU", higher_is_better=True, items="sentences")
+
+
+def measure_of(evaluator: object) -> Measure:
+    """The measure that an evaluator offers; `ACCURACY` where it offers none."""
+    own = getattr(evaluator, "measure", None)
+    return own if isinstance(own, Measure) else ACCURACY
+
+
+def in_todays_words(finish: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a finish as it is written today, whichever version wrote it.
+
+    Before there were other measures, a final training had an "accuracy" where it has a "score" now. What is missing or
+    of another type is left as it is: a store may come from anywhere.
+    """
+    networks = finish.get("networks")
+    if not isinstance(networks, list | tuple):
+        return {**finish, "measure": Measure.from_json(finish.get("measure")).to_json()}
+    return {
+        **finish,
+        "measure": Measure.from_json(finish.get("measure")).to_json(),
+        "networks": [
+            {**n, "finals": [_scored(final) for final in n["finals"]]}
+            if isinstance(n, Mapping) and isinstance(n.get("finals"), list | tuple)
+            else n
+            for n in networks
+        ],
+    }
+
+
+def _scored(final: Any) -> Any:
+    if not isinstance(final, Mapping) or "accuracy" not in final:
+        return final
+    return {"score" if name == "accuracy" else name: value for name, value in final.items()}
 
 
 @runtime_checkable
@@ -87,7 +136,8 @@ class FinishPlan:
 
     Args:
         top: how many of the search's best architectures are trained once more to choose the winner.
-        scale: settings of the evaluator to multiply, by factors, such as `{"learning_rate": (0.5, 2.0)}`.
+        scale: settings of the evaluator to multiply, by factors, such as `{"learning_rate": (0.5, 2.0)}`; a whole
+            number stays one.
         grid: settings of the evaluator to replace, by values, such as `{"batch_norm_epsilon": (1e-3,)}`.
         one_at_a_time: vary one setting and leave the others as they are, in place of every combination.
         tuning_epochs: the epochs of a training that is there to choose by (None: those of the search).
@@ -147,6 +197,40 @@ class FinishPlan:
             seeds=5,
         )
 
+    @classmethod
+    def text_desk(cls) -> FinishPlan:
+        """The same for language models: the evaluator's own settings and seven around them, one varied at a time."""
+        return cls(
+            top=2,
+            scale={"learning_rate": (0.5, 2.0), "initialisation": (0.5, 2.0), "decay_after": (0.5,)},
+            grid={"dropout": (0.2,), "recurrent_dropout": (0.1,)},
+        )
+
+    @classmethod
+    def text_paper(cls) -> FinishPlan:
+        """The paper's settings of a language model, every combination. It publishes no values: ours lie around those
+        of the medium and the large LSTM of Zaremba et al. (2014) and of Gal and Ghahramani (2016), and 55 epochs are
+        the large one's."""
+        return cls(
+            top=1,
+            scale={"learning_rate": (0.5, 1.5)},
+            grid={
+                "initialisation": (0.04, 0.1),
+                "embedding_dropout": (0.2,),
+                "dropout": (0.35, 0.65),
+                "recurrent_dropout": (0.25,),
+                "decay_after": (14,),
+            },
+            one_at_a_time=False,
+            epochs=55,
+            seeds=5,
+        )
+
+    @classmethod
+    def for_evaluator(cls, evaluator: Any) -> FinishPlan:
+        """The desk preset that suits what an evaluator measures, without the settings that it does not have."""
+        return (cls.desk() if measure_of(evaluator).percent else cls.text_desk()).fitting(evaluator)
+
     def fitting(self, evaluator: Any) -> FinishPlan:
         """This plan without the settings that the evaluator does not have."""
         have = _fields(evaluator)
@@ -174,8 +258,14 @@ class FinishPlan:
             if name == "decay_at" and getattr(evaluator, "schedule", "step") != "step":
                 continue
             own = getattr(evaluator, name)
-            tried = [own * factor for factor in self.scale[name]] if name in self.scale else list(self.grid[name])
-            varied[name] = [v for v in tried if v != own]
+            if name in self.scale:
+                whole = isinstance(own, int) and not isinstance(
+                    own, bool
+                )  # epochs stay a whole number, and one at least
+                tried: list[Any] = [max(1, round(own * f)) if whole else own * f for f in self.scale[name]]
+            else:
+                tried = list(self.grid[name])
+            varied[name] = [v for i, v in enumerate(tried) if v != own and v not in tried[:i]]
         if self.one_at_a_time:
             return [{}, *({name: v} for name, values in varied.items() for v in values)]
         own_too = [[{}, *({name: v} for v in values)] for name, values in varied.items()]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsmith.core.errors import ArchsmithError, UnknownName
+from archsmith.core.finish import in_todays_words
 from archsmith.core.space import Space, decode, trace
 from archsmith.core.store import Learned, RunReader, RunSummary
 from archsmith.core.trial import Trial, TrialState
@@ -181,7 +182,7 @@ def gather(run: Run, *, control: str | None) -> Facts:
         curves=curves,
         with_curve=with_curve,
         kinds=kinds,
-        finish=finish if isinstance(finish, Mapping) else None,
+        finish=in_todays_words(finish) if isinstance(finish, Mapping) else None,
         looks=len(looks) if isinstance(looks, list) else 0,
     )
 

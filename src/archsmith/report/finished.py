@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archsmith._page.html import Html, Piece, count, details, duration, join, number, table, tag
+from archsmith.core.finish import Measure
 from archsmith.report.facts import Facts
 
 Json = Mapping[str, Any]
@@ -23,9 +24,9 @@ def finished(facts: Facts) -> Html | None:
     if found is None:
         return None
     networks = _mappings(found.get("networks"))
-    images = _number(found.get("test_count"))
+    measure, items = _measure(found), _number(found.get("test_count"))
     cost = _mapping(found.get("cost"))
-    on = f" on {count(int(images), 'test image')}" if images is not None else ""
+    on = f" on the test set of {_items(items, measure)}" if items is not None else ""
     times = facts.looks
     note = (
         f"Mean and standard deviation over seeds{on}. The test set was looked at {count(times, 'time')} for this run"
@@ -36,28 +37,28 @@ def finished(facts: Facts) -> Html | None:
     return join(
         [
             tag("blockquote", tag("p", str(claim))) if claim else None,
-            _networks(networks) if networks else None,
+            _networks(networks, measure) if networks else None,
             tag("p", note, cls="quiet"),
-            _comparisons(_mappings(found.get("comparisons"))),
-            *(_trainings(network) for network in networks),
+            _comparisons(_mappings(found.get("comparisons")), measure),
+            *(_trainings(network, measure) for network in networks),
             _model(_mapping(found.get("model"))),
             details("The plan", tag("pre", json.dumps(found.get("plan"), indent=1, ensure_ascii=False))),
         ]
     )
 
 
-def test_accuracy(found: Json) -> tuple[str, str] | None:
-    """The found network's test accuracy, and over what; None where it has none."""
-    networks = _mappings(found.get("networks"))
+def test_score(found: Json) -> tuple[str, str] | None:
+    """The found network's test score, and over what; None where it has none."""
+    networks, measure = _mappings(found.get("networks")), _measure(found)
     if not networks or _number(networks[0].get("mean")) is None:
         return None
-    images = _number(found.get("test_count"))
-    seeds = count(len(_accuracies(networks[0])), "seed")
-    return _accuracy(networks[0]), f"mean of {seeds}" + (f", {count(int(images), 'image')}" if images else "")
+    items = _number(found.get("test_count"))
+    seeds = count(len(_scores(networks[0])), "seed")
+    return _mean(networks[0], measure), f"mean of {seeds}" + (f", {_items(items, measure)}" if items else "")
 
 
-def _networks(networks: Sequence[Json]) -> Html:
-    every = [a for network in networks for a in _accuracies(network)]
+def _networks(networks: Sequence[Json], measure: Measure) -> Html:
+    every = [a for network in networks for a in _scores(network)]
     low, high = (min(every), max(every)) if every else (0.0, 1.0)
     rows: list[tuple[Piece, ...]] = []
     for network in networks:
@@ -69,28 +70,31 @@ def _networks(networks: Sequence[Json]) -> Html:
             (
                 tag("strong", str(network.get("name", ""))),
                 join([str(network.get("origin", "")), f"; changed: {changed}" if changed else ""]),
-                _strip(_accuracies(network), low, high),
-                _accuracy(network),
-                f"{len(_accuracies(network))} of {len(finals)}",
+                _strip(_scores(network), low, high),
+                _mean(network, measure),
+                f"{len(_scores(network))} of {len(finals)}",
                 number(_number(network.get("parameters"))),
                 number(trainings),
                 number(round(_number(cost.get("epochs")) or 0)),
                 duration(_number(cost.get("seconds"))),
             )
         )
-    head = ("network", "what it is", "each seed", "test accuracy", "seeds", "parameters", "trainings", "epochs", "time")
-    return table(head, rows, left=3)
+    tested = f"test {measure.label}"
+    head = ("network", "what it is", "each seed", tested, "seeds", "parameters", "trainings", "epochs", "time")
+    better = "to the right" if measure.higher_is_better else "to the left"
+    note = tag(
+        "p", f"One dot a seed, all on one scale from {measure.text(low)} to {measure.text(high)}; {better} is better."
+    )
+    return join([table(head, rows, left=3), tag("div", note, cls="quiet") if every else None])
 
 
-def _accuracy(network: Json) -> str:
+def _mean(network: Json, measure: Measure) -> str:
     mean, deviation = _number(network.get("mean")), _number(network.get("deviation"))
-    if mean is None:
-        return "none finished"
-    return f"{100 * mean:.2f} %" + (f" ± {100 * deviation:.2f}" if deviation is not None else "")
+    return "none finished" if mean is None else measure.text(mean, deviation)
 
 
-def _accuracies(network: Json) -> list[float]:
-    values = [_number(final.get("accuracy")) for final in _mappings(network.get("finals"))]
+def _scores(network: Json) -> list[float]:
+    values = [_number(final.get("score")) for final in _mappings(network.get("finals"))]
     return [value for value in values if value is not None]
 
 
@@ -107,50 +111,63 @@ def _strip(values: Sequence[float], low: float, high: float) -> Html:
     )
 
 
-def _comparisons(comparisons: Sequence[Json]) -> Html | None:
+def _comparisons(comparisons: Sequence[Json], measure: Measure) -> Html | None:
     if not comparisons:
         return None
     rows: list[tuple[Piece, ...]] = []
     for c in comparisons:
         interval = c.get("interval")
         bounds = [_number(b) for b in interval] if isinstance(interval, list | tuple) else []
-        between = f"{_points(bounds[0])} to {_points(bounds[1])}" if len(bounds) == 2 and None not in bounds else "–"
+        between = (
+            f"{_signed(bounds[0], measure)} to {_signed(bounds[1], measure)}"
+            if len(bounds) == 2 and None not in bounds
+            else "–"
+        )
         rows.append(
             (
                 f"found against {c.get('other', '')}",
                 str(c.get("verdict", "")),
-                _points(_number(c.get("difference"))),
+                _signed(_number(c.get("difference")), measure),
                 between,
                 number(_number(c.get("n"))),
             )
         )
-    head = ("comparison", "verdict", "difference, points", "its 95 % interval", "seeds")
+    head = ("comparison", "verdict", f"difference, {_unit(measure)}", "its 95 % interval", "seeds")
     return table(head, rows, left=2)
 
 
-def _points(difference: float | None) -> str:
-    return "–" if difference is None else f"{100 * difference:+.2f}".replace("-", "−")
+def _unit(measure: Measure) -> str:
+    return (
+        "points" if measure.percent else f"{measure.label} ({'more' if measure.higher_is_better else 'less'} is better)"
+    )
 
 
-def _trainings(network: Json) -> Html | None:
+def _signed(difference: float | None, measure: Measure) -> str:
+    if difference is None:
+        return "–"
+    shown = 100 * difference if measure.percent else difference
+    return f"{shown:+.{measure.digits}f}".replace("-", "−")
+
+
+def _trainings(network: Json, measure: Measure) -> Html | None:
     finals = _mappings(network.get("finals"))
     if not finals:
         return None
     rows: list[tuple[Piece, ...]] = []
     for final in finals:
-        accuracy, cost = _number(final.get("accuracy")), _mapping(final.get("cost"))
+        score, cost = _number(final.get("score")), _mapping(final.get("cost"))
         rows.append(
             (
                 str(final.get("index", "")),
                 str(final.get("failure") or ""),
-                f"{100 * accuracy:.2f} %" if accuracy is not None else "–",
+                measure.text(score) if score is not None else "–",
                 number(_number(final.get("loss"))),
                 number(_number(final.get("validation"))),
                 number(_number(cost.get("epochs"))),
                 duration(_number(cost.get("seconds"))),
             )
         )
-    head = ("seed", "failure", "test accuracy", "test loss", "validation reward", "epochs", "time")
+    head = ("seed", "failure", f"test {measure.label}", "test loss", "validation reward", "epochs", "time")
     failed = int(_number(network.get("failures")) or 0)
     note = tag("p", f"{count(failed, 'training')} of its tuning failed.", cls="quiet") if failed else None
     name = f"The final trainings of the network named {network.get('name', '')}"
@@ -164,7 +181,15 @@ def _model(model: Json) -> Html | None:
     return tag("p", text, cls="quiet")
 
 
+def _items(n: float, measure: Measure) -> str:
+    return f"{number(int(n))} {measure.items}"
+
+
 # --- reading a document that may hold anything ------------------------------------------------------------------------
+
+
+def _measure(found: Json) -> Measure:
+    return Measure.from_json(found.get("measure"))
 
 
 def _mapping(value: Any) -> Json:

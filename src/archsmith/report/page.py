@@ -24,7 +24,7 @@ from archsmith.core.errors import UsageError
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.facts import Facts, redacted
-from archsmith.report.finished import finished, test_accuracy
+from archsmith.report.finished import finished, test_score
 from archsmith.report.names import searcher_name, short_type, type_of
 from archsmith.report.progress import learning, progress
 
@@ -122,7 +122,7 @@ def _result(facts: Facts) -> Html | None:
     if "parameters" in metrics:
         parts.append(f", {number(metrics['parameters'])} parameters")
     parts.append(". ")
-    tested = test_accuracy(facts.finish) if facts.finish is not None else None
+    tested = test_score(facts.finish) if facts.finish is not None else None
     if tested is not None:
         parts.append(f"Trained in full, what was found has a test accuracy of {tested[0]} ({tested[1]}): ")
         parts.append(tag("a", "the test", href="#finish"))
@@ -143,7 +143,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     tiles = [("Best reward", number(best.reward if best else None), f"trial {best.number}" if best else "none yet")]
     if "accuracy" in metrics:
         tiles.append(("Validation accuracy", percent(metrics["accuracy"]), ""))
-    tested = test_accuracy(facts.finish) if facts.finish is not None else None
+    tested = test_score(facts.finish) if facts.finish is not None else None
     if tested is not None:
         mean, _, deviation = tested[0].partition(" ± ")
         tiles.append(("Test accuracy", mean, f"± {deviation}, {tested[1]}" if deviation else tested[1]))
