@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from archsmith import discovered, executors, recipes, rewards, searchers, spaces, testing, training
+    from archsmith._compare import compare
     from archsmith._describe import describe
     from archsmith._export import export, load, predict
     from archsmith._finish import finish
@@ -43,6 +44,7 @@ __all__ = [
     "TrialState",
     "__version__",
     "build",
+    "compare",
     "describe",
     "discovered",
     "executors",
@@ -74,6 +76,7 @@ _HOME = {
     "Trial": "core.trial",
     "TrialState": "core.trial",
     "build": "_search",
+    "compare": "_compare",
     "describe": "_describe",
     "export": "_export",
     "finish": "_finish",

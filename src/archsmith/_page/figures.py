@@ -26,7 +26,10 @@ MOST_STEPS = 600  # vertices of one line
 
 # matplotlib writes these colours; the page's theme takes their place.
 INK, MUTED, RULE, RUN, CONTROL, BAD = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+THIRD, FOURTH, FIFTH, SIXTH = "#070707", "#080808", "#090909", "#0a0a0a"
+SERIES = (RUN, CONTROL, THIRD, FOURTH, FIFTH, SIXTH)  # for several things in one plot; the keys' classes have the names
 THEME = {INK: "ink", MUTED: "muted", RULE: "rule", RUN: "run", CONTROL: "control", BAD: "bad"}
+THEME |= {THIRD: "third", FOURTH: "fourth", FIFTH: "fifth", SIXTH: "sixth"}
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",

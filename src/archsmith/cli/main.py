@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from archsmith import __version__
-from archsmith.cli import auto, looking, models, searching
+from archsmith.cli import auto, compare, looking, models, searching
 from archsmith.core.errors import ArchsmithError, UsageError
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def _root(
     """
 
 
-for _module in (auto, searching, looking, models):
+for _module in (auto, searching, looking, compare, models):
     _module.register(app)
 
 
