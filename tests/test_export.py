@@ -20,12 +20,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import archsmith as smith
-from archsmith._export import Model, export, load
-from archsmith._export import onnx as onnx_format
-from archsmith._export.model import Deployed
+from archsmith._export import ImageModel, export, load
+from archsmith._export import image_onnx as onnx_format
+from archsmith._export.image_model import Deployed
+from archsmith._export.image_onnx import open_onnx, run_onnx
+from archsmith._export.image_source import run_source
 from archsmith._export.network_source import network_source
-from archsmith._export.onnx import open_onnx, run_onnx
-from archsmith._export.source import run_source
 from archsmith.core.child import Task
 from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError
@@ -61,7 +61,7 @@ def shaken(network: nn.Module) -> nn.Module:
 COLOUR = Task((3, 12, 12), 5)
 
 
-def model_of(space: Any, seed: int = 0, task: Task = COLOUR, **fields: Any) -> Model:
+def model_of(space: Any, seed: int = 0, task: Task = COLOUR, **fields: Any) -> ImageModel:
     """A model of a random genotype of a space."""
     genotype = sample(space, Random(seed))
     torch.manual_seed(seed)
@@ -78,7 +78,7 @@ def model_of(space: Any, seed: int = 0, task: Task = COLOUR, **fields: Any) -> M
         "architecture": decode(space, genotype),
         "card": {"versions": {"archsmith": smith.__version__}, "metrics": {}},
     }
-    return Model(**{**defaults, **fields})
+    return ImageModel(**{**defaults, **fields})
 
 
 # --- source -----------------------------------------------------------------------------------------------------------
@@ -494,7 +494,7 @@ def test_a_run_is_exported_with_what_is_known_of_it(tmp_path: Path, monkeypatch:
     assert model.parameters == found.parameters
     assert model.batch_norm_epsilon == found.settings.get("batch_norm_epsilon", 1e-5)
     test = model.card["metrics"]["test"]
-    assert [s["accuracy"] for s in test["by_seed"]] == [f.accuracy for f in found.finals]
+    assert [s["accuracy"] for s in test["by_seed"]] == [f.score for f in found.finals]
     assert (test["mean"], test["n"], test["looks"], test["count"]) == (found.mean, 2, 1, 359)
     assert model.card["metrics"]["claim"] == finished.claim
     assert model.card["training"]["evaluator"]["epochs"] == 2

@@ -15,8 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import archsmith as smith
-from archsmith._export import FORMATS, Model, export
-from archsmith._export import prediction as prediction_module
+from archsmith._export import FORMATS, ImageModel, export
+from archsmith._export import image_prediction as prediction_module
 from archsmith.core.child import Task
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
@@ -28,7 +28,7 @@ NAMES = ["zero", "one", "two"]
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
+def model() -> ImageModel:
     """Tells zeros from ones from twos: a real network, trained for a second."""
     space = ConvChain(layers=2, filters=(16,), filter_heights=(3,), filter_widths=(3,))
     genotype, task = sample(space, Random(0)), Task((1, 8, 8), 3)
@@ -45,13 +45,20 @@ def model() -> Model:
         optimizer.step()
     assert (network.eval()(x).argmax(1) == y).float().mean() > 0.97
     preprocessing = {"height": 8, "width": 8, "channels": 1, "scale": 1 / 255, "whiten": False, "upsample": 1.0}
-    return Model(
-        "digits", network, task, NAMES, preprocessing, to_config(space), genotype.to_json(), decode(space, genotype)
+    return ImageModel(
+        name="digits",
+        network=network,
+        task=task,
+        class_names=NAMES,
+        preprocessing=preprocessing,
+        space=to_config(space),
+        genotype=genotype.to_json(),
+        architecture=decode(space, genotype),
     )
 
 
 @pytest.fixture(scope="module")
-def exported(model: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def exported(model: ImageModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     paths = {format: export(model, format=format, path=folder / format) for format in FORMATS}
     return paths | {"the file alone": paths["onnx"] / "model.onnx"}
@@ -85,7 +92,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.parametrize("format", [*FORMATS, "the file alone"])
 def test_every_format_gives_the_modules_answers(
-    model: Model, exported: dict[str, Path], pictures: list[Path], format: str
+    model: ImageModel, exported: dict[str, Path], pictures: list[Path], format: str
 ) -> None:
     predictions = smith.predict(exported[format], pictures)
     assert [p.path for p in predictions] == [os.fspath(path) for path in pictures]
@@ -141,7 +148,7 @@ def card_of(folder: Path, **changes: Any) -> Path:
 
 
 def test_what_is_no_model_is_told_so(
-    exported: dict[str, Path], pictures: list[Path], model: Model, tmp_path: Path
+    exported: dict[str, Path], pictures: list[Path], model: ImageModel, tmp_path: Path
 ) -> None:
     def refused(path: Path, message: str, **options: Any) -> None:
         with pytest.raises(UsageError, match=message):

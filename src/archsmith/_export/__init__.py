@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from archsmith._export.from_run import model_of
+from archsmith._export.image_model import ImageModel
+from archsmith._export.image_onnx import write_image_onnx
+from archsmith._export.image_prediction import Prediction, predict
+from archsmith._export.image_source import write_image_source
 from archsmith._export.model import Model
-from archsmith._export.onnx import write_onnx
-from archsmith._export.prediction import Prediction, predict
 from archsmith._export.pytorch import load, write_pytorch
-from archsmith._export.source import write_source
 from archsmith._search import Run
 from archsmith.core.errors import UnknownName, UsageError
 
-__all__ = ["FORMATS", "Model", "Prediction", "export", "load", "model_of", "predict"]
+__all__ = ["FORMATS", "ImageModel", "Model", "Prediction", "export", "load", "model_of", "predict"]
 
-FORMATS = {"pytorch": write_pytorch, "onnx": write_onnx, "source": write_source}
+FORMATS = ("pytorch", "onnx", "source")
+
+_WRITERS: dict[tuple[str, str], Callable[[Any, Path], Path]] = {
+    ("images", "pytorch"): write_pytorch,
+    ("images", "onnx"): write_image_onnx,
+    ("images", "source"): write_image_source,
+}
 
 
 def export(
@@ -49,4 +58,4 @@ def export(
                 f"there is no folder {os.fspath(model)!r}; export takes a run, or a folder in format pytorch"
             )
         model = load(model)
-    return FORMATS[format](model, Path(path) if path is not None else Path(f"{model.name}-{format}"))
+    return _WRITERS[model.takes, format](model, Path(path) if path is not None else Path(f"{model.name}-{format}"))

@@ -13,6 +13,7 @@ from archsmith.nn.cell_graph import C_PREV, CellGraph, Leaf, Node
 
 IMPORTS = """\
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,16 +37,19 @@ class {name}Cell(nn.Module):
         input_size, hidden_size: numbers in x_t, and in h_t and c_t.
         bias: whether there is a bias (one, on the recurrent product).
         proj_size: h_t is projected to so many numbers; 0 is no projection.
+        device, dtype: of the weights.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = False, *, proj_size: int = 0) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = False, *, proj_size: int = 0, device=None, dtype=None
+    ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.proj_size = input_size, hidden_size, proj_size
-        rows = {blocks} * hidden_size
-        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(rows, proj_size or hidden_size))
-        self.bias = nn.Parameter(torch.empty(rows)) if bias else None
-        self.weight_hr = nn.Parameter(torch.empty(proj_size, hidden_size)) if proj_size else None
+        rows, new = {blocks} * hidden_size, partial(torch.empty, device=device, dtype=dtype)
+        self.weight_ih = nn.Parameter(new(rows, input_size))
+        self.weight_hh = nn.Parameter(new(rows, proj_size or hidden_size))
+        self.bias = nn.Parameter(new(rows)) if bias else None
+        self.weight_hr = nn.Parameter(new(proj_size, hidden_size)) if proj_size else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -72,6 +76,7 @@ class {name}RNN(nn.Module):
         dropout: of what a layer gives to the next.
         bidirectional: whether each layer also reads backwards; outputs are concatenated.
         proj_size: h_t is projected to so many numbers; 0 is no projection.
+        device, dtype: of the weights.
     """
 
     def __init__(
@@ -84,6 +89,9 @@ class {name}RNN(nn.Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        *,
+        device=None,
+        dtype=None,
     ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
@@ -93,14 +101,15 @@ class {name}RNN(nn.Module):
             [f"_l{{layer}}", f"_l{{layer}}_reverse"] if bidirectional else [f"_l{{layer}}"] for layer in range(num_layers)
         ]
         rows, outputs, inputs = {blocks} * hidden_size, proj_size or hidden_size, input_size
+        new = partial(torch.empty, device=device, dtype=dtype)
         for suffixes in self.suffixes:
             for suffix in suffixes:
-                self.register_parameter(f"weight_ih{{suffix}}", nn.Parameter(torch.empty(rows, inputs)))
-                self.register_parameter(f"weight_hh{{suffix}}", nn.Parameter(torch.empty(rows, outputs)))
+                self.register_parameter(f"weight_ih{{suffix}}", nn.Parameter(new(rows, inputs)))
+                self.register_parameter(f"weight_hh{{suffix}}", nn.Parameter(new(rows, outputs)))
                 if bias:
-                    self.register_parameter(f"bias{{suffix}}", nn.Parameter(torch.empty(rows)))
+                    self.register_parameter(f"bias{{suffix}}", nn.Parameter(new(rows)))
                 if proj_size:
-                    self.register_parameter(f"weight_hr{{suffix}}", nn.Parameter(torch.empty(proj_size, hidden_size)))
+                    self.register_parameter(f"weight_hr{{suffix}}", nn.Parameter(new(proj_size, hidden_size)))
             inputs = outputs * len(suffixes)
         self.reset_parameters()
 
@@ -241,7 +250,8 @@ def step_source(graph: CellGraph) -> str:
     label: list[str] = []  # by value: the variable of its a
     held = {C_PREV: "c"}  # by value: the variable that holds its a, which is c_new where a is p
     lines: list[str] = []
-    for k, value in enumerate((*graph.leaves, *graph.nodes)):
+    values: tuple[Leaf | Node, ...] = (*graph.leaves, *graph.nodes)
+    for k, value in enumerate(values):
         into = None if isinstance(value, Leaf) else _injected_into(graph, value)
         label.append(f"a{len(set(label))}" if into is None else label[into])
         if k not in needed:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from torch import nn
 
+from archsmith._export.image_model import ImageModel
 from archsmith._export.model import Model
 from archsmith._search import Run
 from archsmith._search.session import versions
 from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.child import Task
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
@@ -38,25 +41,22 @@ def model_of(run: Run) -> Model:
     genotype, digest, settings, about = _finished(run) or _kept(run)
     assert run.store.artifacts is not None
     evaluator = dataclasses.replace(evaluator, **settings)
-    epsilon = getattr(evaluator, "batch_norm_epsilon", None)
-    with torch.random.fork_rng(devices=[]):
-        network = build(run.space, genotype, evaluator.task()).model
-    network.load_state_dict(ArtifactFolder(run.store.artifacts).get(digest))
-    if epsilon is not None:
-        set_epsilon(network, epsilon)
-    config = run.config
     task = evaluator.task()
-    return Model(
-        name=run.name,
-        network=network,
-        task=task,
-        class_names=list(getattr(evaluator, "class_names", [str(k) for k in range(task.num_classes)])),
-        preprocessing=getattr(evaluator, "preprocessing", {}),
-        space=config["space"],
-        genotype=genotype.to_json(),
-        architecture=decode(run.space, genotype),
-        batch_norm_epsilon=epsilon,
-        card={
+    if type(task) not in _MADE:
+        raise UsageError(
+            f"the networks of run {run.name!r} are built for a {type(task).__name__}, and exports are made of "
+            f"{' and '.join(kind.__name__ for kind in _MADE)} alone"
+        )
+    with torch.random.fork_rng(devices=[]):
+        network = build(run.space, genotype, task).model
+    network.load_state_dict(ArtifactFolder(run.store.artifacts).get(digest))
+    config = run.config
+    common = {
+        "name": run.name,
+        "space": config["space"],
+        "genotype": genotype.to_json(),
+        "architecture": decode(run.space, genotype),
+        "card": {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": _data(evaluator, config),
             "training": {"evaluator": _portable(to_config(evaluator)), **about.pop("training")},
@@ -68,8 +68,28 @@ def model_of(run: Run) -> Model:
             "searched_with": config["versions"],
             "command": config["command"],
         },
+    }
+    return _MADE[type(task)](evaluator, network, common)
+
+
+def _of_images(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> ImageModel:
+    """An image classifier that an evaluator trained."""
+    task = evaluator.task()
+    epsilon = getattr(evaluator, "batch_norm_epsilon", None)
+    if epsilon is not None:
+        set_epsilon(network, epsilon)
+    return ImageModel(
+        network=network,
+        task=task,
+        class_names=list(getattr(evaluator, "class_names", [str(k) for k in range(task.num_classes)])),
+        preprocessing=getattr(evaluator, "preprocessing", {}),
+        batch_norm_epsilon=epsilon,
         examples=_examples(evaluator),
+        **common,
     )
+
+
+_MADE: dict[type, Callable[[Any, nn.Module, dict[str, Any]], Model]] = {Task: _of_images}
 
 
 def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] | None:

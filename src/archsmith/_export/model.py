@@ -1,67 +1,53 @@
-"""A trained network with all that others need to use it, and what stands before it when it is deployed."""
+"""A trained network with all that others need to use it: what every kind of model has, and the folder it is written to."""
 
 from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from archsmith.core.child import Task
+from archsmith.core.child import AnyTask
 from archsmith.core.errors import UsageError
 
 FORMAT, VERSION = "archsmith model", 1
 CARD, README = "model.json", "README.md"
-CHECKED_BATCHES = (1, 7)
-MOST_UPSAMPLE = 4  # what ImageClassification allows; a stranger's card could ask for any memory by it
-MOST_INPUTS = 10**8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Model:
-    """A trained network and its card. Everything but the network and the examples is plain JSON in `model.json`.
+    """A trained network and its card. Everything but the network and examples is plain JSON in `model.json`.
+
+    `ImageModel` and `TextModel` are the kinds there are.
 
     Args:
         name: what it is called, such as the run's name.
-        network: from preprocessed images to logits; on the CPU, in evaluation mode.
-        task: the shape of one input, and how many classes.
-        class_names: by logit.
-        preprocessing: what stands between pixels and the network, as `ImageClassification.preprocessing` has it;
-            empty for none.
+        network: on the CPU, in evaluation mode.
         space: the space's record, as `core.config.to_config` writes it.
         genotype: its genotype, or None where there is only an architecture.
         architecture: the architecture, as plain data.
-        batch_norm_epsilon: of every batch norm, or None for PyTorch's own.
         card: data, metrics, cost, versions, command.
-        examples: some real inputs, [count, channels, height, width] from 0 to 1, for checks; never written.
     """
+
+    takes: ClassVar[str]  # what it reads, which names its kind in `model.json`
 
     name: str
     network: nn.Module
-    task: Task
-    class_names: Sequence[str]
-    preprocessing: Mapping[str, Any]
     space: Mapping[str, Any]
     genotype: Mapping[str, Any] | None
     architecture: Any
-    batch_norm_epsilon: float | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
-    examples: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if len(self.class_names) != self.task.num_classes:
-            raise UsageError(f"a model of {self.task.num_classes} classes needs as many names, got {self.class_names}")
         network = copy.deepcopy(self.network).to(
             device="cpu", dtype=torch.float32, memory_format=torch.contiguous_format
         )  # type: ignore[call-overload]
@@ -72,135 +58,64 @@ class Model:
         """How many trainable numbers it has."""
         return sum(p.numel() for p in self.network.parameters())
 
-    def deployed(self) -> nn.Module:
-        """From pixels to logits: see `Deployed`."""
-        return Deployed(self.network, self.preprocessing).eval()
-
-    def inputs(self) -> list[Tensor]:
-        """What an exported file is checked on: random pixels and, where there are any, real ones; batches of 1 and 7."""
-        generator = torch.Generator().manual_seed(0)
-        batches = [torch.rand(n, *self.task.input_shape, generator=generator) for n in CHECKED_BATCHES]
-        if self.examples is not None:
-            batches += [self.examples[:n] for n in CHECKED_BATCHES]
-        return batches
-
-    def to_json(self, kind: str) -> dict[str, Any]:
+    def to_json(self, format: str) -> dict[str, Any]:
         """The content of `model.json`."""
         return {
             "format": FORMAT,
             "version": VERSION,
-            "kind": kind,
+            "kind": format,
+            "takes": self.takes,
             "name": self.name,
             "parameters": self.parameters,
-            "task": {"input_shape": list(self.task.input_shape), "num_classes": self.task.num_classes},
-            "class_names": list(self.class_names),
-            "preprocessing": dict(self.preprocessing),
-            "batch_norm_epsilon": self.batch_norm_epsilon,
+            **self.own_json(),
             "space": dict(self.space),
             "genotype": self.genotype,
             "architecture": self.architecture,
             "card": dict(self.card),
         }
 
-    def with_card(self, **entries: Any) -> Model:
+    def with_card(self, **entries: Any) -> Self:
         """The same model with more on its card."""
         return replace(self, card={**self.card, **entries})
 
+    # --- what each kind has its own way of ----------------------------------------------------------------------------
 
-class Deployed(nn.Module):
-    """A network behind its preprocessing: pixels [n, channels, height, width] from 0 to 1 -> logits [n, classes].
+    def own_json(self) -> dict[str, Any]:
+        """The entries of `model.json` that only models of this kind have, "task" among them."""
+        raise NotImplementedError
 
-    It does what validation and test did, so that an exported file gives the answers that were measured.
-    """
+    def inputs(self) -> list[Any]:
+        """What an exported file is checked on."""
+        raise NotImplementedError
 
-    def __init__(self, network: nn.Module, preprocessing: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.network = network
-        known = {"height", "width", "channels", "scale", "whiten", "upsample", "crop"}
-        if unknown := sorted(set(preprocessing) - known):
-            raise UsageError(f"the preprocessing has {unknown[0]!r}, which this archsmith does not know")
-        height, width = (int(preprocessing.get(k, 0)) for k in ("height", "width"))
-        factor = float(preprocessing.get("upsample", 1.0))
-        self.whiten = bool(preprocessing.get("whiten", False))
-        # The least deviation: nn.augment.whiten says why.
-        self.least = 1.0 / (255.0 * max(1, height * width * int(preprocessing.get("channels", 1))) ** 0.5)
-        self.larger = (round(factor * height), round(factor * width)) if factor != 1.0 else None
-        self.size = (height, width)
+    def answer(self, given: Any) -> Tensor:
+        """What it says of one of the `inputs()`."""
+        raise NotImplementedError
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits for a batch of any size."""
-        x = images
-        if self.whiten:
-            mean = x.mean((1, 2, 3), keepdim=True)
-            deviation = x.std((1, 2, 3), correction=0, keepdim=True).clamp_min(self.least)
-            x = (x - mean) / deviation
-        if self.larger is not None:
-            x = F.interpolate(x, size=self.larger, mode="bilinear", align_corners=False)
-            top, left = ((big - small) // 2 for big, small in zip(self.larger, self.size, strict=True))
-            x = x[:, :, top : top + self.size[0], left : left + self.size[1]]
-        logits: Tensor = self.network(x)
-        return logits
+    @classmethod
+    def check(cls, card: Mapping[str, Any]) -> None:
+        """Raise KeyError, TypeError or ValueError unless the entries of this kind are right."""
+        raise NotImplementedError
+
+    @classmethod
+    def task_of(cls, card: Mapping[str, Any]) -> AnyTask:
+        """What its network is built for, from a `model.json` that was checked."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any], network: nn.Module) -> Model:
+        """The model of a `model.json` that was checked, given its trained network."""
+        raise NotImplementedError
+
+
+def state_of(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors as a file keeps them: on the CPU, contiguous, each with memory of its own."""
+    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
 
 
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON, NaN refused."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """The content of a folder's `model.json`. Raises UsageError when it is none of ours, or of a later version."""
-    path = folder / CARD
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{folder} has no {CARD}: it is not what `archsmith export` writes") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    return checked_card(value, path)
-
-
-def checked_card(value: Any, path: Path) -> dict[str, Any]:
-    """The content of a `model.json`, once it has the shape of one."""
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise UsageError(f'{path} is not the card of an archsmith model: it has no "format": "{FORMAT}"')
-    if value.get("version") != VERSION:
-        raise UsageError(f"{path} is of version {value.get('version')!r}; this archsmith reads {VERSION}")
-    try:
-        task = Task(tuple(value["task"]["input_shape"]), value["task"]["num_classes"])
-        named = [str(name) for name in value["class_names"]]
-        if len(named) != task.num_classes:
-            raise ValueError(f"{len(named)} class names for {task.num_classes} classes")
-        _check_preprocessing(value["preprocessing"], task)
-        epsilon = value["batch_norm_epsilon"]
-        if epsilon is not None and not (_is_number(epsilon) and 0 < epsilon < math.inf):
-            raise ValueError(f"batch_norm_epsilon must be a number above 0 or null, got {epsilon!r}")
-        if not isinstance(value["name"], str):
-            raise ValueError(f"name must be text, got {value['name']!r}")
-        if not isinstance(value["card"], dict):
-            raise ValueError(f"card must be an object, got {type(value['card']).__name__}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is damaged: {error}") from None
-    return value
-
-
-def _check_preprocessing(value: Any, task: Task) -> None:
-    """Raise ValueError unless it fits the task and asks for no more memory than images take."""
-    if math.prod(task.input_shape) > MOST_INPUTS:
-        raise ValueError(f"one input may have at most {MOST_INPUTS:,} numbers, and input_shape is {task.input_shape}")
-    if not isinstance(value, dict):
-        raise ValueError(f"preprocessing must be an object, got {type(value).__name__}")
-    factor = value.get("upsample", 1.0)
-    if not (_is_number(factor) and 1 <= factor <= MOST_UPSAMPLE):
-        raise ValueError(f"upsample must be a number from 1 to {MOST_UPSAMPLE}, got {factor!r}")
-    if value:
-        for name, size in zip(("channels", "height", "width"), task.input_shape, strict=True):
-            if value.get(name) != size:
-                raise ValueError(f"preprocessing's {name} must be {size}, as in input_shape, got {value.get(name)!r}")
-    Deployed(nn.Identity(), value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import keyword
 import math
 import operator
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -318,8 +318,3 @@ def _docstring(text: str) -> list[str]:
     if len(lines) == 1:
         return [f'    """{lines[0]}"""']
     return [f'    """{lines[0]}', *(f"    {line}".rstrip() for line in lines[1:]), '    """']
-
-
-def state_of(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors as a file keeps them: on the CPU, contiguous, each with memory of its own."""
-    return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}

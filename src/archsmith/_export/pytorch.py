@@ -14,15 +14,13 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from archsmith._export.card import readme
-from archsmith._export.model import README, Model, fresh_folder, read_card, write_json
-from archsmith._export.network_source import state_of
+from archsmith._export.documents import kind_of, read_card
+from archsmith._export.model import README, Model, fresh_folder, state_of, write_json
 from archsmith._search.run import resolve
-from archsmith.core.child import Task
 from archsmith.core.config import from_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
-from archsmith.nn.batch_norm import set_epsilon
 
 WEIGHTS = "model.safetensors"
 
@@ -40,20 +38,19 @@ def write_pytorch(model: Model, path: Path) -> Path:
         write_json(folder / "model.json", card)
         (folder / README).write_text(readme(card), encoding="utf-8")
         again = load(folder)
-        with torch.inference_mode():
-            for images in model.inputs():
-                if not torch.equal(again.deployed()(images), model.deployed()(images)):
-                    raise UsageError(
-                        f"the space {model.space.get('type')} does not build the same network again from its genotype"
-                    )
+        if not all(torch.equal(again.answer(given), model.answer(given)) for given in model.inputs()):
+            raise UsageError(
+                f"the space {model.space.get('type')} does not build the same network again from its genotype"
+            )
     return path
 
 
 def load(path: str | os.PathLike[str]) -> Model:
     """The model in a folder that `export(..., format="pytorch")` wrote.
 
-    `load(path).network` takes preprocessed images, `load(path).deployed()` pixels from 0 to 1. Raises UsageError when
-    the folder is no such export, was changed, or needs a space that archsmith does not ship.
+    Of images, an `ImageModel`: its `network` takes preprocessed images, its `deployed()` pixels from 0 to 1. Of text, a
+    `TextModel`: its `network` takes tokens, its `vocabulary` makes them. Raises UsageError when the folder is no such
+    export, was changed, or needs a space that archsmith does not ship.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -61,7 +58,8 @@ def load(path: str | os.PathLike[str]) -> Model:
     card = read_card(folder)
     if card.get("kind") != "pytorch":
         raise UsageError(f"{folder} holds a model in format {card.get('kind')}; only format pytorch is loaded here")
-    task = Task(tuple(card["task"]["input_shape"]), card["task"]["num_classes"])
+    kind = kind_of(card)
+    task = kind.task_of(card)
     space = _space(card["space"])
     what = Genotype.from_json(card["genotype"]) if card["genotype"] is not None else card["architecture"]
     file = folder / WEIGHTS
@@ -87,20 +85,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     with torch.random.fork_rng(devices=[]):
         network = build(space, what, task).model
     network.load_state_dict(tensors)
-    if card["batch_norm_epsilon"] is not None:
-        set_epsilon(network, float(card["batch_norm_epsilon"]))
-    return Model(
-        name=str(card["name"]),
-        network=network,
-        task=task,
-        class_names=[str(name) for name in card["class_names"]],
-        preprocessing=card["preprocessing"],
-        space=card["space"],
-        genotype=card["genotype"],
-        architecture=card["architecture"],
-        batch_norm_epsilon=card["batch_norm_epsilon"],
-        card=card["card"],
-    )
+    return kind.from_card(card, network)
 
 
 class _Uninitialised(TorchFunctionMode):

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from archsmith._export.model import read_card
-from archsmith._export.onnx import FILE as ONNX_FILE
-from archsmith._export.onnx import open_onnx, run_onnx
+from archsmith._export.documents import read_card
+from archsmith._export.image_model import ImageModel
+from archsmith._export.image_onnx import FILE as ONNX_FILE
+from archsmith._export.image_onnx import open_onnx, run_onnx
+from archsmith._export.image_source import run_source
 from archsmith._export.pytorch import load
-from archsmith._export.source import run_source
 from archsmith.core.errors import DataError, UsageError
 from archsmith.training.image_folder import read_picture
 
@@ -120,7 +121,9 @@ def _opened(path: Path) -> tuple[dict[str, Any], Callable[[np.ndarray], np.ndarr
     if card["kind"] == "source":
         module = run_source(path).load()
     elif card["kind"] == "pytorch":
-        module = load(path).deployed()
+        model = load(path)
+        assert isinstance(model, ImageModel)
+        module = model.deployed()
     else:
         raise UsageError(f"{path} holds a model in format {card['kind']!r}, which this archsmith does not know")
 

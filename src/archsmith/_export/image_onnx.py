@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from archsmith._export.card import readme
-from archsmith._export.model import README, Model, checked_card, fresh_folder, write_json
+from archsmith._export.documents import checked_card
+from archsmith._export.image_model import ImageModel
+from archsmith._export.model import README, fresh_folder, write_json
 from archsmith.core.errors import UsageError
 
 FILE = "model.onnx"
@@ -23,7 +25,7 @@ METADATA = "archsmith"
 TOLERANCE = 1e-4  # of the largest logit: what two ways of summing floats may differ by
 
 
-def write_onnx(model: Model, path: Path) -> Path:
+def write_image_onnx(model: ImageModel, path: Path) -> Path:
     """Write the folder, with a batch of any size and the card inside the file, so that it may travel alone.
 
     Raises UsageError when the extra is not installed, the network cannot be exported, or ONNX Runtime's answers differ.
@@ -62,7 +64,7 @@ def write_onnx(model: Model, path: Path) -> Path:
 
 
 def open_onnx(file: Path) -> tuple[Any, dict[str, Any]]:
-    """A session of ONNX Runtime on a file that `write_onnx` wrote, and its card. Raises UsageError otherwise."""
+    """A session of ONNX Runtime on a file that `archsmith export` wrote, and its card. Raises UsageError otherwise."""
     runtime = _needed("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
@@ -85,7 +87,7 @@ def run_onnx(session: Any, images: np.ndarray) -> np.ndarray:
     return np.asarray(logits)
 
 
-def _check(model: Model, deployed: torch.nn.Module, file: Path) -> dict[str, Any]:
+def _check(model: ImageModel, deployed: torch.nn.Module, file: Path) -> dict[str, Any]:
     """Compare ONNX Runtime with the module. Raises UsageError when they differ by more than rounding."""
     session, _ = open_onnx(file)
     worst, batches = 0.0, []

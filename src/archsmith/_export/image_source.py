@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from archsmith._export.card import readme, told
-from archsmith._export.model import README, Model, fresh_folder, write_json
-from archsmith._export.network_source import network_source, state_of
+from archsmith._export.image_model import ImageModel
+from archsmith._export.model import README, fresh_folder, state_of, write_json
+from archsmith._export.network_source import network_source
 from archsmith.core.errors import UsageError
 
 FILE, WEIGHTS = "model.py", "model.safetensors"
@@ -110,7 +111,7 @@ if __name__ == "__main__":
 '''
 
 
-def write_source(model: Model, path: Path) -> Path:
+def write_image_source(model: ImageModel, path: Path) -> Path:
     """Write the folder and run the file: its outputs must equal the module's, to the bit.
 
     Raises UsageError when the network cannot be followed, or the file does not repeat it.
@@ -169,7 +170,7 @@ def run_source(folder: Path) -> ModuleType:
     return module
 
 
-def _about(model: Model) -> list[str]:
+def _about(model: ImageModel) -> list[str]:
     card = model.card
     lines = [f"Written by archsmith {card.get('versions', {}).get('archsmith', '')}".strip() + "."]
     data = card.get("data", {})
