@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from archsmith.searchers.depth_schedule import DepthSchedule
     from archsmith.searchers.random import Random
+    from archsmith.searchers.regularized_evolution import RegularizedEvolution
     from archsmith.searchers.reinforce import Reinforce
 
-__all__ = ["DepthSchedule", "Random", "Reinforce"]
+__all__ = ["DepthSchedule", "Random", "RegularizedEvolution", "Reinforce"]
 
-_HOME = {"DepthSchedule": "depth_schedule", "Random": "random", "Reinforce": "reinforce"}
+_HOME = {
+    "DepthSchedule": "depth_schedule",
+    "Random": "random",
+    "RegularizedEvolution": "regularized_evolution",
+    "Reinforce": "reinforce",
+}
 
 
 def __getattr__(name: str) -> Any:
