@@ -6,14 +6,15 @@ import json
 import shlex
 from typing import Any
 
-from archsmith._page.html import Html, Piece, details, duration, join, number, percent, table, tag
+from archsmith._page.html import Html, Piece, details, duration, join, number, table, tag
 from archsmith.core.errors import IllegalGenotype
+from archsmith.core.finish import Measure
 from archsmith.core.space import decode
 from archsmith.core.trial import Trial
 from archsmith.report import curves
 from archsmith.report.draw import draw
 from archsmith.report.facts import DRAWN, Facts, curve
-from archsmith.report.names import in_order, readable
+from archsmith.report.names import axis, in_order, metric_text, readable
 
 
 def architectures(facts: Facts) -> Html:
@@ -29,12 +30,12 @@ def architectures(facts: Facts) -> Html:
 
 def _one(facts: Facts, trial: Trial, i: int) -> Html:
     rank = "The best" if i == 0 else f"Number {i + 1}"
-    side: list[Piece] = [_metrics(trial)]
+    side: list[Piece] = [_metrics(trial, facts.measure)]
     if facts.curve_metric:
         epochs, values = curve(trial, facts.curve_metric)
         if len(epochs):
-            is_accuracy = facts.curve_metric == "accuracy"
-            drawn = curves.one_curve(epochs, values, f"curve{i}", "accuracy" if is_accuracy else "value")
+            what = axis(facts.measure) if facts.curve_metric == facts.measure.name else "value"
+            drawn = curves.one_curve(epochs, values, f"curve{i}", what)
             side.append(tag("figure", drawn))
     genotype = json.dumps(trial.genotype.to_json(), indent=1, ensure_ascii=False)
     side.append(details("Its genotype, as JSON", tag("pre", genotype), _describe(facts, i)))
@@ -53,12 +54,12 @@ def _describe(facts: Facts, i: int) -> Html:
     return tag("p", "Save it as genotype.json, then: ", tag("code", "archsmith describe genotype.json"))
 
 
-def _metrics(trial: Trial) -> Html:
+def _metrics(trial: Trial, measure: Measure) -> Html:
     result = trial.result
     rows: list[tuple[Piece, Piece]] = []
     metrics = result.metrics if result is not None else {}
-    for name, value in [(name, metrics[name]) for name in in_order(metrics)][:24]:
-        rows.append((readable(name), percent(value) if "accuracy" in name else number(value)))
+    for name in in_order(metrics, measure)[:24]:
+        rows.append((readable(name), metric_text(name, metrics[name], measure)))
     if result is not None:
         rows.append(("epochs trained", number(result.cost.epochs)))
         rows.append(("time", duration(result.cost.seconds)))

@@ -32,29 +32,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def rewards(many: Sequence[Series], name: str, *, over: str) -> tuple[Html, int]:
-    """Every reward as a dot, the best so far as a step, the moving mean as a line, failed trials on the bottom rule.
+def progress(
+    many: Sequence[Series], name: str, *, over: str, of: str = "reward", higher_is_better: bool = True
+) -> tuple[Html, int]:
+    """Every trial as a dot, the best so far as a step, the moving mean as a line, failed trials on the bottom rule.
 
-    The first series is the run, the second its control. `over` is "trials" (finished so far) or "time".
-    Gives the plot and how many dots lie below its axis.
+    The first series is the run, the second its control. `over` is "trials" (finished so far) or "time"; `of` is
+    "reward", or what an axis shall call the score. Gives the plot and how many dots lie outside its axis.
     """
+    drawn = [s.reward if of == "reward" else s.score for s in many]
     unit, unit_name = clock_unit(max((float(s.at[-1]) for s in many if len(s.at)), default=0.0))
     with styled():
-        figure, axes = axes_of("trials finished" if over == "trials" else f"{unit_name} of the run's clock", "reward")
-        for s, colour in zip(many, (RUN, CONTROL), strict=False):
+        figure, axes = axes_of("trials finished" if over == "trials" else f"{unit_name} of the run's clock", of)
+        for s, values, colour in zip(many, drawn, (RUN, CONTROL), strict=False):
             x = np.arange(1, len(s.number) + 1, dtype=np.float64) if over == "trials" else s.at / unit
-            shown = thinned(~np.isnan(s.reward))
-            dots(axes, x[shown], s.reward[shown], colour, dot_size(len(shown)), 0.38)
-            best = s.best_so_far
+            shown = thinned(~np.isnan(values))
+            dots(axes, x[shown], values[shown], colour, dot_size(len(shown)), 0.38)
+            best = best_so_far(values, higher_is_better=higher_is_better)
             if not np.isnan(best).all():
                 rises = np.flatnonzero(np.diff(best, prepend=np.nan) != 0)  # NaN differs from all: the first counts
                 rises = rises[~np.isnan(best[rises])]
                 xs = np.append(x[rises], x[-1])
                 axes.step(xs, np.append(best[rises], best[-1]), where="post", color=colour, linewidth=1.8)
-                mean = moving_mean(s.reward, window_of(len(s.reward)))
+                mean = moving_mean(values, window_of(len(values)))
                 line = thinned(~np.isnan(mean), MOST_STEPS)
                 axes.plot(x[line], mean[line], color=colour, linewidth=1.2, linestyle=(0, (3, 2)))
-        low = _lower_limit(axes, np.concatenate([s.reward for s in many]))
+        outside = _cut(axes, np.concatenate(drawn), higher_is_better=higher_is_better)
         for s, colour, y in zip(many, (RUN, CONTROL), (0.0, 0.022), strict=False):
             x = np.arange(1, len(s.number) + 1, dtype=np.float64) if over == "trials" else s.at / unit
             failed = thinned(s.failed, 500)
@@ -66,22 +69,31 @@ def rewards(many: Sequence[Series], name: str, *, over: str) -> tuple[Html, int]
         axes.set_xlim(left=0)
         if over == "trials":
             whole_numbers(axes)
-        text = f"rewards and best so far over {over}"
-        return svg(figure, name, text), low
+        return svg(figure, name, f"{of} and best so far over {over}"), outside
 
 
-def _lower_limit(axes: Axes, values: Floats) -> int:
-    """Cut the axis where a few very bad rewards would flatten all others; gives how many lie below."""
+def best_so_far(values: Floats, *, higher_is_better: bool = True) -> Floats:
+    """The best value up to each one; NaN before the first."""
+    if not len(values):
+        return values
+    best = np.fmax.accumulate(values) if higher_is_better else np.fmin.accumulate(values)
+    return np.asarray(best, dtype=np.float64)
+
+
+def _cut(axes: Axes, values: Floats, *, higher_is_better: bool = True) -> int:
+    """Cut the axis where a few very bad values would flatten all others; gives how many lie outside."""
     values = values[~np.isnan(values)]
     if len(values) < 10:
         return 0
-    low, high = np.quantile(values, 0.05), values.max()
+    good = values if higher_is_better else -values
+    low, high = np.quantile(good, 0.05), good.max()
     floor = low - 2.0 * (high - low)
-    if high <= low or values.min() >= floor:
+    if high <= low or good.min() >= floor:
         return 0
     floor = low - 0.25 * (high - low)
-    axes.set_ylim(bottom=floor, top=high + 0.08 * (high - floor))
-    return int((values < floor).sum())
+    top = high + 0.08 * (high - floor)
+    axes.set_ylim(*((floor, top) if higher_is_better else (-top, -floor)))
+    return int((good < floor).sum())
 
 
 def pareto_front(parameters: Floats, reward: Floats) -> Any:
@@ -107,7 +119,7 @@ def reward_by_parameters(s: Series, name: str) -> tuple[Html, int]:
         dots(axes, s.parameters[shown], s.reward[shown], RUN, dot_size(len(shown)), 0.38)
         axes.step(s.parameters[front], s.reward[front], where="post", color=INK, linewidth=1.2)
         dots(axes, s.parameters[front], s.reward[front], INK, 5.0)
-        low = _lower_limit(axes, s.reward[usable])
+        low = _cut(axes, s.reward[usable])
         left, right = s.parameters[usable].min(), s.parameters[usable].max()
         if right / left < 1.05:
             left, right = left / 1.5, right * 1.5
@@ -172,6 +184,7 @@ def learning_curves(
         if all(len(epochs) < 2 for epochs, _ in [*faint, *strong]):
             for epochs, values in [*faint, *strong]:
                 dots(axes, epochs, values, RUN, 4.0, 0.5)
+        _logarithmic(axes, [values for _, values in [*faint, *strong]])
         whole_numbers(axes)
         return svg(figure, name, "learning curves")
 
@@ -181,5 +194,20 @@ def one_curve(epochs: Floats, values: Floats, name: str, ylabel: str) -> Html:
     with styled():
         figure, axes = axes_of("epoch", ylabel, height=2.0)
         axes.plot(epochs, values, color=RUN, linewidth=1.8, marker="o" if len(epochs) < 2 else None)
+        _logarithmic(axes, [values])
         whole_numbers(axes)
         return svg(figure, name, "learning curve")
+
+
+def _logarithmic(axes: Axes, values: Sequence[Floats]) -> None:
+    """A logarithmic axis for what falls by a large factor, as perplexity does: else its first epochs flatten the rest."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    every = np.concatenate(values) if values else np.array([])
+    if len(every) < 2 or every.min() < 1 or every.max() < 4 * every.min():
+        return
+    axes.set_yscale("log")
+    steps = (1.0, 2.0, 5.0) if every.max() < 100 * every.min() else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _short(v)))
+    axes.yaxis.set_minor_formatter(NullFormatter())

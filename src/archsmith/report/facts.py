@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsmith.core.errors import ArchsmithError, UnknownName
-from archsmith.core.finish import in_todays_words
+from archsmith.core.finish import Measure, in_todays_words
 from archsmith.core.space import Space, decode, trace
 from archsmith.core.store import Learned, RunReader, RunSummary
 from archsmith.core.trial import Trial, TrialState
@@ -39,6 +39,7 @@ class Series:
         number: the trials' numbers.
         at: when they finished, in seconds of the run's clock.
         reward: NaN for trials without one (failed or stopped).
+        score: the metric of the run's measure, NaN where there is none.
         failed: whether they failed; a stopped trial did not.
         parameters: the metric of that name, NaN where there is none.
     """
@@ -49,12 +50,7 @@ class Series:
     reward: Floats
     failed: npt.NDArray[np.bool_]
     parameters: Floats
-
-    @property
-    def best_so_far(self) -> Floats:
-        """The highest reward up to each trial; NaN before the first."""
-        best = np.fmax.accumulate(self.reward) if len(self.reward) else self.reward
-        return np.asarray(best, dtype=np.float64)
+    score: Floats
 
 
 @dataclass
@@ -80,6 +76,7 @@ class Facts:
     """All that the page shows.
 
     Args:
+        measure: the number that its networks are compared by.
         url: how to open the store, without a password; None when it was kept in memory alone.
         space: the live space, or None where it is the user's own and not at hand.
         top: the best trials, best first.
@@ -93,6 +90,7 @@ class Facts:
     """
 
     summary: RunSummary
+    measure: Measure
     url: str | None
     space: Space | None
     series: Series
@@ -115,6 +113,11 @@ class Facts:
     def best(self) -> Trial | None:
         """The trial with the highest reward."""
         return self.top[0] if self.top else None
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the best trial has the measure among its metrics."""
+        return self.best is not None and self.best.result is not None and self.measure.name in self.best.result.metrics
 
     @property
     def trials(self) -> int:
@@ -141,7 +144,8 @@ def gather(run: Run, *, control: str | None) -> Facts:
     known = _Kinds(space)
     failures: list[Trial] = []
     reasons: Counter[str] = Counter()
-    metric = _curve_metric(top)
+    measure = Measure.from_json(summary.config.get("measure"))
+    metric = _curve_metric(top, measure)
     curves: list[tuple[int, Floats, Floats]] = []
     rows: list[_Row] = []
     with_curve = stopped = 0
@@ -151,14 +155,14 @@ def gather(run: Run, *, control: str | None) -> Facts:
             known.count(trial, kinds, 0 if trial.number < quarter else 1)
         if not trial.state.is_finished:
             continue
-        rows.append(_row(trial))
+        rows.append(_row(trial, measure))
         stopped += trial.state is TrialState.STOPPED
         if trial.state is TrialState.FAILED:
             reasons[trial.result.failure.reason if trial.result and trial.result.failure else "unknown"] += 1
             if len(failures) < SHOWN_FAILURES:
                 failures.append(trial)
         if trial.result is not None and trial.result.curve:
-            metric = metric or _curve_metric([trial])
+            metric = metric or _curve_metric([trial], measure)
             with_curve += 1
             if trial.number % stride == 0 or trial.number in best:
                 epochs, values = curve(trial, metric)
@@ -167,13 +171,14 @@ def gather(run: Run, *, control: str | None) -> Facts:
     finish, looks = run.reader.document("finish"), run.reader.document("finish-looks")
     return Facts(
         summary=summary,
+        measure=measure,
         url=None if run.store.url.startswith("memory") else redacted(run.store.url),
         space=space,
         series=_series(summary.name, rows),
         top=top,
         learned=run.reader.learned(),
         control=beside.summary() if beside is not None else None,
-        control_series=series(beside) if beside is not None else None,
+        control_series=series(beside, measure) if beside is not None else None,
         unlike=_unlike(summary.config, beside.summary().config) if beside is not None else (),
         failures=failures,
         reasons=dict(reasons.most_common()),
@@ -194,24 +199,29 @@ def redacted(text: str) -> str:
 
 # --- trials as arrays -------------------------------------------------------------------------------------------------
 
-_Row = tuple[float, int, float, bool, float]
+_Row = tuple[float, int, float, bool, float, float]
 
 
-def _row(trial: Trial) -> _Row:
-    reward, result = trial.reward, trial.result
-    plain = reward is not None and math.isfinite(reward) and abs(reward) < 1e100  # what an axis can show
+def _row(trial: Trial, measure: Measure) -> _Row:
+    result = trial.result
     return (
         trial.finished_at if trial.finished_at is not None else trial.proposed_at,
         trial.number,
-        reward if plain and reward is not None else math.nan,
+        _shown(trial.reward),
         trial.state is TrialState.FAILED,
         result.metrics.get("parameters", math.nan) if result is not None else math.nan,
+        _shown(result.metrics.get(measure.name) if result is not None and trial.state is TrialState.DONE else None),
     )
+
+
+def _shown(value: float | None) -> float:
+    """What an axis can show, or NaN."""
+    return value if value is not None and math.isfinite(value) and abs(value) < 1e100 else math.nan
 
 
 def _series(name: str, rows: list[_Row]) -> Series:
     rows.sort()  # by the time they finished
-    at, numbers, reward, failed, parameters = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    at, numbers, reward, failed, parameters, score = zip(*rows, strict=True) if rows else ((), (), (), (), (), ())
     return Series(
         name=name,
         number=np.array(numbers, dtype=np.int64),
@@ -219,12 +229,13 @@ def _series(name: str, rows: list[_Row]) -> Series:
         reward=np.array(reward, dtype=np.float64),
         failed=np.array(failed, dtype=np.bool_),
         parameters=np.array(parameters, dtype=np.float64),
+        score=np.array(score, dtype=np.float64),
     )
 
 
-def series(reader: RunReader) -> Series:
+def series(reader: RunReader, measure: Measure) -> Series:
     """The finished trials of a run as arrays."""
-    return _series(reader.summary().name, [_row(t) for t in reader.trials() if t.state.is_finished])
+    return _series(reader.summary().name, [_row(t, measure) for t in reader.trials() if t.state.is_finished])
 
 
 def curve(trial: Trial, metric: str) -> tuple[Floats, Floats]:
@@ -235,12 +246,12 @@ def curve(trial: Trial, metric: str) -> tuple[Floats, Floats]:
     return np.array([e for e, _ in kept], dtype=np.float64), np.array([v for _, v in kept], dtype=np.float64)
 
 
-def _curve_metric(trials: Sequence[Trial]) -> str:
-    """What to draw by epoch: accuracy where there is one, else the first metric."""
+def _curve_metric(trials: Sequence[Trial], measure: Measure) -> str:
+    """What to draw by epoch: the measure where there is one, else the first metric."""
     for trial in trials:
         for row in trial.result.curve if trial.result is not None else ():
-            if "accuracy" in row:
-                return "accuracy"
+            if measure.name in row:
+                return measure.name
             if names := [name for name in row if name != "epoch"]:
                 return names[0]
     return ""

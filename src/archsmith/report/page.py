@@ -15,22 +15,23 @@ from archsmith._page.html import (
     duration,
     join,
     number,
-    percent,
     section,
     tag,
 )
 from archsmith.core.budget import Budget
 from archsmith.core.errors import UsageError
+from archsmith.core.finish import Measure
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.facts import Facts, redacted
 from archsmith.report.finished import finished, test_score
-from archsmith.report.names import searcher_name, short_type, type_of
+from archsmith.report.names import meaning, metric_text, searcher_name, short_type, type_of, unseen
 from archsmith.report.progress import learning, progress
 
 DEFAULT_STORE = "sqlite:///runs.db"
 
 REWARDS = {
+    "rewards.scaled_perplexity": "80 divided by the square of the validation perplexity",
     "rewards.cubed_accuracy": "the cube of the highest validation accuracy of the last five epochs",
     "rewards.squared_accuracy": "the square of the highest validation accuracy of the last five epochs",
     "rewards.accuracy": "the highest validation accuracy of the last five epochs",
@@ -85,19 +86,21 @@ def _sentence(facts: Facts) -> Html:
             tag("strong", short_type(config.get("space"))),
             ". ",
             f"{count(facts.trials, 'child', 'children')} proposed: {_states(facts.summary.counts)}. ",
-            _trained(config.get("evaluator")),
+            _trained(config.get("evaluator"), facts.measure),
         ]
     )
 
 
-def _trained(evaluator: Any) -> str:
+def _trained(evaluator: Any, measure: Measure) -> str:
     if not isinstance(evaluator, Mapping):
         return ""
     if evaluator.get("data") is None:
         return f"Each was evaluated by {short_type(evaluator)}."
     epochs = evaluator.get("epochs")
     for_epochs = f" for {count(epochs, 'epoch')}" if isinstance(epochs, int) else ""
-    return f"Each was trained on {data_name(evaluator['data'])}{for_epochs} and judged by its validation accuracy."
+    return (
+        f"Each was trained on {data_name(evaluator['data'])}{for_epochs} and judged by its validation {measure.label}."
+    )
 
 
 def data_name(data: Any) -> str:
@@ -117,18 +120,20 @@ def _result(facts: Facts) -> Html | None:
         return None
     metrics = best.result.metrics if best.result else {}
     parts: list[Piece] = [f"The best is trial {best.number}: reward {number(best.reward)}"]
-    if "accuracy" in metrics:
-        parts.append(f", validation accuracy {percent(metrics['accuracy'])}")
+    measure = facts.measure
+    if facts.has_score:
+        score = metric_text(measure.name, metrics[measure.name], measure)
+        parts.append(f", validation {measure.label} {score}")
     if "parameters" in metrics:
         parts.append(f", {number(metrics['parameters'])} parameters")
     parts.append(". ")
     tested = test_score(facts.finish) if facts.finish is not None else None
     if tested is not None:
-        parts.append(f"Trained in full, what was found has a test accuracy of {tested[0]} ({tested[1]}): ")
+        parts.append(f"Trained in full, what was found has a test {measure.label} of {tested[0]} ({tested[1]}): ")
         parts.append(tag("a", "the test", href="#finish"))
         parts.append(".")
-    elif "accuracy" in metrics:
-        parts.append("That accuracy was used to choose it, so it flatters it a little")
+    elif facts.has_score:
+        parts.append(f"That {measure.label} was used to choose it, so it flatters it a little")
         parts.append("." if facts.looks else "; the test set has not been looked at.")
     return join(parts)
 
@@ -141,12 +146,14 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     s, best = facts.summary, facts.best
     metrics = best.result.metrics if best is not None and best.result else {}
     tiles = [("Best reward", number(best.reward if best else None), f"trial {best.number}" if best else "none yet")]
-    if "accuracy" in metrics:
-        tiles.append(("Validation accuracy", percent(metrics["accuracy"]), ""))
+    measure = facts.measure
+    if facts.has_score:
+        score = metric_text(measure.name, metrics[measure.name], measure)
+        tiles.append((f"Validation {measure.label}", score, ""))
     tested = test_score(facts.finish) if facts.finish is not None else None
     if tested is not None:
         mean, _, deviation = tested[0].partition(" ± ")
-        tiles.append(("Test accuracy", mean, f"± {deviation}, {tested[1]}" if deviation else tested[1]))
+        tiles.append((f"Test {measure.label}", mean, f"± {deviation}, {tested[1]}" if deviation else tested[1]))
     if "parameters" in metrics:
         tiles.append(("Parameters", number(metrics["parameters"]), ""))
     tiles.append(("Trials", number(facts.trials), _states(s.counts)))
@@ -270,16 +277,15 @@ def words(facts: Facts) -> Html:
         ),
         ("Reward", f"the number the searcher learns from, larger is better; here {REWARDS.get(reward, reward)}."),
         (
-            "Validation accuracy",
-            "the share of held-out training images told right. The search chooses by it, so the best of many is a "
-            "little flattered by luck.",
+            f"Validation {facts.measure.label}",
+            f"{meaning(facts.measure)} The search chooses by it, so the best of many is a little flattered by luck.",
         ),
         (
             "Test set",
-            f"images that neither training nor search has seen. It was looked at {times} in this run.",
+            f"{unseen(facts.measure)} that neither training nor search has seen. It was looked at {times} in this run.",
         ),
     ]
-    if not facts.curves and "accuracy" not in (facts.best.result.metrics if facts.best and facts.best.result else {}):
+    if not facts.curves and not facts.has_score:
         said = said[:3]
     return tag("dl", *(tag("div", tag("dt", tag("strong", k)), tag("dd", v)) for k, v in said))
 

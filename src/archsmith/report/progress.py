@@ -8,9 +8,10 @@ import numpy as np
 
 from archsmith._page import figures
 from archsmith._page.html import Html, Piece, count, duration, figure, join, number, table, tag
+from archsmith.core.finish import Measure
 from archsmith.report import curves
 from archsmith.report.facts import DRAWN, Facts, Series
-from archsmith.report.names import readable, searcher_name, type_of
+from archsmith.report.names import axis, readable, searcher_name, type_of
 
 
 def progress(facts: Facts) -> Html:
@@ -23,21 +24,22 @@ def progress(facts: Facts) -> Html:
             "p", f"None of the {count(len(s.number), 'finished trial')} has a reward, so there is nothing to plot."
         )
     many = [s, beside] if beside is not None and len(beside.number) else [s]
-    by_trial, low = curves.rewards(many, "trials", over="trials")
-    by_time, _ = curves.rewards(many, "time", over="time")
+    by_trial, low = curves.progress(many, "trials", over="trials")
+    by_time, _ = curves.progress(many, "time", over="time")
     items = [_key("", f"{s.name}: best so far"), _key("mean", "moving mean"), _key("dot", "one trial")]
     if s.failed.any():
         items.append(_key("bad", "failed"))
     if len(many) == 2:
         items.insert(1, _key("control", f"{many[1].name} (random search): the same"))
     plots = [
+        *_scores(many, facts.measure),
         figure(by_trial, _caption(many, low), title="By trials"),
         figure(
             by_time, "The same trials by the run's own clock, which stands still between sessions.", title="By time"
         ),
     ]
-    usable = (s.parameters > 0) & (s.reward == s.reward)
-    if usable.any():
+    usable = s.parameters[(s.parameters > 0) & (s.reward == s.reward)]
+    if len(usable) and (facts.measure.percent or usable.max() > 1.05 * usable.min()):  # else all were made one size
         drawn, low = curves.reward_by_parameters(s, "size")
         note = _below(low)
         text = join(
@@ -50,6 +52,18 @@ def progress(facts: Facts) -> Html:
     else:
         absent = tag("p", "No trial told how it went epoch by epoch, so there are no learning curves.", cls="quiet")
     return join([tag("ul", *items, cls="legend"), tag("div", *plots, cls="plots"), absent, _comparison(facts)])
+
+
+def _scores(many: Sequence[Series], measure: Measure) -> list[Html]:
+    """The scores over trials, where a reader knows them better than the reward; an accuracy and its reward look alike."""
+    if measure.percent or all((s.score != s.score).all() for s in many):
+        return []
+    better = measure.higher_is_better
+    drawn, outside = curves.progress(many, "scores", over="trials", of=axis(measure), higher_is_better=better)
+    which = "higher" if better else "lower"
+    where = f" {count(outside, 'trial lies', 'trials lie')} outside the axis." if outside else ""
+    text = f"Validation {measure.label} of each trial; {which} is better.{where}"
+    return [figure(drawn, text, title=f"{measure.label[:1].upper()}{measure.label[1:]} by trials")]
 
 
 def _key(cls: str, text: str) -> Html:
@@ -82,7 +96,8 @@ def _comparison(facts: Facts) -> Html:
             "better than chance cannot be seen here.",
             cls="quiet",
         )
-    rows = []
+    rows, measure = [], facts.measure
+    scored = not measure.percent and facts.has_score
     for summary, s in ((facts.summary, facts.series), (control, beside)):
         with_reward = s.reward[s.reward == s.reward]
         mean = float(with_reward.mean()) if len(with_reward) else None
@@ -97,9 +112,13 @@ def _comparison(facts: Facts) -> Html:
                 number(mean),
                 number(float(late.mean()) if len(late) else None),
                 number(summary.best_reward),
+                *([_best_score(s, measure)] if scored else []),
             )
         )
-    head = ("run", "searcher", "trials", "epochs", "time", "mean reward", "mean of the last quarter", "best reward")
+    head = (
+        *("run", "searcher", "trials", "epochs", "time", "mean reward", "mean of the last quarter", "best reward"),
+        *([f"best {measure.label}"] if scored else []),
+    )
     unlike = (
         f" Mind that the two differ in: {', '.join(facts.unlike)}; their rewards may not be comparable."
         if facts.unlike
@@ -110,6 +129,11 @@ def _comparison(facts: Facts) -> Html:
         "this shows the machinery at work, and claims no difference between the searchers." + unlike
     )
     return join([table(head, rows, left=2), tag("p", note, cls="quiet")])
+
+
+def _best_score(s: Series, measure: Measure) -> str:
+    best = curves.best_so_far(s.score, higher_is_better=measure.higher_is_better)
+    return measure.text(float(best[-1])) if len(best) and best[-1] == best[-1] else "–"
 
 
 def learning(facts: Facts) -> Html | None:
@@ -154,8 +178,9 @@ def learning_curves(facts: Facts) -> Html:
     by_number = {trial: (epochs, values) for trial, epochs, values in facts.curves}
     strong = [by_number[trial] for trial in top if trial in by_number]
     faint = [c for trial, c in by_number.items() if trial not in top]
-    drawn = curves.learning_curves(faint, strong, "curves", "accuracy" if name == "accuracy" else "value")
-    what = "validation accuracy" if name == "accuracy" else name
+    is_score = name == facts.measure.name
+    drawn = curves.learning_curves(faint, strong, "curves", axis(facts.measure) if is_score else "value")
+    what = f"validation {facts.measure.label}" if is_score else readable(name)
     shown = f"{number(len(facts.curves))} of {number(facts.with_curve)}, evenly spaced"
     which = "every trial" if len(facts.curves) == facts.with_curve else shown
     caption = join(

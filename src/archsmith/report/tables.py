@@ -14,13 +14,13 @@ from archsmith._page.html import (
     duration,
     join,
     number,
-    percent,
     table,
     tag,
 )
+from archsmith.core.finish import Measure
 from archsmith.core.trial import Trial
 from archsmith.report.facts import SHOWN_TRIALS, Answers, Facts, redacted
-from archsmith.report.names import in_order, readable
+from archsmith.report.names import in_order, metric_text, readable
 
 SHOWN_KINDS = 24
 SHOWN_OPTIONS = 14
@@ -140,22 +140,24 @@ def trials(facts: Facts) -> Html:
     if not facts.top:
         return tag("p", "No trial has a reward yet.")
     names = dict.fromkeys(name for trial in facts.top for name in (trial.result.metrics if trial.result else ()))
-    shown = [name for name in in_order(names) if name != "value"][:5]  # the value is the reward, or what it is made of
+    shown = [name for name in in_order(names, facts.measure) if name != "value"][
+        :5
+    ]  # the value is the reward, or what it is made of
     head = ("trial", "reward", *(readable(name) for name in shown), "epochs", "time", "finished at", "genotype")
-    rows = [_trial(trial, shown) for trial in facts.top]
+    rows = [_trial(trial, shown, facts.measure) for trial in facts.top]
     left = facts.trials - len(facts.top)
     more = f"The best {SHOWN_TRIALS} by reward; {number(left)} more are in the store." if left > 0 else ""
     note = tag("p", more, cls="quiet") if more else None
     return join([note, tag("div", table(head, rows, left=0), cls="tall")])
 
 
-def _trial(trial: Trial, names: list[str]) -> tuple[Piece, ...]:
+def _trial(trial: Trial, names: list[str], measure: Measure) -> tuple[Piece, ...]:
     metrics: Mapping[str, float] = trial.result.metrics if trial.result else {}
     cost = trial.result.cost if trial.result else None
     return (
         str(trial.number),
         number(trial.reward),
-        *(percent(metrics.get(n)) if "accuracy" in n else number(metrics.get(n)) for n in names),
+        *(metric_text(n, metrics.get(n), measure) for n in names),
         number(cost.epochs if cost else None),
         duration(cost.seconds if cost else None),
         duration(trial.finished_at),
