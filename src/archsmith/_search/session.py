@@ -17,7 +17,7 @@ from archsmith._search.collecting import collect
 from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.run import Run, resolve
 from archsmith.core.budget import Budget
-from archsmith.core.child import Task
+from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import StoreError, UsageError
 from archsmith.core.evaluator import Evaluator, Limits, as_evaluator
@@ -25,7 +25,7 @@ from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import measure_of
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import Searcher
-from archsmith.core.space import FunctionSpace, Space, as_space, sample
+from archsmith.core.space import FunctionSpace, Space, as_space, default_task, sample
 from archsmith.core.space import build as build_child
 from archsmith.core.store import Store
 from archsmith.core.walk import Choose
@@ -209,15 +209,34 @@ def build(
     space: Space | Callable[[Choose], Architecture],
     genotype_or_architecture: Genotype | Architecture,
     *,
-    input_shape: tuple[int, ...] = (3, 32, 32),
-    num_classes: int = 10,
-    build: Callable[[Architecture, Task], Any] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    task: AnyTask | None = None,
+    build: Callable[[Architecture, Any], Any] | None = None,
 ) -> torch.nn.Module:
-    """The network of a genotype or an architecture, freshly initialised, for images of `input_shape` (C, H, W)."""
+    """The network of a genotype or an architecture, freshly initialised.
+
+    Args:
+        space: one of `archsmith.spaces`, or a plain function of `choose`, with `build`.
+        genotype_or_architecture: a genotype may be its JSON as well.
+        input_shape, num_classes: for images: (channels, height, width), and the classes (default: 3x32x32 and 10).
+        task: for anything else, such as `TextTask(vocabulary=10_000, hidden=650)`. Without any of these the network is
+            built for the task of the space: a language model of recurrent cells, for one.
+        build: for a space that is a function: from architecture and task to a child.
+    """
     thing = genotype_or_architecture
     if isinstance(thing, Mapping) and set(thing) == {"space", "answers"}:
         thing = Genotype.from_json(thing)
-    return build_child(as_space(space, build), thing, Task(input_shape, num_classes)).model
+    space = as_space(space, build)
+    if input_shape is not None or num_classes is not None:
+        if task is not None:
+            raise UsageError(
+                f"give either a task or input_shape and num_classes, which are the task of images, got {task}"
+            )
+        task = Task(
+            input_shape if input_shape is not None else (3, 32, 32), num_classes if num_classes is not None else 10
+        )
+    return build_child(space, thing, default_task(space) if task is None else task).model
 
 
 def versions() -> dict[str, str]:
