@@ -74,7 +74,7 @@ class Compared:
     def table(self) -> list[tuple[str, ...]]:
         """Rows of text with a head, a row for each group: means over its runs, with sample standard deviations."""
         tops = ("best", *(f"mean of top {k}" for k in TOPS[1:]))
-        head = ("searcher", "seeds", "trials", "failed", "epochs", "seconds", *tops, "last quarter's mean reward")
+        head = ("searcher", "seeds", "trials", "failed", "epochs", "seconds", *tops, "late mean reward")
         rows: list[tuple[str, ...]] = [head]
         for group in self.groups:
             each = [self.outcomes(run) for run in group.runs]
@@ -87,7 +87,7 @@ class Compared:
                     mean_text([run.summary.epochs for run in group.runs], "{:,.0f}"),
                     mean_text([run.summary.seconds for run in group.runs], "{:,.0f}"),
                     *(mean_text([o[name] for o in each], self.measure) for name in tops),
-                    mean_text([o["last quarter's mean reward"] for o in each], "{:.4g}"),
+                    mean_text([o["late mean reward"] for o in each], "{:.4g}"),
                 )
             )
         return rows
@@ -101,7 +101,7 @@ class Compared:
         return {
             "best": float(means[0, 0]),
             **{f"mean of top {k}": float(mean) for k, mean in zip(TOPS[1:], means[1:, 0], strict=True)},
-            "last quarter's mean reward": float(np.nanmean(late)) if not np.isnan(late).all() else float("nan"),
+            "late mean reward": float(np.nanmean(late)) if not np.isnan(late).all() else float("nan"),
         }
 
     def improvements(self, label: str) -> tuple[list[int], dict[int, np.ndarray[Any, np.dtype[np.float64]]]]:
@@ -152,10 +152,7 @@ class Compared:
                         "failed": run.summary.counts.get("failed", 0),
                         "epochs": run.summary.epochs,
                         "seconds": run.summary.seconds,
-                        **{
-                            name.replace(" ", "_").replace("'s", ""): _plain(v)
-                            for name, v in self.outcomes(run).items()
-                        },
+                        **{name.replace(" ", "_"): _plain(v) for name, v in self.outcomes(run).items()},
                     }
                     for run in group.runs
                 ],

@@ -80,7 +80,8 @@ def _improvements(compared: Compared) -> Html | None:
         "As the search goes: the best models found so far, less those of the baseline after as many. "
         "This is figure 6 of Zoph and Le (2017).",
     )
-    return join([told, tag("ul", *keys, cls="legend"), tag("div", *drawn, cls="plots")])
+    width = "max-width: 40rem" if len(drawn) == 1 else ""
+    return join([told, tag("ul", *keys, cls="legend"), tag("div", *drawn, cls="plots", style=width)])
 
 
 def _progress(compared: Compared) -> Html:
