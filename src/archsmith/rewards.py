@@ -5,7 +5,7 @@ from __future__ import annotations
 from archsmith.core.errors import ChildFailed
 from archsmith.core.trial import Result
 
-__all__ = ["accuracy", "cubed_accuracy", "scaled_perplexity", "squared_accuracy", "value"]
+__all__ = ["accuracy", "bleu", "cubed_accuracy", "scaled_perplexity", "squared_accuracy", "value"]
 
 
 def accuracy(result: Result) -> float:
@@ -27,6 +27,11 @@ def squared_accuracy(result: Result) -> float:
 def scaled_perplexity(result: Result) -> float:
     """80 / perplexity^2 on the validation text, c = 80 (Zoph and Le 2017, section 4.2): 0.0125 at a perplexity of 80."""
     return 80.0 / _metric(result, "perplexity") ** 2
+
+
+def bleu(result: Result) -> float:
+    """The validation BLEU as a fraction: 0.25 at a BLEU of 25."""
+    return _metric(result, "bleu") / 100
 
 
 def value(result: Result) -> float:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from archsmith.training.image_classification import ImageClassification
 from archsmith.training.landscape import Landscape
+from archsmith.training.translation import Translation
 
-__all__ = ["ImageClassification", "Landscape"]
+__all__ = ["ImageClassification", "Landscape", "Translation"]
