@@ -16,7 +16,7 @@ from archsmith.core.trial import Failure, Result, Trial, TrialState
 from archsmith.core.walk import Choose
 from archsmith.searchers import DepthSchedule, Random, Reinforce
 from archsmith.searchers.lstm_controller import Controller
-from archsmith.searchers.reinforce import LiveReinforce
+from archsmith.searchers.policy import LivePolicy
 
 
 def one_token(choose: Choose) -> Any:
@@ -46,11 +46,11 @@ def genotype(space: Space, **answers: Any) -> Genotype:
     return Genotype(identity(space), answers)
 
 
-def parameters(live: LiveReinforce) -> dict[str, np.ndarray]:
+def parameters(live: LivePolicy) -> dict[str, np.ndarray]:
     return {entry["name"]: entry["value"] for entry in live.state_dict()["controller"]["parameters"]}
 
 
-def probabilities(live: LiveReinforce, space: Space) -> list[float]:
+def probabilities(live: LivePolicy, space: Space) -> list[float]:
     """Of the four answers to the one token."""
     policy = live._controller
     traces = [policy.reader.trace(genotype(space, op=i)) for i in range(4)]
