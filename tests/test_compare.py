@@ -179,12 +179,12 @@ def a_run(
     *,
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
-    metric: str = "perplexity",
+    measure: Mapping[str, Any] | None = PERPLEXITY.to_json(),
     epochs: int = 2,
     close: bool = True,
 ) -> Run:
     """A run with these values; None is a child that diverged."""
-    writer = store.create(name, {**CONFIG, "evaluator": {"type": "mine:judge"}, "seed": seed, **(config or {})})
+    writer = store.create(name, {**CONFIG, "measure": measure, "seed": seed, **(config or {})})
     rng = random.Random(f"{name}{seed}")
     for value in perplexities:
         (trial,) = writer.propose([Proposal(sample(Chain(), rng))])
@@ -192,6 +192,7 @@ def a_run(
             result = Result(failure=Failure("diverged", "NaN"), cost=Cost(1.0, 1))
             ended = replace(writer.start(trial.number), state=TrialState.FAILED, result=result)
         else:
+            metric = "perplexity" if measure else "accuracy"
             result = Result({metric: value, "parameters": 5.0}, cost=Cost(1.0, epochs))
             reward = 80 / value**2 if value else 0.0
             ended = replace(writer.start(trial.number), state=TrialState.DONE, reward=reward, result=result)
@@ -287,7 +288,7 @@ def test_runs_of_the_same_seed_are_not_taken_for_independent_ones() -> None:
 def test_bad_comparisons_are_refused_by_name() -> None:
     store = MemoryStore()
     one = a_run(store, "one", [3.0, 2.0])
-    images = a_run(store, "images", [0.9, 0.8], metric="accuracy")
+    images = a_run(store, "images", [0.9, 0.8], measure=None)
     elsewhere = a_run(store, "elsewhere", [3.0], config={"data": "sha256:other"})
     empty = a_run(store, "empty", [None, None])
     for runs, said in (

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from archsmith.core.errors import ArchsmithError, UsageError
-from archsmith.core.finish import ACCURACY, BITS_PER_CHARACTER, BLEU, PERPLEXITY, Measure
+from archsmith.core.errors import UsageError
+from archsmith.core.finish import Measure
 from archsmith.core.store import RunSummary
 from archsmith.core.trial import Trial, TrialState
 
@@ -99,20 +99,13 @@ def _finite(value: float | None) -> float:
 
 
 def measure_of(run: Run) -> Measure:
-    """What the run's children are judged by: its evaluator's measure, else the first known metric that its best trial
-    has, else the reward. Raises UsageError when the run has no trial with a reward."""
+    """What the run's children are judged by: the measure on its record, else accuracy, where its best trial has such a
+    metric; else the reward. Raises UsageError when the run has no trial with a reward."""
     best = run.best
     if best is None or best.result is None:
         raise UsageError(f"run {run.name!r} has no trial that was trained to its end, so there is nothing to compare")
-    try:
-        own = getattr(run.evaluator, "measure", None)
-    except ArchsmithError:  # the user's own, and not at hand: its metrics must do
-        own = None
-    known = [own] if isinstance(own, Measure) else []
-    for measure in (*known, ACCURACY, PERPLEXITY, BITS_PER_CHARACTER, BLEU):
-        if measure.name in best.result.metrics:
-            return measure
-    return REWARD
+    measure = Measure.from_json(run.config.get("measure"))
+    return measure if measure.name in best.result.metrics else REWARD
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
