@@ -12,8 +12,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from archsmith.cli.looking import reward_text, score_text
 from archsmith.core.budget import Budget
 from archsmith.core.executor import Progress
+from archsmith.core.finish import ACCURACY, Measure
 from archsmith.core.trial import Trial, TrialState
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class LiveView:
         console: where to (default: stderr). A terminal gets a live view, anything else plain lines.
         epochs: the cost in epochs before this session, for a budget in epochs.
         best: the best reward before this session.
+        measure: the metric that is told of the best trial, and of epochs.
         clock: monotonic seconds.
     """
 
@@ -68,9 +71,11 @@ class LiveView:
         *,
         epochs: float = 0.0,
         best: float | None = None,
+        measure: Measure = ACCURACY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget = total
+        self.measure = measure
         self.done = done
         self.failed = 0
         self.stopped = 0
@@ -197,12 +202,12 @@ class LiveView:
         counts = Text.assemble((self._counts(), "bold"), ("  " + self._pace()))
         parts: list[Table | Text] = [bar(self.share), counts]
         if self.best is not None:
-            best = Text.assemble("best ", (f"{self.best:.4f}", "bold green"), self._best_detail(), "  ")
+            best = Text.assemble("best ", (reward_text(self.best), "bold green"), self._best_detail(), "  ")
             best.append(sparkline(list(self.rewards), ascii_only=options.ascii_only), style="blue")
             parts.append(best)
         running = sorted(self.running.copy().items())
         for number, progress in running[:SHOWN_RUNNING]:
-            parts.append(Text(f"  trial {number}" + (f"  {_epoch(progress)}" if progress else ""), style="dim"))
+            parts.append(Text(f"  trial {number}" + (f"  {self._epoch(progress)}" if progress else ""), style="dim"))
         if len(running) > SHOWN_RUNNING:
             parts.append(Text(f"  and {len(running) - SHOWN_RUNNING} more running", style="dim"))
         if self.last_failure is not None:
@@ -225,7 +230,7 @@ class LiveView:
             self._line_at, self._line_share, self._line_done, self._best_told = now, share, self.done, self.best
 
     def _line(self) -> str:
-        best = f", best {self.best:.4f}{self._best_detail()}" if self.best is not None else ""
+        best = f", best {reward_text(self.best)}{self._best_detail()}" if self.best is not None else ""
         failure = ""
         if self.failed == 1 and self.last_failure is not None:
             failure = f"; {_failure(self.last_failure)}"
@@ -255,8 +260,14 @@ class LiveView:
         best = self.best_trial
         if best is None:
             return ""
-        accuracy = best.result.metrics.get("accuracy") if best.result is not None else None
-        return f" (accuracy {accuracy:.4f}, trial {best.number})" if accuracy is not None else f" (trial {best.number})"
+        score = best.result.metrics.get(self.measure.name) if best.result is not None else None
+        told = f"{self.measure.label} {score_text(score, self.measure)}, " if score is not None else ""
+        return f" ({told}trial {best.number})"
+
+    def _epoch(self, progress: Progress) -> str:
+        score = progress.metrics.get(self.measure.name)
+        told = f"  {self.measure.label} {score_text(score, self.measure)}" if score is not None else ""
+        return f"epoch {progress.epoch}{told}"
 
 
 def bar(share: float) -> Table:
@@ -297,11 +308,6 @@ def _rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 20 else f"{rate:.1f}"
 
 
-def _epoch(progress: Progress) -> str:
-    accuracy = progress.metrics.get("accuracy")
-    return f"epoch {progress.epoch}" + (f"  accuracy {accuracy:.4f}" if accuracy is not None else "")
-
-
 def _failure(trial: Trial) -> str:
     failure = trial.result.failure if trial.result is not None else None
     if failure is None:
@@ -338,7 +344,7 @@ class FinishView:
         ended = event.epoch == 0 and event.done > 0
         if self._live is None and self._console is not None and ended and self._told != (event.stage, event.done):
             self._told = (event.stage, event.done)
-            reward = f", validation reward {event.reward:.4f}" if event.reward is not None else ""
+            reward = f", validation reward {reward_text(event.reward)}" if event.reward is not None else ""
             label = event.label or "done before"
             line = f"{event.stage} {event.done} of {event.total}: {label}{reward}, {self._pace(event)}"
             self._console.out(_printable(line), highlight=False)

@@ -54,7 +54,7 @@ def finish(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the best to convergence, beside a residual network of its size and random search's best; test once."""
+    """Train the best to convergence, beside a hand-designed network and random search's best; test once."""
     run = open_existing(store, name, data)
     try:
         finished = finish_run(run, control=control, workers=workers, again=again)
@@ -104,18 +104,36 @@ def predict(
 
 
 def describe(
-    thing: Thing, input_shape: ShapeOption = None, classes: ClassesOption = None, as_json: JsonOption = False
+    thing: Thing,
+    input_shape: ShapeOption = None,
+    classes: ClassesOption = None,
+    vocabulary: Annotated[int | None, typer.Option(help="Of a recurrent cell: how many symbols it reads.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Units of each recurrent layer.")] = None,
+    layers: Annotated[int | None, typer.Option(help="How many recurrent layers.")] = None,
+    tied: Annotated[
+        bool | None, typer.Option("--tied/--untied", help="Whether the softmax uses the embedding's weights.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell a network's parameters, multiply-adds and depth."""
     from archsmith._describe import describe as describe_
 
-    description = describe_(_read(thing), input_shape=_shape(input_shape), num_classes=classes)
+    description = describe_(
+        _read(thing),
+        input_shape=_shape(input_shape),
+        num_classes=classes,
+        vocabulary=vocabulary,
+        hidden=hidden,
+        layers=layers,
+        tied=tied,
+    )
     if as_json:
         print(json.dumps(description.to_json(), indent=2))
         return
     for key, value in description.to_json().items():
         if not isinstance(value, dict | list) or key == "input_shape":
-            print(f"{key:<20} {value:,}" if isinstance(value, int) else f"{key:<20} {value}")
+            number = isinstance(value, int) and not isinstance(value, bool)
+            print(f"{key:<20} {value:,}" if number else f"{key:<20} {value}")
 
 
 def draw(

@@ -21,12 +21,15 @@ from archsmith.cli.looking import (
     data_lines,
     duration,
     open_existing,
+    reward_text,
+    score_text,
     store_exists,
     summary_json,
 )
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.finish import ACCURACY, Measure, measure_of
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -209,7 +212,7 @@ def run_recipe(
     note = {"recipe": recipe.name, "scale": recipe.scale, "finish": to_config(recipe.finish)}
     if recipe.control:
         note["control"] = to_config(recipe.control_searcher or Random())
-    with watched(recipe.budget, go_on) as watch:
+    with watched(recipe.budget, go_on, measure=measure_of(recipe.evaluator)) as watch:
         return search_(
             recipe.space,
             recipe.evaluator,
@@ -261,7 +264,7 @@ def _go_on_beside(
     reward = own.reward if own else getattr(evaluator, "default_reward", None)
     if own is None and to_config(reward) != config["reward"]:
         reward = from_config(config["reward"], resolve)
-    with watched(budget, go_on) as watch:
+    with watched(budget, go_on, measure=measure_of(evaluator)) as watch:
         return search_(
             space,
             evaluator,
@@ -322,14 +325,17 @@ def cores() -> int:
 
 
 @contextmanager
-def watched(budget: Budget, go_on: str, before: RunSummary | None = None) -> Iterator[Any]:
-    """A live view, from where the run stood before; on Ctrl-C, how to go on."""
+def watched(
+    budget: Budget, go_on: str, before: RunSummary | None = None, *, measure: Measure = ACCURACY
+) -> Iterator[Any]:
+    """A live view, from where the run stood before, which knows the measure then; on Ctrl-C, how to go on."""
     from archsmith.cli.live import LiveView
 
-    view = LiveView(budget)
+    view = LiveView(budget, measure=measure)
     if before is not None:
         done = sum(before.counts.get(state, 0) for state in ("done", "failed", "stopped"))
-        view = LiveView(budget, done=done, epochs=before.epochs, best=before.best_reward)
+        measure = Measure.from_json(before.config.get("measure"))
+        view = LiveView(budget, done=done, epochs=before.epochs, best=before.best_reward, measure=measure)
     try:
         with view:
             yield view
@@ -377,9 +383,11 @@ def _outcome(run: Run) -> str:
     best = run.best
     if best is None or best.result is None:
         return f"{line}; nothing finished{_first_failure(run)}"
-    accuracy = best.result.metrics.get("accuracy")
-    found = f"; best reward {best.reward:.4f} at trial {best.number}"
-    return line + found + (f" (validation accuracy {accuracy:.4f})" if accuracy is not None else "")
+    measure = Measure.from_json(run.config.get("measure"))
+    score = best.result.metrics.get(measure.name)
+    found = f"; best reward {reward_text(best.reward or 0.0)} at trial {best.number}"
+    told = f" (validation {measure.label} {score_text(score, measure)})" if score is not None else ""
+    return line + found + told
 
 
 def _first_failure(run: Run) -> str:
