@@ -63,7 +63,8 @@ class RecordingContext:
 
 
 class EvaluatorContract:
-    """The promises of `archsmith.core.evaluator.Evaluator`. Names that end in "seconds" are times and may differ.
+    """The promises of `archsmith.core.evaluator.Evaluator`. Names that end in "seconds" or "per_second" are
+    times and may differ.
 
     `counts_parameters` and `reports_epochs` turn off what an evaluator without a model, or without epochs, cannot do.
     """
@@ -222,7 +223,7 @@ class EvaluatorContract:
 
 def _without_times(result: Result) -> Any:
     def plain(row: Mapping[str, float]) -> dict[str, float]:
-        return {name: value for name, value in row.items() if not name.endswith("seconds")}
+        return {name: value for name, value in row.items() if not name.endswith(("seconds", "per_second"))}
 
     return plain(result.metrics), [plain(row) for row in result.curve], result.cost.epochs, result.failure
 
