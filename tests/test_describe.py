@@ -14,10 +14,10 @@ import archsmith as smith
 from archsmith._describe import diagram_of, space_of
 from archsmith.core.errors import IllegalGenotype, LimitExceeded, UnknownName, UsageError
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import identity, sample
-from archsmith.discovered import NETWORKS, nas_conv_v1
-from archsmith.nn.count import RULE
-from archsmith.spaces import ConvChain
+from archsmith.core.space import decode, identity, sample
+from archsmith.discovered import NETWORKS, nas_cell, nas_conv_v1
+from archsmith.nn.count import RULE, RULE_OF_TEXT
+from archsmith.spaces import ConvChain, RecurrentCell
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -63,7 +63,7 @@ def test_a_golden_genotype_file_keeps_its_meaning() -> None:
 
 def test_another_task_may_be_given() -> None:
     description = smith.describe("nas_conv_v1", input_shape=(1, 8, 8), num_classes=3)
-    assert (description.input_shape, description.num_classes) == ((1, 8, 8), 3)
+    assert description.task == smith.Task((1, 8, 8), 3)
     first_layer, classifier = 2 * 9 * 36, 7 * 49
     assert description.parameters == 4_201_630 - first_layer - classifier
 
@@ -114,7 +114,7 @@ def test_describing_takes_no_memory_and_draws_no_random_numbers() -> None:
     ("thing", "error", "words"),
     [
         ("nas_conv_v2", UnknownName, "did you mean 'nas_conv_v1'"),
-        ("no/such/file.json", UnknownName, "there are: nas_conv_v1"),
+        ("no/such/file.json", UnknownName, "there are: nas_cell, nas_conv_v1"),
         ("", UnknownName, "no discovered network or file"),
         ("{}", IllegalGenotype, "a genotype must be an object with the keys"),
         ("{", UsageError, "a genotype must be JSON"),
@@ -207,10 +207,106 @@ def test_a_space_comes_back_from_its_genotype() -> None:
         assert space_of(genotype) == space
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_discovered_networks_build_for_any_task(name: str) -> None:
-    network = NETWORKS[name]()
-    assert network.name == name
-    model = network.build(input_shape=(1, 8, 8), num_classes=3)
-    assert model(torch.rand(2, 1, 8, 8)).shape == (2, 3)
-    assert network.build().classifier.out_features == network.task.num_classes
+def test_discovered_networks_build_for_any_task() -> None:
+    assert all(network().name == name for name, network in NETWORKS.items())
+    images, cell = nas_conv_v1(), nas_cell()
+    assert images.build(input_shape=(1, 8, 8), num_classes=3)(torch.rand(2, 1, 8, 8)).shape == (2, 3)
+    assert images.build().classifier.out_features == images.task.num_classes
+    tokens = torch.zeros(4, 2, dtype=torch.int64)
+    assert cell.build(task=smith.TextTask(7, hidden=3))(tokens)[0].shape == (4, 2, 7)
+    with pytest.raises(UsageError, match="reads no images"):
+        cell.build(num_classes=3)
+
+
+# --- recurrent cells --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parameters"),
+    [
+        ({}, 31_997_200),
+        ({"hidden": 741, "tied": True}, 24_990_592),
+        ({"hidden": 1152, "tied": True}, 53_997_328),
+        ({"hidden": 537}, 19_977_808),
+    ],
+)
+def test_nas_cell_has_the_published_sizes(sizes: dict[str, Any], parameters: int) -> None:
+    description = smith.describe("nas_cell", **sizes)
+    assert description.parameters == parameters
+    assert (description.layers, description.depth) == (2, 2)
+    assert description.task == smith.TextTask(**({"vocabulary": 10_000, "hidden": 735} | sizes))
+
+
+def test_the_multiply_adds_of_a_cell_are_its_weights_once_a_symbol() -> None:
+    description = smith.describe("nas_cell", vocabulary=50, hidden=6, layers=3)
+    assert description.multiply_adds == 3 * 8 * 6 * (6 + 6) + 50 * 6
+    assert description.rule == RULE_OF_TEXT
+    assert description.parameters == description.multiply_adds + 50 * 6 + 50
+
+
+def test_a_cell_from_a_search_is_of_20_million_parameters() -> None:
+    for base in (2, 8, 16):
+        genotype = sample(RecurrentCell(base), Random(base))
+        for form in (genotype, genotype.canonical, decode(RecurrentCell(base), genotype)):
+            description = smith.describe(form)
+            one_more = smith.describe(form, hidden=description.task.hidden + 1)
+            assert description.parameters <= 20_000_000 < one_more.parameters
+        assert space_of(genotype) == RecurrentCell(base)
+        assert json.dumps(description.to_json())
+
+
+def test_a_cell_may_be_described_as_a_translator() -> None:
+    task = smith.TranslationTask(50, 40, layers=2, hidden=6)
+    description = smith.describe("nas_cell", task=task)
+    assert description.task == task
+    assert description.layers == 4
+    # The matrices that a symbol of the source meets, those of the target, and the attention of one over the other.
+    encoder, decoder = 2 * 48 * 12 + 48 * 18, 48 * 12 + 48 * 18
+    assert description.multiply_adds == encoder + 6 * 6 + decoder + 6 * 6 + 40 * 6 + 2 * 6
+
+
+def test_describing_a_cell_takes_no_memory() -> None:
+    assert smith.describe("nas_cell", hidden=4000, vocabulary=50_000).parameters > 900_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"num_classes": 3}, UsageError, "nas_cell reads text, and num_classes is of another task"),
+        ({"hidden": 0}, UsageError, "hidden must be a whole number of at least 1, got 0"),
+        ({"vocabulary": "many"}, UsageError, "vocabulary must be a whole number"),
+        ({"vocabulary": 10**30}, LimitExceeded, "vocabulary may be at most 16,777,216, got a number of more than"),
+        ({"layers": 10**8, "hidden": 1}, LimitExceeded, "layers may be at most 256"),
+        ({"hidden": 100_000}, LimitExceeded, "parameters may be at most 1,000,000,000, got 322000010000"),
+        ({"task": smith.Task()}, UsageError, "for text and translation, and the task is a Task"),
+        ({"task": smith.TextTask(9, hidden=2), "hidden": 3}, UsageError, "either a task or its fields"),
+        ({"task": smith.TextTask(9, hidden=2, embedding=3, tied=True)}, UsageError, "tied"),
+        ({"task": smith.TextTask(9, parameters=10**10)}, LimitExceeded, "parameters may be at most"),
+        ({"task": smith.TextTask(10_000, parameters=10)}, UsageError, "allow more, or cap the vocabulary"),
+    ],
+)
+def test_sizes_that_no_cell_can_have_are_refused(options: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        smith.describe("nas_cell", **options)
+
+
+def test_text_is_no_option_of_networks_for_images() -> None:
+    with pytest.raises(UsageError, match="nas_conv_v1 reads images, and vocabulary is of another task"):
+        smith.describe("nas_conv_v1", vocabulary=3)
+
+
+def test_build_takes_a_task_or_images_or_neither() -> None:
+    space, genotype = RecurrentCell(2), sample(RecurrentCell(2), Random(0))
+    small = smith.build(space, genotype, task=smith.TextTask(7, hidden=3, layers=1))
+    assert sum(p.numel() for p in small.parameters()) == 2 * 3 * 6 + 7 * 3 + 7 * 3 + 7
+    as_json = smith.build(space, genotype.to_json(), task=smith.TextTask(7, hidden=3, layers=1))
+    assert as_json.state_dict().keys() == small.state_dict().keys()
+    with pytest.raises(UsageError, match="either a task or input_shape"):
+        smith.build(space, genotype, num_classes=3, task=smith.TextTask(7, hidden=3))
+    with pytest.raises(UsageError, match=r"give a TextTask; for images there is spaces\.ConvChain"):
+        smith.build(space, genotype, num_classes=3)
+    with torch.device("meta"):  # the default is large
+        assert smith.build(space, genotype).hidden > 537
+    assert smith.build(ConvChain(layers=1), sample(ConvChain(layers=1), Random(0)), num_classes=3)(
+        torch.rand(1, 3, 32, 32)
+    ).shape == (1, 3)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from archsmith import spaces
-from archsmith.core.child import Task
+from archsmith.core.child import AnyTask, Task, TextTask, TranslationTask
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.genotype import Architecture, Genotype
-from archsmith.core.space import Space, build, decode, identity
+from archsmith.core.space import Space, build, decode, default_task, identity
 from archsmith.discovered import NETWORKS, Discovered
 
 Thing: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Genotype | Discovered
@@ -29,20 +29,19 @@ class Description:
 
     Args:
         name: of the discovered network, or of the space.
-        input_shape: one input.
-        num_classes: how many classes it tells apart.
+        task: what it was built for; where its hidden units were solved for, they stand here.
         parameters: numbers that training may change.
         multiply_adds: of one forward pass of one input, by `rule`.
         rule: what was counted.
-        layers: convolutions and fully connected layers; the classifier, pooling and normalisation are not counted.
+        layers: of images: convolutions and fully connected layers; the classifier, pooling and normalisation are not
+            counted. Of text: recurrent layers.
         depth: the most of them on one way from the input to the classifier.
         genotype: the genotype's key; None for a bare architecture.
         learning_rate: the peak learning rate, where the genotype decides it.
     """
 
     name: str
-    input_shape: tuple[int, ...]
-    num_classes: int
+    task: AnyTask
     parameters: int
     multiply_adds: int
     rule: str
@@ -52,45 +51,55 @@ class Description:
     learning_rate: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {**vars(self), "input_shape": list(self.input_shape)}
+        """Plain JSON, the fields of the task among the others."""
+        own = {**vars(self)}
+        name, task = own.pop("name"), vars(own.pop("task"))
+        given = {k: list(v) if isinstance(v, tuple) else v for k, v in task.items() if v is not None}
+        return {"name": name, **given, **own}
 
 
-def describe(thing: Thing, *, input_shape: Sequence[int] | None = None, num_classes: int | None = None) -> Description:
+def describe(
+    thing: Thing,
+    *,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    vocabulary: int | None = None,
+    hidden: int | None = None,
+    layers: int | None = None,
+    tied: bool | None = None,
+    task: AnyTask | None = None,
+) -> Description:
     """The exact parameters, multiply-adds and depth of a network, found by building it (without its memory).
 
     Args:
         thing: the name of a discovered network, or a genotype or architecture: the object, JSON text, or a JSON file.
-        input_shape: one input (default: what the network was published for, else 3x32x32).
-        num_classes: the classes (default: what the network was published for, else 10).
+        input_shape, num_classes: of images: one input, and the classes (default: what the network was published for,
+            else 3x32x32 and 10).
+        vocabulary, hidden, layers, tied: of a recurrent cell in a language model: symbols, units of each layer, layers,
+            and whether the softmax uses the embedding's weights (default: what the cell was published for, else
+            10,000 symbols and two layers of as many units as 20 million parameters allow).
+        task: in place of all of these, such as a `TranslationTask`.
 
     Raises UsageError when the thing is none of these, or its space does not allow it; LimitExceeded when it is too
     large to be built.
     """
     import torch
 
-    from archsmith.nn.count import RULE, count
-
     found = _find(thing)
-    default = found.task or Task()
-    try:
-        task = Task(
-            tuple(input_shape or default.input_shape), num_classes if num_classes is not None else default.num_classes
-        )
-    except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from None
+    images = {"input_shape": input_shape, "num_classes": num_classes}
+    text = {"vocabulary": vocabulary, "hidden": hidden, "layers": layers, "tied": tied}
+    task = _task(found, task, images, text)
     with torch.device("meta"):
         child = build(found.space, found.architecture, task)
-        counts = count(child.model, task.input_shape)
-    layers, depth = _depth(found.diagram())
+        multiply_adds, rule = _multiply_adds(child.model, task)
+    count, depth = _depth(found.diagram()) if isinstance(task, Task) else _recurrent_layers(task)
     return Description(
         name=found.name,
-        input_shape=task.input_shape,
-        num_classes=task.num_classes,
-        parameters=counts.parameters,
-        multiply_adds=counts.multiply_adds,
-        rule=RULE,
-        layers=layers,
+        task=_solved(task, child.model),
+        parameters=sum(p.numel() for p in child.model.parameters()),
+        multiply_adds=multiply_adds,
+        rule=rule,
+        layers=count,
         depth=depth,
         genotype=found.genotype.key if found.genotype is not None else None,
         learning_rate=child.learning_rate,
@@ -103,7 +112,7 @@ def diagram_of(thing: Thing) -> Diagram:
     import torch
 
     with torch.device("meta"):
-        build(found.space, found.architecture, found.task or Task())
+        build(found.space, found.architecture, found.task or default_task(found.space))
     return found.diagram()
 
 
@@ -133,11 +142,57 @@ class _Found:
     space: Any
     architecture: Architecture
     genotype: Genotype | None = None
-    task: Task | None = None
+    task: AnyTask | None = None
 
     def diagram(self) -> Diagram:
         diagram: Diagram = self.space.diagram(self.architecture)
         return diagram
+
+
+def _task(found: _Found, task: AnyTask | None, images: Mapping[str, Any], text: Mapping[str, Any]) -> AnyTask:
+    """The task that was given, whole or as a few fields of what the network is for."""
+    images, text = ({k: v for k, v in fields.items() if v is not None} for fields in (images, text))
+    default = found.task or default_task(found.space)
+    if task is not None:
+        if images or text:
+            raise UsageError(f"give either a task or its fields, got a task and {', '.join([*images, *text])}")
+        return task
+    reads, given, other = ("images", images, text) if isinstance(default, Task) else ("text", text, images)
+    if other:
+        raise UsageError(f"{found.name} reads {reads}, and {next(iter(other))} is of another task")
+    if "hidden" in given:
+        given["parameters"] = None  # which the default may have in its place
+    try:
+        return replace(default, **given)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _multiply_adds(model: Any, task: AnyTask) -> tuple[int, str]:
+    """The multiply-adds of one forward pass of one input, and what was counted."""
+    import torch
+
+    from archsmith.nn.count import RULE, RULE_OF_TEXT, RULE_OF_TRANSLATION, count
+
+    if isinstance(task, Task):
+        return count(model, task.input_shape).multiply_adds, RULE
+    if isinstance(task, TextTask):
+        return count(model, torch.zeros(1, 1, dtype=torch.int64)).multiply_adds, RULE_OF_TEXT
+    return model.multiply_adds(1, 1), RULE_OF_TRANSLATION
+
+
+def _solved(task: AnyTask, model: Any) -> AnyTask:
+    """The task with the hidden units that were solved for."""
+    if isinstance(task, Task):
+        return task
+    hidden = model.hidden if isinstance(task, TextTask) else model.task.hidden
+    return replace(task, hidden=hidden, parameters=None)
+
+
+def _recurrent_layers(task: TextTask | TranslationTask) -> tuple[int, int]:
+    """How many recurrent layers a network has, and the most of them on one way through it (in one step)."""
+    count = task.layers if isinstance(task, TextTask) else 2 * task.layers
+    return count, count
 
 
 def _depth(diagram: Diagram) -> tuple[int, int]:

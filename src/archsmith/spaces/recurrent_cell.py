@@ -23,13 +23,14 @@ docs/decisions/0007-recurrent-cell.md has what the paper leaves open.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archsmith.core.child import AnyTask, Child, TextTask, TranslationTask
 from archsmith.core.diagram import Diagram, Edge, Node
-from archsmith.core.errors import IllegalGenotype, UsageError
+from archsmith.core.errors import IllegalGenotype, LimitExceeded, UsageError
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.shown import shown
 from archsmith.core.space import decode, identity
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
 
 KIND = "recurrent_cell"
 MAX_BASE = 64
+MAX_PARAMETERS = 10**9  # 4 GB of weights
+_LARGEST = {
+    "parameters": MAX_PARAMETERS,
+    "layers": 256,
+    **dict.fromkeys(("hidden", "embedding", "vocabulary", "source_vocabulary", "target_vocabulary"), 2**24),
+}
 
 
 @dataclass(frozen=True)
@@ -141,21 +148,36 @@ class RecurrentCell:
         """The child of any architecture of this kind: a language model for a `TextTask`, a translator for a
         `TranslationTask`.
 
-        Raises UsageError when the architecture is not one, or the task is of images.
+        Raises UsageError when the architecture is not one, the task is of images or it fits no network, and
+        LimitExceeded when the network is too large to be made.
         """
         graph = graph_of(architecture)
+        if not isinstance(task, TextTask | TranslationTask):
+            raise UsageError(
+                f"RecurrentCell builds networks for text and translation, and the task is a {type(task).__name__}; "
+                "search it with training.LanguageModel, or give a TextTask; for images there is spaces.ConvChain"
+            )
+        for name, most in _LARGEST.items():
+            if (getattr(task, name, None) or 0) > most:
+                raise _too_large(name.replace("_", " "), getattr(task, name), most)
+        import torch
+
+        from archsmith.nn.count import count_parameters
+
+        make: Callable[[], torch.nn.Module]
         if isinstance(task, TextTask):
             from archsmith.nn.language import language_network
 
-            return Child(language_network(graph, task))
-        if isinstance(task, TranslationTask):
+            make = partial(language_network, graph, task)
+        else:
             from archsmith.nn.translation import translator
 
-            return Child(translator(graph, task))
-        raise UsageError(
-            f"RecurrentCell builds networks for text and translation, and the task is a {type(task).__name__}; "
-            "search it with training.LanguageModel, or give a TextTask; for images there is spaces.ConvChain"
-        )
+            make = partial(translator, graph, task)
+        with torch.device("meta"):  # takes no memory
+            parameters = count_parameters(make())
+        if parameters > MAX_PARAMETERS:
+            raise _too_large("parameters", parameters, MAX_PARAMETERS)
+        return Child(make())
 
     def cell(
         self,
@@ -280,6 +302,14 @@ def check_architecture(architecture: Architecture) -> None:
             raise UsageError(
                 f"{name} of a cell must be the number of a node, from 0 to {len(nodes) - 1}, got {shown(index)}"
             )
+
+
+def _too_large(what: str, number: int, most: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"the network is too large to be built: {what} may be at most {most:,}, got {shown(number)}; "
+        "give fewer hidden units or layers, or a smaller vocabulary",
+        reason="parameters",
+    )
 
 
 def _plain(word: str) -> str:
