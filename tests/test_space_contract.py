@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from archsmith.core.child import Task
+from archsmith.core.child import Task, TextTask, TranslationTask
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import ArchsmithError, IllegalGenotype
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import FunctionSpace
-from archsmith.spaces import ConvChain
+from archsmith.spaces import ConvChain, RecurrentCell
 from archsmith.spaces.chain_plan import LAYER_TYPES
 from archsmith.spaces.conv_chain import LEARNING_RATES
 from archsmith.testing import SpaceContract
@@ -52,6 +52,22 @@ class TestDepths(SpaceContract):
 
     def space(self) -> Any:
         return ConvChain(depths=(2, 4), skips=False, **SMALL)
+
+
+class TestRecurrentCell(SpaceContract):
+    def space(self) -> Any:
+        return RecurrentCell.enlarged(4)
+
+    def tasks(self) -> Any:
+        return (
+            TextTask(7, hidden=3),
+            TextTask(5, parameters=400, layers=1, tied=True),
+            TextTask(9, hidden=2, embedding=4),
+            TranslationTask(6, 7, hidden=3),
+        )
+
+    def wrong_architectures(self) -> Any:
+        return (None, [], {}, {"kind": "cell"}, {"kind": "recurrent_cell", "nodes": []})
 
 
 def plain(choose: Any) -> list[Any]:

@@ -12,16 +12,19 @@ import json
 import pickle
 from collections.abc import Iterator, Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
 
-from archsmith.core.child import Child, Task
+from archsmith.core.child import Child, Task, TextTask, TranslationTask
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype
 from archsmith.core.space import Space, build, decode, identity, mutate, sample, trace
 from archsmith.core.walk import RecordingWalk
+
+if TYPE_CHECKING:
+    import torch
 
 
 class SpaceContract:
@@ -37,9 +40,27 @@ class SpaceContract:
         """The space under test. A small one makes the tests fast."""
         raise NotImplementedError("override space() in your test class")
 
-    def tasks(self) -> Sequence[Task]:
-        """What its children must be buildable for."""
+    def tasks(self) -> Sequence[Any]:
+        """What its children must be buildable for. Small tasks make the tests fast."""
         return (Task((3, 32, 32), 10), Task((1, 8, 8), 2), Task((2, 7, 5), 3))
+
+    def scores(self, model: torch.nn.Module, task: Any, batch: int) -> torch.Tensor:
+        """What a child's model gives for a batch of random inputs: [batch, classes] of images, [steps, batch, vocabulary]
+        of text. Override it for a task of your own."""
+        import torch
+
+        if isinstance(task, TextTask):
+            scores: torch.Tensor = model(torch.randint(task.vocabulary, (5, batch)))[0]
+            assert scores.shape == (5, batch, task.vocabulary)
+        elif isinstance(task, TranslationTask):
+            sizes = ((5, batch, task.source_vocabulary), (6, batch, task.target_vocabulary))
+            source, target = (torch.randint(4, vocabulary, (steps, rows)) for steps, rows, vocabulary in sizes)
+            scores = model(source, torch.randint(1, 6, (batch,)), target)
+            assert scores.shape == sizes[1]
+        else:
+            scores = model(torch.rand(batch, *task.input_shape))
+            assert scores.shape == (batch, task.num_classes)
+        return scores
 
     def wrong_architectures(self) -> Sequence[Any]:
         """Architectures that `build` must refuse with UsageError."""
@@ -133,14 +154,12 @@ class SpaceContract:
     # --- the child ----------------------------------------------------------------------------------------------------
 
     def test_children_give_finite_logits(self) -> None:
-        """[batch, classes] in training and in evaluation, for every task."""
+        """Scores of every class, in training and in evaluation, for every task."""
         import torch
 
         for child, task in self._children():
-            images = torch.rand(3, *task.input_shape)
             for training in (True, False):
-                logits = child.model.train(training)(images)
-                assert logits.shape == (3, task.num_classes)
+                logits = self.scores(child.model.train(training), task, 3)
                 assert torch.isfinite(logits).all(), "not every logit is finite"
 
     def test_every_parameter_learns(self) -> None:
@@ -148,7 +167,8 @@ class SpaceContract:
         import torch
 
         for child, task in self._children():
-            child.model.train()(torch.rand(3, *task.input_shape)).logsumexp(1).sum().backward()
+            loss: Any = self.scores(child.model.train(), task, 3).logsumexp(-1).sum()
+            loss.backward()
             for name, parameter in child.model.named_parameters():
                 assert parameter.grad is not None, f"{name} is not used"
                 assert torch.isfinite(parameter.grad).all(), f"{name} has a gradient that is not finite"
@@ -164,9 +184,12 @@ class SpaceContract:
                 torch.manual_seed(1)
                 again = build(space, Genotype.from_json(genotype.canonical), task).model.eval()
                 again.load_state_dict(model.state_dict())
-                images = torch.rand(2, *task.input_shape)
                 with torch.no_grad():
-                    assert torch.equal(model(images), again(images))
+                    scores = []
+                    for one in (model, again):
+                        torch.manual_seed(2)  # the same inputs
+                        scores.append(self.scores(one, task, 2))
+                assert torch.equal(*scores)
 
     def test_weights_are_drawn_from_the_current_seed(self) -> None:
         """The same seed gives the same weights, another seed others; building changes nothing but torch's seed."""
@@ -216,7 +239,7 @@ class SpaceContract:
             pytest.skip("this space builds no children")
         return self.space()
 
-    def _children(self) -> Iterator[tuple[Child, Task]]:
+    def _children(self) -> Iterator[tuple[Child, Any]]:
         import torch
 
         space = self._builder()
