@@ -44,7 +44,7 @@ def read_texts(path: Path, *, words: bool = True) -> Iterator[Text]:
     They are to be read before the next text is asked for.
     Raises DataError, also while pieces are read, for what is missing, damaged, empty or no text.
     """
-    try:
+    with _told(str(path)):
         if path.is_dir():
             yield from _from_folder(path, words)
         elif path.name.lower().endswith(_ARCHIVES):
@@ -52,10 +52,17 @@ def read_texts(path: Path, *, words: bool = True) -> Iterator[Text]:
         else:
             with _opened(path) as file:
                 yield WHOLE, path.name, pieces(file, str(path), words=words)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """What goes wrong with a file, as a DataError that names it."""
+    try:
+        yield
     except _DAMAGED as error:
-        raise DataError(f"{path} is damaged: {error}") from None
+        raise DataError(f"{name} is damaged: {error}") from None
     except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{error.filename or name} cannot be read: {error.strerror or error}") from None
 
 
 def pieces(file: IO[bytes], name: str, *, words: bool = True) -> Iterator[str]:
@@ -64,7 +71,8 @@ def pieces(file: IO[bytes], name: str, *, words: bool = True) -> Iterator[str]:
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     size, kept = 0, ""
     while True:
-        block = file.read(_PIECE)
+        with _told(name):
+            block = file.read(_PIECE)
         if (at := block.find(b"\0")) >= 0:
             raise DataError(
                 f"{name} is no text: byte {size + at:,} is NUL. If it is a text in UTF-16 or another encoding, "
