@@ -139,8 +139,9 @@ class _Tape:
         self.bias = memory(blocks * n) if layout.biased else None
         self.c = memory(T + 1, B, n, dtype=torch.float32)
         self.read = memory(T + 1, B, n)  # what the product reads: h_{t-1}, times the mask
-        self.mask = memory(B, n) if layout.masked else self.read[0]
-        self.h = memory(T, B, n) if layout.masked else self.read[1:]
+        # Without a mask the kernels are given other memory for it, which they leave alone.
+        self.mask = memory(B, n) if layout.masked else self.read
+        self.h = memory(T, B, n) if layout.masked else self.read
         if layout.trained:
             self.grad_h, self.grad_c = memory(T, B, n), memory(T, B, n, dtype=torch.float32)
             self.dh, self.dc = memory(B, n), memory(B, n, dtype=torch.float32)
@@ -258,8 +259,9 @@ class _Layer(torch.autograd.Function):
                 tape.read[0].mul_(tape.mask)
             tape.run_forward()
             ctx.dtypes = (weight.dtype, bias.dtype if bias is not None else None, h0.dtype, c0.dtype)
+            hs = tape.h if layout.masked else tape.read[1:]
             # Copies: the tape goes on to other runs, and a change of the results in place must not reach backward.
-            return tape.h.clone(), tape.c[1:].to(c0.dtype, copy=True)
+            return hs.clone(), tape.c[1:].to(c0.dtype, copy=True)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
