@@ -1,13 +1,29 @@
-"""Runs one layer of any recurrent cell over a sequence, forward and backward, by the fastest way at hand."""
+"""Runs one layer of any recurrent cell over a sequence, forward and backward, by the fastest way at hand.
+
+On the CPU, in float32, that is the native library, which a C++ compiler builds at first use (`library`); nothing is
+compiled for a cell. On a CUDA device it is `cuda`. Everything else, and any machine without a compiler, takes the plain
+loop (`reference`), which gives the same numbers, slower. The environment variable ARCHSMITH_KERNELS forces a way on the
+CPU: "plain", "native" or "compiled".
+"""
 
 from __future__ import annotations
 
+import os
+import warnings
+from functools import lru_cache
+
+import torch
 from torch import Tensor
 
+from archsmith.core.errors import UsageError
 from archsmith.nn.cell_graph import CellGraph
+from archsmith.nn.cell_kernels import cuda, library
+from archsmith.nn.cell_kernels.native import run_layer_native
 from archsmith.nn.cell_kernels.reference import run_layer_plainly
 
 __all__ = ["run_layer"]
+
+_WAYS = ("plain", "native", "compiled")
 
 
 def run_layer(
@@ -36,4 +52,57 @@ def run_layer(
 
     Returns [T, B, m] and [T, B, n].
     """
+    if x.is_cuda and weight_hr is None and cuda.available(x):
+        return cuda.run_layer_cuda(graph, x, weight_ih, weight_hh, h0, c0, bias=bias, h_mask=h_mask)
+    tensors = (x, weight_ih, weight_hh, h0, c0, bias, h_mask)
+    if weight_hr is None and _native_can(graph, tensors) and (native := _library(_way())) is not None:
+        return run_layer_native(native, graph, x, weight_ih, weight_hh, h0, c0, bias=bias, h_mask=h_mask)
     return run_layer_plainly(graph, x, weight_ih, weight_hh, h0, c0, bias=bias, weight_hr=weight_hr, h_mask=h_mask)
+
+
+def _native_can(graph: CellGraph, tensors: tuple[Tensor | None, ...]) -> bool:
+    """Whether these are plain float32 tensors on the CPU of the shapes that belong together."""
+    if (
+        torch._C._get_tracing_state() is not None
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+    ):
+        return False
+    for tensor in tensors:
+        if tensor is not None and not (
+            type(tensor) in (Tensor, torch.nn.Parameter)
+            and tensor.dtype == torch.float32
+            and tensor.device.type == "cpu"
+            and tensor.layout == torch.strided
+            and tensor.numel() > 0
+        ):
+            return False
+    x, *_, c0, _, mask = tensors
+    assert x is not None
+    assert c0 is not None
+    if x.dim() != 3 or c0.dim() != 2 or (mask is not None and mask.requires_grad and torch.is_grad_enabled()):
+        return False
+    (_, batch, inputs), n, leaves = x.shape, c0.shape[1], len(graph.leaves)
+    shapes = ((leaves * n, inputs), (leaves * n, n), (batch, n), (batch, n), (leaves * n,), (batch, n))
+    return all(tensor is None or tensor.shape == shape for tensor, shape in zip(tensors[1:], shapes, strict=True))
+
+
+def _way() -> str:
+    way = os.environ.get("ARCHSMITH_KERNELS", "")
+    if way and way not in _WAYS:
+        raise UsageError(f"ARCHSMITH_KERNELS must be one of {', '.join(_WAYS)} or not set, got {way!r}")
+    return way
+
+
+@lru_cache(maxsize=8)
+def _library(way: str) -> library.Library | None:
+    """The native library, or None where the plain loop is to run; that is said once, unless it was asked for."""
+    if way == "plain":
+        return None
+    try:
+        return library.load()
+    except library.NoLibrary as reason:
+        if way:
+            raise UsageError(f"ARCHSMITH_KERNELS={way}: {reason}") from None
+        warnings.warn(f"recurrent cells run as a plain loop, several times slower: {reason}", stacklevel=4)
+        return None
