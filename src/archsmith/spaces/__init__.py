@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archsmith.spaces.conv_chain import ConvChain
+from archsmith.spaces.nasbench201 import NASBench201
 from archsmith.spaces.recurrent_cell import RecurrentCell
 
-__all__ = ["ConvChain", "RecurrentCell"]
+__all__ = ["ConvChain", "NASBench201", "RecurrentCell"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from archsmith.training.image_classification import ImageClassification
 from archsmith.training.landscape import Landscape
 from archsmith.training.language_model import LanguageModel
+from archsmith.training.tabular import Tabular
 from archsmith.training.translation import Translation
 
-__all__ = ["ImageClassification", "Landscape", "LanguageModel", "Translation"]
+__all__ = ["ImageClassification", "Landscape", "LanguageModel", "Tabular", "Translation"]

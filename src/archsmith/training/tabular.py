@@ -1,0 +1,347 @@
+"""A genotype looked up instead of trained: a search over a table of real trainings takes seconds.
+
+A table has a row for each genotype, a column for each choice of the space, under the choice's name, and columns of
+numbers: what its training gave, and what it took. It is an .npz of equally long arrays, a .csv or a .parquet file;
+the arrays of NAS-Bench-201 (Dong and Yang 2020; NATS-Bench, Dong et al. 2021) are recognised as they are published.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from archsmith.core.errors import ChildFailed, DataError, UnknownName, UsageError
+from archsmith.core.evaluator import Context
+from archsmith.core.genotype import Answer, Genotype
+from archsmith.core.space import Space, decode, script
+from archsmith.core.trial import Cost, Result
+from archsmith.rewards import value
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Tabular"]
+
+Columns: TypeAlias = "dict[str, npt.NDArray[Any]]"
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """An evaluator that looks results up.
+
+    Args:
+        table: the path of an .npz, .csv or .parquet file.
+        column: the column of the number to be searched for, which is reported as the metric "value".
+        scale: is multiplied into it: 0.01 makes a fraction of a percentage, -1 turns a loss around.
+        metrics: further columns to report, under their own names. Leave what was measured on test data out.
+        seconds: how long the training of a row took: a column, or a number for all rows.
+        epochs: how many epochs it took.
+        choices: the columns that are choices of the space. Empty: those the space asks, which is known only where its
+            questions do not depend on answers.
+    """
+
+    table: str
+    column: str
+    scale: float = 1.0
+    metrics: tuple[str, ...] = ()
+    seconds: str | float = 0.0
+    epochs: float = 1.0
+    choices: tuple[str, ...] = ()
+
+    default_reward = staticmethod(value)
+
+    def __post_init__(self) -> None:
+        path = os.path.expanduser(str(self.table))
+        object.__setattr__(self, "table", os.path.abspath(path) if os.path.exists(path) else path)
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        object.__setattr__(self, "choices", tuple(self.choices))
+        for name in ("scale", "epochs"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+                raise UsageError(f"{name} of Tabular must be a finite number, got {number!r}")
+        if self.epochs < 0:
+            raise UsageError(f"epochs of Tabular must be at least 0, got {self.epochs!r}")
+        if not isinstance(self.seconds, str) and not 0 <= self.seconds < math.inf:
+            raise UsageError(f"seconds of Tabular must be a column or a number of at least 0, got {self.seconds!r}")
+
+    @classmethod
+    def nasbench201(
+        cls,
+        table: str | os.PathLike[str],
+        dataset: str = "cifar10",
+        *,
+        epochs: int = 200,
+        metrics: tuple[str, ...] = (),
+    ) -> Tabular:
+        """The validation accuracy, as a fraction, of the cells of `archsmith.spaces.NASBench201`.
+
+        Args:
+            table: the .npz file with NAS-Bench-201's arrays.
+            dataset: "cifar10", "cifar100" or "ImageNet16-120".
+            epochs: of the trainings: 200 or 12.
+            metrics: further columns, such as "hw/cifar10/edgegpu_latency".
+        """
+        return cls(os.fspath(table), f"acc{epochs}_val/{dataset}", scale=0.01, metrics=metrics, epochs=float(epochs))
+
+    # --- looking up ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
+        """The genotype's row. Raises IllegalGenotype, DataError for a table that cannot be used, and ChildFailed when
+        it has no such row, or no number there."""
+        index = self._index(space)
+        decode(space, genotype)
+        row = index.rows.get(index.key(genotype.answers))
+        if row is None or len(genotype.answers) != index.counts[row]:
+            raise ChildFailed(f"the table {self.table} has no row for the genotype {genotype.key}", reason="table")
+        number = index.values[row]
+        if number != number or number in (math.inf, -math.inf):
+            raise ChildFailed(f"the table {self.table} has no number in {self.column!r} for this row", reason="table")
+        metrics = {"value": number}
+        for name, column in index.metrics.items():
+            metrics[name] = column[row]
+        return Result(metrics, cost=Cost(seconds=index.seconds[row], epochs=self.epochs))
+
+    def best(self, space: Space) -> tuple[dict[str, Any], float]:
+        """The answers and the value of the best row: what regret is measured against."""
+        index = self._index(space)
+        row = max(range(len(index.values)), key=lambda i: _orderly(index.values[i]))
+        key = next(key for key, at in index.rows.items() if at == row)
+        return dict(zip(index.choices, key, strict=True)), index.values[row]
+
+    def column_of(self, name: str) -> npt.NDArray[Any]:
+        """A column of the table, row by row. Raises UnknownName."""
+        columns = _read(self.table, _stamp(self.table))
+        if name not in columns:
+            raise UnknownName("column of the table", name, columns)
+        return columns[name]
+
+    def row_of(self, space: Space, genotype: Genotype) -> int:
+        """The number of a genotype's row. Raises ChildFailed when there is none."""
+        index = self._index(space)
+        row = index.rows.get(index.key(genotype.answers))
+        if row is None:
+            raise ChildFailed(f"the table {self.table} has no row for the genotype {genotype.key}", reason="table")
+        return row
+
+    def fingerprint(self) -> str:
+        """Identifies the content of the table, wherever it lies."""
+        return _digest(self.table, _stamp(self.table))
+
+    def describe_data(self) -> dict[str, Any]:
+        """Plain JSON of what the table is, for the record."""
+        columns = _read(self.table, _stamp(self.table))
+        return {
+            "name": Path(self.table).name,
+            "rows": len(next(iter(columns.values()))),
+            "columns": len(columns),
+            "sha256": self.fingerprint(),
+        }
+
+    def _index(self, space: Space) -> _Index:
+        choices = self.choices
+        if not choices:
+            questions = script(space)
+            if questions is None:
+                raise UsageError(
+                    "the questions of this space depend on answers: name the table's columns that are choices, "
+                    "Tabular(..., choices=(...))"
+                )
+            choices = tuple(question.name for question in questions)
+        return _indexed(
+            self.table, _stamp(self.table), choices, self.column, float(self.scale), self.metrics, self.seconds
+        )
+
+
+def _orderly(number: float) -> float:
+    return number if math.isfinite(number) else -math.inf
+
+
+# --- the table by its choices -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Index:
+    choices: tuple[str, ...]
+    rows: dict[tuple[str, ...], int]
+    values: list[float]
+    metrics: dict[str, list[float]]
+    seconds: list[float]
+    counts: list[int]  # how many choices each row answers
+
+    def key(self, answers: Mapping[str, Answer]) -> tuple[str, ...]:
+        """What stands in the columns of the choices; nothing where a choice was not asked."""
+        return tuple(_text(answers[name]) if name in answers else "" for name in self.choices)
+
+
+def _text(answer: Any) -> str:
+    """An answer as a table has it: texts and numbers as they are, a subset as JSON."""
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, list | tuple):
+        return json.dumps(list(answer), separators=(",", ":"))
+    if isinstance(answer, float) and answer.is_integer():
+        return str(int(answer))  # a column of numbers may have made 3.0 of 3
+    return str(answer)
+
+
+@functools.lru_cache(maxsize=8)
+def _indexed(
+    table: str,
+    stamp: tuple[int, ...],
+    choices: tuple[str, ...],
+    column: str,
+    scale: float,
+    metrics: tuple[str, ...],
+    seconds: str | float,
+) -> _Index:
+    columns = _read(table, stamp)
+    for name in (*choices, column, *metrics, *([seconds] if isinstance(seconds, str) else [])):
+        if name not in columns:
+            raise UnknownName(f"column of {Path(table).name}", name, columns)
+    answered = [[_text(entry) for entry in columns[name].tolist()] for name in choices]
+    rows: dict[tuple[str, ...], int] = {}
+    for row, key in enumerate(zip(*answered, strict=True)):
+        if key in rows:
+            raise DataError(
+                f"rows {rows[key] + 1} and {row + 1} of {table} have the same choices {key}; a genotype has one row"
+            )
+        rows[key] = row
+    if isinstance(seconds, str):
+        took = _numbers(table, seconds, columns[seconds]).tolist()
+    else:
+        took = [float(seconds)] * len(rows)
+    return _Index(
+        choices,
+        rows,
+        (_numbers(table, column, columns[column]) * scale).tolist(),
+        {name: _numbers(table, name, columns[name]).tolist() for name in metrics},
+        took,
+        [sum(part != "" for part in key) for key in rows],
+    )
+
+
+def _numbers(table: str, name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    try:
+        return values.astype("float64")
+    except (TypeError, ValueError):
+        raise DataError(f"column {name!r} of {table} must have numbers, and has {str(values[0])[:60]!r}") from None
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _stamp(table: str) -> tuple[int, ...]:
+    try:
+        stat = os.stat(table)
+    except OSError as error:
+        raise DataError(f"cannot read the table {table!r}: {error.strerror}") from None
+    return (stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _digest(table: str, stamp: tuple[int, ...]) -> str:
+    import hashlib
+
+    with open(table, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=4)
+def _read(table: str, stamp: tuple[int, ...]) -> Columns:
+    """The columns by name. Raises DataError when the file is no table."""
+    suffix = Path(table).suffix.lower()
+    try:
+        match suffix:
+            case ".npz":
+                columns = _read_npz(table)
+            case ".csv":
+                columns = _read_csv(table)
+            case ".parquet":
+                columns = _read_parquet(table)
+            case _:
+                raise DataError(f"a table is an .npz, .csv or .parquet file, got {table!r}")
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise DataError(f"cannot read the table {table!r}: {error}") from None
+    lengths = {len(values) for values in columns.values()}
+    if not columns or lengths == {0}:
+        raise DataError(f"the table {table!r} has no rows")
+    return columns
+
+
+def _read_npz(table: str) -> Columns:
+    import numpy as np
+
+    with np.load(table, allow_pickle=False) as arrays:
+        loaded = {name: arrays[name] for name in arrays.files}
+    if {"ops", "op_names", "edge_order"} <= set(loaded):
+        return _nasbench201(loaded)
+    lengths = {name: len(a) if a.ndim else 0 for name, a in loaded.items()}
+    if len(set(lengths.values())) > 1 or any(a.ndim != 1 for a in loaded.values()):
+        shapes = ", ".join(f"{name} {a.shape}" for name, a in list(loaded.items())[:8])
+        raise DataError(f"the arrays of {table} must be columns of one length, got {shapes}")
+    return loaded
+
+
+def _nasbench201(arrays: Mapping[str, npt.NDArray[Any]]) -> Columns:
+    """One column for each edge, and one for each number: "acc200_val/cifar10", "hw/cifar100/pixel3_latency"."""
+    names, edges, ops = arrays["op_names"], arrays["edge_order"], arrays["ops"]
+    if ops.ndim != 2 or ops.shape[1] != len(edges) or ops.max(initial=0) >= len(names):
+        raise DataError(
+            f"ops of NAS-Bench-201 must have {len(edges)} columns of indices into op_names, got {ops.shape}"
+        )
+    columns: Columns = {str(edge): names[ops[:, k]] for k, edge in enumerate(edges)}
+    datasets = [str(name) for name in arrays.get("datasets", ())]
+    for name, values in arrays.items():
+        if name in ("ops", "op_names", "edge_order", "datasets") or len(values) != len(ops):
+            continue
+        inner = arrays.get(f"{name.split('_')[0]}_names")
+        if values.ndim == 1:
+            columns[name] = values
+        elif values.ndim == 2 and values.shape[1] == len(datasets):
+            columns |= {f"{name}/{dataset}": values[:, k] for k, dataset in enumerate(datasets)}
+        elif inner is not None and values.shape[-1] == len(inner):
+            parts = (
+                {name: values} if values.ndim == 2 else {f"{name}/{d}": values[:, k] for k, d in enumerate(datasets)}
+            )
+            columns |= {f"{key}/{what}": part[:, k] for key, part in parts.items() for k, what in enumerate(inner)}
+    return columns
+
+
+def _read_csv(table: str) -> Columns:
+    import csv
+
+    import numpy as np
+
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        head = next(reader, [])
+        if len(set(head)) != len(head):
+            raise DataError(f"the columns of {table} must have names that differ, got {', '.join(head)[:200]}")
+        rows = [row for row in reader if row]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(head):
+            raise DataError(f"line {number} of {table} has {len(row)} entries, and the head has {len(head)}")
+    return {name: np.array([row[k] for row in rows]) for k, name in enumerate(head)}
+
+
+def _read_parquet(table: str) -> Columns:
+    import numpy as np
+
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(
+            "reading .parquet needs pyarrow: pip install pyarrow; or save the table as .csv or .npz"
+        ) from None
+    data = parquet.read_table(table)
+    return {name: np.array(data.column(name).to_pylist()) for name in data.column_names}

@@ -1,0 +1,202 @@
+"""Looking results up: the real table of NAS-Bench-201, tables of every form, and tables that cannot be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from archsmith import search
+from archsmith.core.child import Task
+from archsmith.core.errors import ChildFailed, DataError, IllegalGenotype, UnknownName, UsageError
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import FunctionSpace, decode, enumerate_genotypes, identity, sample, space_size
+from archsmith.nn.count import count_parameters
+from archsmith.searchers import RegularizedEvolution
+from archsmith.spaces import NASBench201
+from archsmith.testing import EvaluatorContract, SpaceContract
+from archsmith.testing.evaluator import RecordingContext
+from archsmith.training import Tabular
+
+SPACE = FunctionSpace(lambda choose: [choose("op", ("conv", "pool")), choose("width", (1, 2, 3))])
+
+
+def csv(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def small(tmp_path):
+    rows = [f"{op},{width},{10 * width + (op == 'conv')},{width / 2}" for op in ("conv", "pool") for width in (1, 2, 3)]
+    return csv(tmp_path / "table.csv", "op,width,accuracy,took\n" + "\n".join(rows) + "\n")
+
+
+def genotype(space, **answers):
+    return Genotype(identity(space), answers)
+
+
+class TestContract(EvaluatorContract):
+    trains = False
+    counts_parameters = False
+    reports_epochs = False
+
+    @pytest.fixture(autouse=True)
+    def _table(self, small):
+        self.path = small
+
+    def evaluator(self):
+        return Tabular(self.path, "accuracy", seconds="took")
+
+    def space(self):
+        return SPACE
+
+
+class TestSpaceContract(SpaceContract):
+    uses_every_parameter = False
+
+    def space(self):
+        return NASBench201(channels=4, repeats=1)
+
+
+# --- tables of every form ---------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_found_by_its_choices(small):
+    result = Tabular(small, "accuracy", scale=0.01, metrics=("took",), seconds="took", epochs=12).evaluate(
+        SPACE, genotype(SPACE, op="conv", width=3), RecordingContext()
+    )
+    assert result.metrics == {"value": pytest.approx(0.31), "took": 1.5}
+    assert (result.cost.seconds, result.cost.epochs) == (1.5, 12)
+
+
+def test_every_form_of_a_table_gives_the_same(small, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(small)
+    np.savez(
+        tmp_path / "t.npz", **{name: frame[name].to_numpy().astype("U" if name == "op" else "f8") for name in frame}
+    )
+    tables = [small, str(tmp_path / "t.npz")]
+    for each in enumerate_genotypes(SPACE):
+        values = [Tabular(t, "accuracy").evaluate(SPACE, each, RecordingContext()).metrics["value"] for t in tables]
+        assert len(set(values)) == 1
+
+
+def test_the_best_row_is_known(small):
+    assert Tabular(small, "accuracy").best(SPACE) == ({"op": "conv", "width": "3"}, 31.0)
+    assert Tabular(small, "accuracy", scale=-1).best(SPACE) == ({"op": "pool", "width": "1"}, -10.0)
+
+
+def test_choices_that_are_not_always_asked(tmp_path):
+    space = FunctionSpace(
+        lambda choose: [kind := choose("kind", ("a", "b")), choose("size", (1, 2)) if kind == "b" else None]
+    )
+    table = csv(tmp_path / "t.csv", "kind,size,v\na,,5\nb,1,6\nb,2,7\n")
+    with pytest.raises(UsageError, match="name the table's columns that are choices"):
+        Tabular(table, "v").evaluate(space, genotype(space, kind="a"), RecordingContext())
+    tabular = Tabular(table, "v", choices=("kind", "size"))
+    found = [tabular.evaluate(space, g, RecordingContext()).metrics["value"] for g in enumerate_genotypes(space)]
+    assert found == [5, 6, 7]
+
+
+# --- tables and genotypes that cannot be used -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no rows"),
+        ("op,width,accuracy\n", "has no rows"),
+        ("op,width,accuracy\nconv,1\n", "line 2 .* has 2 entries, and the head has 3"),
+        ("op,width,accuracy\nconv,1,good\n", "must have numbers, and has 'good'"),
+        ("op,width,accuracy\nconv,1,1\nconv,1,2\n", "rows 1 and 2 .* have the same choices"),
+        ("op,op,accuracy\nconv,1,1\n", "must have names that differ"),
+    ],
+)
+def test_a_bad_table_is_named_with_what_is_wrong(tmp_path, text, said):
+    table = csv(tmp_path / "bad.csv", text)
+    with pytest.raises(DataError, match=said):
+        Tabular(table, "accuracy").evaluate(SPACE, genotype(SPACE, op="conv", width=1), RecordingContext())
+
+
+def test_names_that_are_not_there(small, tmp_path):
+    at = genotype(SPACE, op="conv", width=1)
+    with pytest.raises(UnknownName, match=r"no column of table.csv is named 'acuracy'; did you mean 'accuracy'"):
+        Tabular(small, "acuracy").evaluate(SPACE, at, RecordingContext())
+    with pytest.raises(DataError, match="cannot read the table"):
+        Tabular(str(tmp_path / "none.csv"), "accuracy").evaluate(SPACE, at, RecordingContext())
+    with pytest.raises(DataError, match=r"\.npz, \.csv or \.parquet"):
+        Tabular(csv(tmp_path / "t.txt", "x"), "accuracy").evaluate(SPACE, at, RecordingContext())
+    (tmp_path / "t.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(DataError, match="cannot read the table"):
+        Tabular(str(tmp_path / "t.npz"), "accuracy").evaluate(SPACE, at, RecordingContext())
+
+
+def test_a_row_that_is_missing_or_has_no_number_is_a_failed_child(tmp_path):
+    table = csv(tmp_path / "t.csv", "op,width,accuracy\nconv,1,nan\n")
+    with pytest.raises(ChildFailed, match="has no number in 'accuracy'"):
+        Tabular(table, "accuracy").evaluate(SPACE, genotype(SPACE, op="conv", width=1), RecordingContext())
+    with pytest.raises(ChildFailed, match="has no row"):
+        Tabular(table, "accuracy").evaluate(SPACE, genotype(SPACE, op="conv", width=2), RecordingContext())
+    with pytest.raises(IllegalGenotype):
+        Tabular(table, "accuracy").evaluate(SPACE, genotype(SPACE, op="conv", width=9), RecordingContext())
+
+
+# --- NAS-Bench-201 ----------------------------------------------------------------------------------------------------
+
+
+def test_the_space_has_every_cell_once():
+    assert space_size(NASBench201()) == 15_625
+
+
+@pytest.fixture
+def nb201():
+    return os.path.join(os.environ["ARCHSMITH_DATA"], "nb201.npz")
+
+
+@pytest.mark.data
+def test_the_networks_have_the_published_parameters(nb201):
+    space, tabular = NASBench201(), Tabular.nasbench201(nb201)
+    published = tabular.column_of("params_M_cifar10")
+    for seed in range(40):
+        cell = sample(space, Random(seed))
+        with torch.device("meta"):
+            model = space.build(decode(space, cell), Task()).model
+        assert round(count_parameters(model) / 1e6, 6) == pytest.approx(
+            published[tabular.row_of(space, cell)], abs=2e-6
+        )
+
+
+@pytest.mark.data
+def test_the_real_table_is_read_as_published(nb201):
+    space, tabular = NASBench201(), Tabular.nasbench201(nb201)
+    test = tabular.column_of("acc200_test/cifar10")
+    assert test.max() == pytest.approx(94.37, abs=0.005)
+    answers, value = tabular.best(space)
+    row = tabular.row_of(space, genotype(space, **answers))
+    assert row == 1459
+    assert test[row] == pytest.approx(94.30, abs=0.005)
+    assert value == pytest.approx(tabular.column_of("acc200_val/cifar10").max() / 100)
+    assert (
+        "hw/cifar10/edgegpu_latency" in tabular.describe_data()["name"]
+        or tabular.column_of("hw/cifar10/edgegpu_latency")[row] > 0
+    )
+
+
+@pytest.mark.data
+def test_evolution_finds_a_cell_near_the_best_of_the_real_table(nb201):
+    run = search(
+        NASBench201(),
+        Tabular.nasbench201(nb201),
+        searcher=RegularizedEvolution(population=30, sample=10),
+        trials=300,
+        store="memory://",
+    )
+    best = Tabular.nasbench201(nb201).best(NASBench201())[1]
+    assert run.best is not None
+    assert run.best.reward is not None
+    assert best - run.best.reward < 0.01
