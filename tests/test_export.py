@@ -23,9 +23,10 @@ import archsmith as smith
 from archsmith._export import ImageModel, export, load
 from archsmith._export import image_onnx as onnx_format
 from archsmith._export.image_model import Deployed
-from archsmith._export.image_onnx import open_onnx, run_onnx
-from archsmith._export.image_source import run_source
+from archsmith._export.image_onnx import run_onnx
 from archsmith._export.network_source import network_source
+from archsmith._export.onnx_file import open_onnx
+from archsmith._export.source import run_source
 from archsmith.core.child import Task
 from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError

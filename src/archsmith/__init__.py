@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archsmith import discovered, executors, recipes, rewards, searchers, spaces, testing, training
     from archsmith._compare import compare
     from archsmith._describe import describe
-    from archsmith._export import export, load, predict
+    from archsmith._export import export, generate, load, predict
     from archsmith._finish import finish
     from archsmith._search import Run, build, open_run, search
     from archsmith.core.child import Child, Task, TextTask, TranslationTask
@@ -50,6 +50,7 @@ __all__ = [
     "executors",
     "export",
     "finish",
+    "generate",
     "load",
     "open_run",
     "predict",
@@ -80,6 +81,7 @@ _HOME = {
     "describe": "_describe",
     "export": "_export",
     "finish": "_finish",
+    "generate": "_export",
     "load": "_export",
     "open_run": "_search",
     "predict": "_export",

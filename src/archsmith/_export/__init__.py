@@ -7,17 +7,37 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from archsmith._describe import Thing
+from archsmith._export.cell import write_cell
 from archsmith._export.from_run import model_of
 from archsmith._export.image_model import ImageModel
 from archsmith._export.image_onnx import write_image_onnx
-from archsmith._export.image_prediction import Prediction, predict
+from archsmith._export.image_prediction import Prediction
 from archsmith._export.image_source import write_image_source
 from archsmith._export.model import Model
+from archsmith._export.prediction import predict
 from archsmith._export.pytorch import load, write_pytorch
+from archsmith._export.text_model import TextModel
+from archsmith._export.text_onnx import write_text_onnx
+from archsmith._export.text_prediction import Score, generate
+from archsmith._export.text_source import write_text_source
 from archsmith._search import Run
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.discovered import NETWORKS
 
-__all__ = ["FORMATS", "ImageModel", "Model", "Prediction", "export", "load", "model_of", "predict"]
+__all__ = [
+    "FORMATS",
+    "ImageModel",
+    "Model",
+    "Prediction",
+    "Score",
+    "TextModel",
+    "export",
+    "generate",
+    "load",
+    "model_of",
+    "predict",
+]
 
 FORMATS = ("pytorch", "onnx", "source")
 
@@ -25,37 +45,59 @@ _WRITERS: dict[tuple[str, str], Callable[[Any, Path], Path]] = {
     ("images", "pytorch"): write_pytorch,
     ("images", "onnx"): write_image_onnx,
     ("images", "source"): write_image_source,
+    ("text", "pytorch"): write_pytorch,
+    ("text", "onnx"): write_text_onnx,
+    ("text", "source"): write_text_source,
 }
 
 
 def export(
-    model: Run | Model | str | os.PathLike[str],
+    model: Run | Model | Thing,
     *,
     format: str = "pytorch",
     path: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Write a trained network as a folder, and give its path.
+    """Write a trained network as a folder, or a recurrent cell as a file, and give its path.
 
-    Every format takes pixels from 0 to 1, float32 [count, channels, height, width]; whitening is inside. Each is run
-    on random and real images, in batches of 1 and 7, before it takes its place: pytorch and source must repeat the
-    module to the bit, onnx to rounding.
+    Every format of images takes pixels from 0 to 1, float32 [count, channels, height, width]; whitening is inside.
+    Every format of text takes tokens, int64 [steps, batch], and a state; the vocabulary lies beside it. Each is run on
+    random and real inputs before it takes its place: it must repeat the module to the bit, or to rounding where sums
+    are made in another order (onnx, and a recurrent cell as source).
 
     Args:
         model: a run (what `finish` chose, or the best trial's kept weights), a `Model`, or a folder in format pytorch.
+            For format source also a recurrent cell without weights: the name of a discovered one, a genotype or an
+            architecture (the object, JSON text, or a JSON file).
         format: "pytorch" (safetensors and JSON, for archsmith), "onnx" (for anything) or "source" (one plain PyTorch
             file that needs no archsmith).
-        path: the folder (default: `<name>-<format>`); an earlier export there is replaced.
+        path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`); an earlier export
+            there is replaced.
 
     Raises UsageError when there are no trained weights, or the place cannot be written.
     """
     if format not in FORMATS:
         raise UnknownName("export format", str(format), FORMATS)
+    place = Path(path) if path is not None else None
     if isinstance(model, Run):
         model = model_of(model)
     elif not isinstance(model, Model):
-        if not Path(model).is_dir():
-            raise UsageError(
-                f"there is no folder {os.fspath(model)!r}; export takes a run, or a folder in format pytorch"
-            )
+        if not isinstance(model, str | os.PathLike) or not Path(model).is_dir():
+            return _untrained(model, format, place)
         model = load(model)
-    return _WRITERS[model.takes, format](model, Path(path) if path is not None else Path(f"{model.name}-{format}"))
+    return _WRITERS[model.takes, format](model, place or Path(f"{model.name}-{format}"))
+
+
+def _untrained(thing: Thing, format: str, place: Path | None) -> Path:
+    """A cell's file. Raises UsageError for what is none, and for formats that hold weights."""
+    text = os.fspath(thing) if isinstance(thing, str | os.PathLike) else None
+    if text is not None and text not in NETWORKS and not text.lstrip().startswith("{") and not Path(text).is_file():
+        raise UsageError(
+            f"there is no folder {text!r}; export takes a run, a folder in format pytorch, or with format source a "
+            "recurrent cell: a name of archsmith.discovered, or a genotype"
+        )
+    if format != "source":
+        raise UsageError(
+            f"format {format} is of trained networks, and here are no weights; a recurrent cell alone is written with "
+            "--format source"
+        )
+    return write_cell(thing, place)

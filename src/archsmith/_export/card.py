@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_USE = {
+from archsmith.core.finish import Measure
+
+_IMAGES = {
     "pytorch": """\
 ```python
 import archsmith as smith
@@ -34,23 +36,60 @@ python model.py IMAGE...
 or, from Python, `logits = load()(images)` with float32 images [count, {shape}], pixels from 0 to 1.""",
 }
 
+_TEXT = {
+    "pytorch": """\
+```python
+import archsmith as smith
+
+model = smith.load(".")  # this folder
+tokens = torch.from_numpy(model.vocabulary.encode("some text"))[:, None]  # int64 [steps, batch]
+scores, state = model.network(tokens)  # [steps, batch, {vocabulary}], of what comes next; (h, c) to go on from
+```
+
+or `archsmith predict FOLDER FILE...` for the {measure} of texts, and `archsmith predict FOLDER --continue "some text"`.
+The weights are safetensors, everything else is JSON; nothing in it is run.""",
+    "onnx": """\
+The file is one step: tokens and a state in, scores and a state out.
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+h = c = numpy.zeros(({layers}, 1, {hidden}), numpy.float32)  # at the beginning; [layers, batch, units]
+for token in tokens:
+    given = {{"tokens": numpy.array([[token]]), "h": h, "c": c}}  # int64 [1, batch]
+    scores, h, c = session.run(["scores", "new_h", "new_c"], given)  # scores [1, batch, {vocabulary}]
+```
+
+Tokens are places in the list of `vocabulary.json`. Or `archsmith predict FOLDER FILE...` for the {measure} of texts, and
+`archsmith predict FOLDER --continue "some text"`.""",
+    "source": """\
+`model.py` is plain PyTorch and needs neither archsmith nor this card:
+
+```
+python model.py "some text"         # goes on with it
+python model.py --score FILE...     # {measure} of each text
+```
+
+or, from Python, `scores, state = load()(tokens)` with int64 tokens [steps, batch]. `FoundRNN` in it stands in for
+`torch.nn.LSTM` anywhere, and `FoundCell` for `torch.nn.LSTMCell`.""",
+}
+
 
 def readme(card: Mapping[str, Any]) -> str:
     """`README.md` from the content of `model.json`."""
-    task, about = card["task"], card["card"]
-    shape = ", ".join(str(n) for n in task["input_shape"])
+    about = card["card"]
+    what, use, named = _WORDS[card["takes"]](card)
     lines = [
         f"# {card['name']}",
         "",
-        f"An image classifier found by neural architecture search with archsmith: {card['parameters']:,} parameters, "
-        f"images of {' x '.join(str(n) for n in task['input_shape'])} (channels, height, width), "
-        f"{task['num_classes']} classes.",
+        what,
         "",
         "## Use",
         "",
-        _USE[card["kind"]].format(shape=shape),
+        use,
         "",
-        "Classes, by logit: " + ", ".join(card["class_names"]) + ".",
+        named,
         "",
         "## How good",
         "",
@@ -65,20 +104,57 @@ def readme(card: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _of_images(card: Mapping[str, Any]) -> tuple[str, str, str]:
+    task = card["task"]
+    what = (
+        f"An image classifier found by neural architecture search with archsmith: {card['parameters']:,} parameters, "
+        f"images of {' x '.join(str(n) for n in task['input_shape'])} (channels, height, width), "
+        f"{task['num_classes']} classes."
+    )
+    shape = ", ".join(str(n) for n in task["input_shape"])
+    return what, _IMAGES[card["kind"]].format(shape=shape), f"Classes, by logit: {', '.join(card['class_names'])}."
+
+
+def _of_text(card: Mapping[str, Any]) -> tuple[str, str, str]:
+    task, level = card["task"], card["vocabulary"]["level"]
+    unit, measure = ("word", "perplexity") if level == "word" else ("character", "bits per character")
+    layers = f"{task['layers']} layers" if task["layers"] > 1 else "one layer"
+    tied = ", the softmax tied to them" if task["tied"] else ""
+    what = (
+        f"A language model whose recurrent cell was found by neural architecture search with archsmith: "
+        f"{card['parameters']:,} parameters, {layers} of {task['hidden']:,} units, {task['vocabulary']:,} different "
+        f"{unit}s embedded in {task['embedding']:,} numbers{tied}."
+    )
+    read = (
+        'Words stand between white space, and "<eos>" at each line\'s end; what is not among them is "<unk>". A text has '
+        "to be prepared as the training text was (lower case or not, punctuation apart or not)."
+        if level == "word"
+        else "Every character is a symbol, the line end too."
+    )
+    use = _TEXT[card["kind"]].format(**task, measure=measure)
+    return what, use, f"The {unit}s are in `vocabulary.json`, by number. {read}"
+
+
+_WORDS = {"images": _of_images, "text": _of_text}
+
+
 def told(card: Mapping[str, Any]) -> list[str]:
     """The measurements of a card as sentences, each with what it was measured on."""
     metrics = card.get("metrics", {})
+    measure = Measure.from_json(metrics.get("measure"))  # accuracy, where a card was written before there were others
+    label = measure.label
     lines = []
     if (test := metrics.get("test")) is not None:
-        lines.append(f"Test accuracy of these weights: {100 * test['accuracy']:.2f} % of {test['count']:,} images.")
+        over = "of" if measure.percent else "over"
+        value = measure.text(test[measure.name])
+        lines.append(f"Test {label} of these weights: {value} {over} {test['count']:,} {measure.items}.")
         if test["n"] > 1:
-            lines.append(
-                f"Over {test['n']} seeds: {100 * test['mean']:.2f} % ± {100 * test['deviation']:.2f} "
-                f"(mean and sample standard deviation)."
-            )
+            spread = measure.text(test["mean"], test["deviation"])
+            lines.append(f"Over {test['n']} seeds: {spread} (mean and sample standard deviation).")
         lines.append(f"These weights are of {metrics['chosen']}. The test set was looked at {_times(test['looks'])}.")
     if (validation := metrics.get("validation")) is not None:
-        lines.append(f"Validation accuracy: {100 * validation:.2f} %, on images that helped to choose the network.")
+        helped = f"on {measure.items} that helped to choose the network"
+        lines.append(f"Validation {label}: {measure.text(validation)}, {helped}.")
     if test is None:
         lines.append("These weights were not tested: `archsmith finish` trains to convergence and tests once.")
     if claim := metrics.get("claim"):
@@ -89,13 +165,15 @@ def told(card: Mapping[str, Any]) -> list[str]:
 def _origin(card: Mapping[str, Any]) -> list[str]:
     """Data, training, cost, versions and command, a line each, as far as they are known."""
     lines = [f"Found: {card['origin']}."] if "origin" in card else []
+    items = "images"
     if "train" in (data := card.get("data", {})):
+        items = {"word": "words", "char": "characters"}.get(data.get("level"), items)
         lines.append(
-            f"Data: {data['name']}; {data['train']:,} images to train on, {data['validation']:,} to validate with, "
+            f"Data: {data['name']}; {data['train']:,} {items} to train on, {data['validation']:,} to validate with, "
             f"{data['test']:,} to test with (test split: {data['test_split']})."
         )
     if "epochs" in (training := card.get("training", {})).get("evaluator", {}):
-        whole = ", the validation images included" if training["all_data"] else ""
+        whole = f", the validation {items} included" if training["all_data"] else ""
         lines.append(f"Trained for {training['evaluator']['epochs']:,} epochs{whole}.")
     for what, cost in card.get("cost", {}).items():
         trials = f"{cost['trials']:,} trials, " if "trials" in cost else ""

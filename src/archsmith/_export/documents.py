@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from archsmith._export.image_model import ImageModel
-from archsmith._export.model import CARD, FORMAT, VERSION, Model
+from archsmith._export.model import CARD, FORMAT, VERSION
+from archsmith._export.text_model import TextModel
 from archsmith.core.errors import UsageError
 
-KINDS: dict[str, type[Model]] = {kind.takes: kind for kind in (ImageModel,)}
+Kind: TypeAlias = type[ImageModel] | type[TextModel]
+
+KINDS: dict[str, Kind] = {ImageModel.takes: ImageModel, TextModel.takes: TextModel}
 
 
-def kind_of(card: Mapping[str, Any]) -> type[Model]:
+def kind_of(card: Mapping[str, Any]) -> Kind:
     """The kind of model that a checked document describes; of images where it was written before there were others."""
     return KINDS[card.get("takes", ImageModel.takes)]
 

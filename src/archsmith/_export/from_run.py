@@ -12,19 +12,22 @@ from torch import nn
 
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import Model
+from archsmith._export.text_model import TextModel
+from archsmith._export.vocabulary import Vocabulary
 from archsmith._search import Run
 from archsmith._search.session import versions
 from archsmith.core.artifacts import ArtifactFolder
-from archsmith.core.child import Task
+from archsmith.core.child import Task, TextTask
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
-from archsmith.core.finish import in_todays_words
+from archsmith.core.finish import in_todays_words, measure_of
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import build, decode
 from archsmith.nn.batch_norm import set_epsilon
 
 EXAMPLES = 7  # real images that an export is checked on
+EXAMPLE_TOKENS = 50  # likewise of a text
 
 
 def model_of(run: Run) -> Model:
@@ -89,7 +92,24 @@ def _of_images(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> Im
     )
 
 
-_MADE: dict[type, Callable[[Any, nn.Module, dict[str, Any]], Model]] = {Task: _of_images}
+def _of_text(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> TextModel:
+    """A language model that an evaluator trained."""
+    if not hasattr(evaluator, "corpus"):
+        raise UsageError(
+            f"the evaluator of run {common['name']!r}, {type(evaluator).__name__}, tells no corpus, so nothing is known of "
+            "the vocabulary; LanguageModel does"
+        )
+    corpus = evaluator.corpus()
+    tokens = torch.from_numpy(corpus.validation[:EXAMPLE_TOKENS].astype("int64"))
+    return TextModel(
+        network=network,  # type: ignore[arg-type]  # TextModel says what it takes
+        vocabulary=Vocabulary(corpus.level, tuple(corpus.vocabulary)),
+        examples=tokens[:, None] if len(tokens) else None,
+        **common,
+    )
+
+
+_MADE: dict[type, Callable[[Any, nn.Module, dict[str, Any]], Model]] = {Task: _of_images, TextTask: _of_text}
 
 
 def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] | None:
@@ -116,7 +136,13 @@ def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] 
     beside = [{k: n[k] for k in ("name", "parameters", "mean", "deviation")} for n in document["networks"][1:]]
     about = {
         "origin": found["origin"],
-        "metrics": {"test": test, "chosen": model["why"], "beside": beside, "claim": document["claim"]},
+        "metrics": {
+            "measure": document["measure"],
+            "test": test,
+            "chosen": model["why"],
+            "beside": beside,
+            "claim": document["claim"],
+        },
         "training": {"seed": model["seed"], "all_data": plan["all_data"]},
         "cost": {"search": _search_cost(run), "finish": document["cost"]},
     }
@@ -136,10 +162,12 @@ def _kept(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]]:
             f"run {run.name!r} has no trained weights: a search keeps none unless its evaluator has keep_weights=True. "
             f"Train its best network to convergence first: archsmith finish {run.name}"
         )
-    metrics = {"validation": best.result.metrics["accuracy"]} if "accuracy" in best.result.metrics else {}
+    measure, metrics = measure_of(run.evaluator), best.result.metrics
     about = {
         "origin": f"trial {best.number} of run {run.name!r}",
-        "metrics": metrics,
+        "metrics": {"measure": measure.to_json(), "validation": metrics[measure.name]}
+        if measure.name in metrics
+        else {},
         "training": {"seed": derive_seed(run.config["seed"], "trial", best.number), "all_data": False},
         "cost": {"search": _search_cost(run)},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -93,7 +94,7 @@ class ImageModel(Model):
         return Task(tuple(card["task"]["input_shape"]), card["task"]["num_classes"])
 
     @classmethod
-    def from_card(cls, card: Mapping[str, Any], network: nn.Module) -> ImageModel:
+    def from_card(cls, card: Mapping[str, Any], network: nn.Module, folder: Path) -> ImageModel:
         """The model of a `model.json` that was checked, given its trained network."""
         epsilon = card["batch_norm_epsilon"]
         if epsilon is not None:

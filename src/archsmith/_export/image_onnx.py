@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from archsmith._export.card import readme
-from archsmith._export.documents import checked_card
 from archsmith._export.image_model import ImageModel
-from archsmith._export.model import README, fresh_folder, write_json
+from archsmith._export.model import fresh_folder, write_documents
+from archsmith._export.onnx_file import FILE, needed, open_onnx, save_onnx, to_onnx
 from archsmith.core.errors import UsageError
 
-FILE = "model.onnx"
 INPUT, OUTPUT = "images", "logits"
-METADATA = "archsmith"
 TOLERANCE = 1e-4  # of the largest logit: what two ways of summing floats may differ by
+
+
+class OnnxImages(nn.Module):
+    """A session of such a file, called as a module is."""
+
+    def __init__(self, session: Any, card: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._session = session
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits for pixels [n, channels, height, width] from 0 to 1."""
+        return torch.from_numpy(run_onnx(self._session, pixels.numpy()))
 
 
 def write_image_onnx(model: ImageModel, path: Path) -> Path:
@@ -30,55 +36,17 @@ def write_image_onnx(model: ImageModel, path: Path) -> Path:
 
     Raises UsageError when the extra is not installed, the network cannot be exported, or ONNX Runtime's answers differ.
     """
-    onnx, runtime = _needed("onnx"), _needed("onnxruntime")
-    _needed("onnxscript")
+    runtime = needed("onnxruntime")
     deployed = model.deployed()
     with fresh_folder(path) as folder:
         file = folder / FILE
-        try:
-            with warnings.catch_warnings(), _quiet("torch.onnx"):
-                warnings.simplefilter("ignore")
-                example = (torch.rand(2, *model.task.input_shape),)
-                dynamic = ({0: torch.export.Dim("batch", min=1)},)
-                program = torch.onnx.export(
-                    deployed,
-                    example,
-                    dynamo=True,
-                    dynamic_shapes=dynamic,
-                    input_names=[INPUT],
-                    output_names=[OUTPUT],
-                    verbose=False,
-                )
-            assert program is not None
-            proto = program.model_proto
-        except Exception as error:
-            raise UsageError(f"{type(model.network).__name__} cannot be exported to ONNX: {error}") from error
+        example = (torch.rand(2, *model.task.input_shape),)
+        proto = to_onnx(deployed, example, ({0: torch.export.Dim("batch", min=1)},), [INPUT], [OUTPUT])
         card = model.to_json("onnx") | {"weights": {"file": FILE}}
-        onnx.helper.set_model_props(proto, {METADATA: json.dumps(card, allow_nan=False)})
-        onnx.checker.check_model(proto)
-        onnx.save(proto, file)
+        save_onnx(proto, file, card)
         card["checked"] = {"against": f"ONNX Runtime {runtime.__version__}", **_check(model, deployed, file)}
-        write_json(folder / "model.json", card)
-        (folder / README).write_text(readme(card), encoding="utf-8")
+        write_documents(model, folder, card)
     return path
-
-
-def open_onnx(file: Path) -> tuple[Any, dict[str, Any]]:
-    """A session of ONNX Runtime on a file that `archsmith export` wrote, and its card. Raises UsageError otherwise."""
-    runtime = _needed("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has its own, unrelated exceptions
-        raise UsageError(f"{file} cannot be opened by ONNX Runtime: {error}") from None
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA)
-    if text is None:
-        raise UsageError(f"{file} is not a model that archsmith exported: it carries no card")
-    try:
-        return session, checked_card(json.loads(text), file)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the card in {file} is damaged: {error}") from None
 
 
 def run_onnx(session: Any, images: np.ndarray) -> np.ndarray:
@@ -105,26 +73,3 @@ def _check(model: ImageModel, deployed: torch.nn.Module, file: Path) -> dict[str
             f"one, and rounding explains {TOLERANCE:.0e}"
         )
     return {"largest_relative_difference": worst, "batches": batches, "real_images": model.examples is not None}
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keeps a package's loggers to errors: it tells of optional packages that nobody asked for."""
-    names = [name, *(n for n in logging.root.manager.loggerDict if n.startswith(f"{name}."))]
-    before = [(logger, logger.level) for logger in map(logging.getLogger, names)]
-    for logger, _ in before:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in before:
-            logger.setLevel(level)
-
-
-def _needed(package: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise UsageError(f"format onnx needs {package}: pip install 'archsmith[onnx]'") from None

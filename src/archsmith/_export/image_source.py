@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
-import os
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 
-from archsmith._export.card import readme, told
+from archsmith._export.card import told
 from archsmith._export.image_model import ImageModel
-from archsmith._export.model import README, fresh_folder, state_of, write_json
+from archsmith._export.model import fresh_folder, write_documents, write_weights
 from archsmith._export.network_source import network_source
+from archsmith._export.source import FILE, one_line, run_source
 from archsmith.core.errors import UsageError
-
-FILE, WEIGHTS = "model.py", "model.safetensors"
 
 _TEMPLATE = '''\
 """{title}
@@ -116,8 +109,6 @@ def write_image_source(model: ImageModel, path: Path) -> Path:
 
     Raises UsageError when the network cannot be followed, or the file does not repeat it.
     """
-    from safetensors.torch import save_file
-
     if len(model.task.input_shape) != 3 or model.task.input_shape[0] not in (1, 3):
         raise UsageError(f"format source is for grey or colour images, and this takes {model.task.input_shape}")
     deployed = model.deployed()
@@ -126,10 +117,9 @@ def write_image_source(model: ImageModel, path: Path) -> Path:
         f"logits [n, {model.task.num_classes}]."
     )
     network, state = network_source(deployed, docstring, root="network")
-    card = model.to_json("source")
     text = _TEMPLATE.format(
         title="\n".join(
-            textwrap.wrap(_line(f"{model.name}: an image classifier found by neural architecture search."), 110)
+            textwrap.wrap(one_line(f"{model.name}: an image classifier found by neural architecture search."), 110)
         ),
         about="\n".join(_about(model)),
         shape=tuple(model.task.input_shape),
@@ -138,11 +128,7 @@ def write_image_source(model: ImageModel, path: Path) -> Path:
     )
     with fresh_folder(path) as folder:
         (folder / FILE).write_text(text, encoding="utf-8")
-        save_file(state_of(state), folder / WEIGHTS, metadata={"format": "pt"})
-        os.chmod(folder / WEIGHTS, 0o644)  # safetensors makes it private
-        card["weights"] = {"file": WEIGHTS, "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
-        write_json(folder / "model.json", card)
-        (folder / README).write_text(readme(card), encoding="utf-8")
+        write_documents(model, folder, model.to_json("source") | {"weights": write_weights(state, folder)})
         again = run_source(folder).load()
         with torch.inference_mode():
             for images in model.inputs():
@@ -154,22 +140,6 @@ def write_image_source(model: ImageModel, path: Path) -> Path:
     return path
 
 
-def run_source(folder: Path) -> ModuleType:
-    """The exported file as a module. It is a program: this runs it."""
-    spec = importlib.util.spec_from_file_location("archsmith_exported_model", folder / FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave the folder as it is
-    try:
-        spec.loader.exec_module(module)
-    except (OSError, SyntaxError, ImportError) as error:
-        raise UsageError(f"{folder / FILE} cannot be run: {error}") from error
-    finally:
-        sys.dont_write_bytecode = before
-    return module
-
-
 def _about(model: ImageModel) -> list[str]:
     card = model.card
     lines = [f"Written by archsmith {card.get('versions', {}).get('archsmith', '')}".strip() + "."]
@@ -177,12 +147,7 @@ def _about(model: ImageModel) -> list[str]:
     if "name" in data and "train" in data:
         lines.append(f"Data: {data['name']}, {data['train']:,} images to train on. The full card is in model.json.")
     lines += told(card)
-    return [part for line in lines for part in textwrap.wrap(_line(line), 118)]
-
-
-def _line(text: Any) -> str:
-    """Text that cannot end a docstring or break its line."""
-    return " ".join(str(text).replace("\\", "/").replace('"""', "'''").split())
+    return [part for line in lines for part in textwrap.wrap(one_line(line), 118)]
 
 
 def _listed(names: Sequence[str]) -> str:

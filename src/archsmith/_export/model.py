@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -16,11 +17,12 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from archsmith._export.card import readme
 from archsmith.core.child import AnyTask
 from archsmith.core.errors import UsageError
 
 FORMAT, VERSION = "archsmith model", 1
-CARD, README = "model.json", "README.md"
+CARD, README, WEIGHTS = "model.json", "README.md", "model.safetensors"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,9 +82,17 @@ class Model:
 
     # --- what each kind has its own way of ----------------------------------------------------------------------------
 
+    def deployed(self) -> nn.Module:
+        """The network as others use it."""
+        raise NotImplementedError
+
     def own_json(self) -> dict[str, Any]:
         """The entries of `model.json` that only models of this kind have, "task" among them."""
         raise NotImplementedError
+
+    def own_files(self) -> dict[str, str]:
+        """The texts of the files that only models of this kind have, by name."""
+        return {}
 
     def inputs(self) -> list[Any]:
         """What an exported file is checked on."""
@@ -103,14 +113,32 @@ class Model:
         raise NotImplementedError
 
     @classmethod
-    def from_card(cls, card: Mapping[str, Any], network: nn.Module) -> Model:
-        """The model of a `model.json` that was checked, given its trained network."""
+    def from_card(cls, card: Mapping[str, Any], network: nn.Module, folder: Path) -> Model:
+        """The model of a `model.json` that was checked, given its trained network and the folder of its own files."""
         raise NotImplementedError
 
 
 def state_of(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """The tensors as a file keeps them: on the CPU, contiguous, each with memory of its own."""
     return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+
+
+def write_weights(tensors: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write `model.safetensors`, and give the entry "weights" of `model.json`."""
+    from safetensors.torch import save_file
+
+    file = folder / WEIGHTS
+    save_file(state_of(tensors), file, metadata={"format": "pt"})
+    os.chmod(file, 0o644)  # safetensors makes it private
+    return {"file": WEIGHTS, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def write_documents(model: Model, folder: Path, card: Mapping[str, Any]) -> None:
+    """Write `model.json`, the README, and the files that only models of this kind have."""
+    for name, text in model.own_files().items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    write_json(folder / CARD, card)
+    (folder / README).write_text(readme(card), encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,30 +13,23 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from archsmith._export.card import readme
 from archsmith._export.documents import kind_of, read_card
-from archsmith._export.model import README, Model, fresh_folder, state_of, write_json
+from archsmith._export.image_model import ImageModel
+from archsmith._export.model import CARD, WEIGHTS, Model, fresh_folder, write_documents, write_weights
+from archsmith._export.text_model import TextModel
 from archsmith._search.run import resolve
 from archsmith.core.config import from_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 
-WEIGHTS = "model.safetensors"
-
 
 def write_pytorch(model: Model, path: Path) -> Path:
     """Write the folder and load it again: the outputs must be equal. Raises UsageError for a space of the user's own."""
-    from safetensors.torch import save_file
-
     _space(model.space)
     with fresh_folder(path) as folder:
-        save_file(state_of(model.network.state_dict()), folder / WEIGHTS, metadata={"format": "pt"})
-        os.chmod(folder / WEIGHTS, 0o644)  # safetensors makes it private
-        card = model.to_json("pytorch")
-        card["weights"] = {"file": WEIGHTS, "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
-        write_json(folder / "model.json", card)
-        (folder / README).write_text(readme(card), encoding="utf-8")
+        weights = write_weights(model.network.state_dict(), folder)
+        write_documents(model, folder, model.to_json("pytorch") | {"weights": weights})
         again = load(folder)
         if not all(torch.equal(again.answer(given), model.answer(given)) for given in model.inputs()):
             raise UsageError(
@@ -45,7 +38,7 @@ def write_pytorch(model: Model, path: Path) -> Path:
     return path
 
 
-def load(path: str | os.PathLike[str]) -> Model:
+def load(path: str | os.PathLike[str]) -> ImageModel | TextModel:
     """The model in a folder that `export(..., format="pytorch")` wrote.
 
     Of images, an `ImageModel`: its `network` takes preprocessed images, its `deployed()` pixels from 0 to 1. Of text, a
@@ -65,9 +58,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     file = folder / WEIGHTS
     try:
         if hashlib.sha256(file.read_bytes()).hexdigest() != card["weights"]["sha256"]:
-            raise UsageError(
-                f"{file} is not the file that {folder / 'model.json'} was written with: its SHA-256 differs"
-            )
+            raise UsageError(f"{file} is not the file that {folder / CARD} was written with: its SHA-256 differs")
         # Without memory first, so that a card cannot ask for more of it than its weights fill.
         with torch.device("meta"), _Uninitialised():
             expected = {name: tuple(t.shape) for name, t in build(space, what, task).model.state_dict().items()}
@@ -85,7 +76,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     with torch.random.fork_rng(devices=[]):
         network = build(space, what, task).model
     network.load_state_dict(tensors)
-    return kind.from_card(card, network)
+    return kind.from_card(card, network, folder)
 
 
 class _Uninitialised(TorchFunctionMode):

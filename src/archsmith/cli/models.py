@@ -19,7 +19,7 @@ from archsmith.cli.looking import (
     open_existing,
     print_columns,
 )
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -71,29 +71,55 @@ def finish(
 
 
 def export(
-    name: RunName,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|NAME|GENOTYPE",
+            help="A run; or, with --format source, a recurrent cell: a name of archsmith.discovered, or a genotype "
+            "(JSON, a file of it, or - for stdin).",
+        ),
+    ],
     format: Annotated[str, typer.Option("--format", help="pytorch, onnx, or source.")] = "pytorch",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to (default: RUN-FORMAT).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to (default: RUN-FORMAT; of a cell NAME.py).")
+    ] = None,
     data: MovedData = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write the trained network as files that others can use. Prints their path."""
+    """Write the trained network as files that others can use, or a cell as one file. Prints their path."""
     from archsmith._export import export as export_
 
-    run = open_existing(store, name, data)
-    print(export_(run, format=format, path=output if output is not None else Path(f"{name}-{format}")))
+    thing = _read(name)
+    run = _run_or_none(store, thing, data)
+    if run is None:
+        print(export_(thing, format=format, path=output))
+    else:
+        print(export_(run, format=format, path=output if output is not None else Path(f"{name}-{format}")))
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="What `archsmith export` wrote.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    k: Annotated[int, typer.Option("-k", help="How many classes to name for each.")] = 3,
+    files: Annotated[list[Path] | None, typer.Argument(help="Image files, or text files for a language model.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many classes to name for each image.")] = 3,
+    text: Annotated[
+        str | None, typer.Option("--continue", metavar="TEXT", help="Have a language model go on with a text.")
+    ] = None,
+    length: Annotated[int, typer.Option(help="How many words or characters it writes.")] = 100,
+    temperature: Annotated[float, typer.Option(help="Below 1 more sober, 0 the likeliest each time.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of what it writes.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Classify image files with an exported model."""
+    """Classify image files, or tell the perplexity of text files, with an exported model; or go on with a text."""
+    from archsmith._export import generate
     from archsmith._export import predict as predict_
 
-    predictions = predict_(model, images, k=k)
+    if (text is None) == (not files):
+        raise UsageError("predict needs files, or --continue TEXT, and not both")
+    if text is not None:
+        whole = generate(model, text, length=length, temperature=temperature, seed=seed)
+        print(json.dumps({"text": whole, "temperature": temperature, "seed": seed}, indent=2) if as_json else whole)
+        return
+    predictions = predict_(model, files or [], k=k)
     if as_json:
         print(json.dumps([p.to_json() for p in predictions], indent=2))
     else:
@@ -181,6 +207,23 @@ def print_finished(finished: Any) -> None:
     """What finish found, as a table and a sentence."""
     print_columns(finished.table())
     print(finished.claim)
+
+
+def _run_or_none(store: str, name: str, data: str | None) -> Run | None:
+    """The run of that name, or None where there is none but a discovered network, a file or a JSON text.
+
+    Raises UnknownName when there is nothing of the name.
+    """
+    from archsmith.discovered import NETWORKS
+
+    is_json = name.lstrip().startswith("{")
+    try:
+        if not is_json:
+            return open_existing(store, name, data)
+    except UnknownName as error:
+        if name not in NETWORKS and not Path(name).is_file():
+            raise UsageError(f"{error}; nor is it a network of archsmith.discovered or a file") from None
+    return None
 
 
 def _read(thing: str) -> str:

@@ -1,0 +1,76 @@
+"""An exported model opened for use, whatever its format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from archsmith._export.documents import kind_of, read_card
+from archsmith._export.image_model import ImageModel
+from archsmith._export.image_onnx import OnnxImages
+from archsmith._export.onnx_file import FILE as ONNX_FILE
+from archsmith._export.onnx_file import VOCABULARY, open_onnx
+from archsmith._export.pytorch import load
+from archsmith._export.source import run_source
+from archsmith._export.text_model import TextModel
+from archsmith._export.text_onnx import OnnxText
+from archsmith._export.vocabulary import Vocabulary, read_vocabulary, vocabulary_of
+from archsmith.core.errors import UsageError
+
+_SESSIONS: dict[str, type[OnnxImages] | type[OnnxText]] = {
+    ImageModel.takes: OnnxImages,
+    TextModel.takes: OnnxText,
+}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that can be asked.
+
+    Args:
+        takes: what it reads: "images" or "text".
+        card: the content of its `model.json`.
+        network: from pixels to logits, or from tokens and a state to scores and a state.
+        vocabulary: what its tokens are numbers of, where it reads text.
+    """
+
+    takes: str
+    card: dict[str, Any]
+    network: nn.Module
+    vocabulary: Vocabulary | None
+
+
+def open_model(path: Path) -> Opened:
+    """What `archsmith export` wrote: a folder in any format, or an `.onnx` file alone.
+
+    Formats pytorch and onnx are data; format source is a program, and is run. Raises UsageError when it is none.
+    """
+    if not path.exists():
+        raise UsageError(f"there is no model at {path}; `archsmith export RUN` writes one")
+    if path.is_file():
+        if path.suffix != ".onnx":
+            raise UsageError(
+                f"a model is a folder that `archsmith export` wrote, or an .onnx file; got the file {path}"
+            )
+        session, card = open_onnx(path)
+        takes = kind_of(card).takes
+        text = session.get_modelmeta().custom_metadata_map.get(VOCABULARY, "")
+        vocabulary = vocabulary_of(text, card["vocabulary"], str(path)) if takes == TextModel.takes else None
+        return Opened(takes, card, _SESSIONS[takes](session, card), vocabulary)
+    card = read_card(path)
+    takes = kind_of(card).takes
+    network: nn.Module
+    if card["kind"] == "onnx":
+        session, _ = open_onnx(path / ONNX_FILE)
+        network = _SESSIONS[takes](session, card)
+    elif card["kind"] == "source":
+        network = run_source(path).load()
+    elif card["kind"] == "pytorch":
+        network = load(path).deployed()
+    else:
+        raise UsageError(f"{path} holds a model in format {card['kind']!r}, which this archsmith does not know")
+    vocabulary = read_vocabulary(path, card["vocabulary"]) if takes == TextModel.takes else None
+    return Opened(takes, card, network, vocabulary)
