@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -217,17 +217,18 @@ class GraphRNN(nn.Module):
                 mask = None
                 if self.training and self.recurrent_dropout:
                     mask = _mask(x, (x.shape[1], self.proj_size or self.hidden_size), self.recurrent_dropout)
-                hs, cs = run_layer(
+                run = partial(
+                    _run,
                     self.graph,
-                    read,
                     getattr(self, f"weight_ih{suffix}"),
                     getattr(self, f"weight_hh{suffix}"),
-                    state[0][k],
-                    state[1][k],
-                    bias=getattr(self, f"bias{suffix}", None),
-                    weight_hr=getattr(self, f"weight_hr{suffix}", None),
-                    h_mask=mask,
+                    getattr(self, f"bias{suffix}", None),
+                    getattr(self, f"weight_hr{suffix}", None),
                 )
+                h, c = state[0][k], state[1][k]
+                hs, cs = run(mask, read, h, c)
+                if lengths is not None and not (_is_tame(hs) and _is_tame(cs)):
+                    hs, cs = _within_lengths(run, mask, read, h, c, lengths)
                 last_h.append(_last(hs, lengths))
                 last_c.append(_last(cs, lengths))
                 directions.append(_reversed(hs, lengths) if backward else hs)
@@ -297,6 +298,45 @@ def _reset(module: GraphCell | GraphRNN) -> None:
 
 def _mask(like: Tensor, shape: tuple[int, ...] | torch.Size, dropout: float) -> Tensor:
     return torch.empty(shape, device=like.device, dtype=like.dtype).bernoulli_(1 - dropout).div_(1 - dropout)
+
+
+def _run(
+    graph: CellGraph,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None,
+    weight_hr: Tensor | None,
+    h_mask: Tensor | None,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+) -> tuple[Tensor, Tensor]:
+    return run_layer(graph, x, weight_ih, weight_hh, h, c, bias=bias, weight_hr=weight_hr, h_mask=h_mask)
+
+
+def _is_tame(values: Tensor) -> bool:
+    """Whether a step that goes on from these cannot overflow inside."""
+    return bool(values.detach().abs().amax() < 100)
+
+
+def _within_lengths(
+    run: Callable[..., tuple[Tensor, Tensor]], mask: Tensor | None, x: Tensor, h: Tensor, c: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `run`, with no step behind a sequence's end; lengths descend.
+
+    A step there changes nothing, and one product over all steps is faster than many. But c_t may grow without bound in
+    a cell that a search found, overflow behind the end, and make gradients NaN, as 0 times infinity is.
+    """
+    parts: list[tuple[Tensor, Tensor]] = []
+    batch, begin = len(h), 0
+    for end in sorted(set(lengths.tolist())):
+        rows = int((lengths >= end).sum())  # the sequences that go on to there
+        h, c = h[:rows], c[:rows]
+        hs, cs = run(None if mask is None else mask[:rows], x[begin:end, :rows], h, c)
+        h, c, begin = hs[-1], cs[-1], end
+        behind = (0, 0, 0, batch - rows)
+        parts.append((nn.functional.pad(hs, behind), nn.functional.pad(cs, behind)))
+    return torch.cat([hs for hs, _ in parts]), torch.cat([cs for _, cs in parts])
 
 
 def _last(values: Tensor, lengths: Tensor | None) -> Tensor:

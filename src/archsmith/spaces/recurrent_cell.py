@@ -123,7 +123,8 @@ class RecurrentCell:
         Raises IllegalGenotype when there are too few or too many, or one is not among the options of this space.
         """
         if isinstance(tokens, str):
-            tokens = [int(word) if word.isdecimal() else word for word in re.findall(r"\w+", tokens[:10_000])]
+            words = [word for word in re.split(r"[\s,|]+", tokens[:10_000]) if word]
+            tokens = [int(word) if word.isdecimal() and len(word) < 10 else word for word in words]
         names = [
             f"{operation}.{what}"
             for operation in (*map(str, range(2 * self.base - 1)), "inject")
@@ -160,21 +161,20 @@ class RecurrentCell:
         for name, most in _LARGEST.items():
             if (getattr(task, name, None) or 0) > most:
                 raise _too_large(name.replace("_", " "), getattr(task, name), most)
-        import torch
-
-        from archsmith.nn.count import count_parameters
-
-        make: Callable[[], torch.nn.Module]
         if isinstance(task, TextTask):
-            from archsmith.nn.language import language_network
+            from archsmith.nn.language import language_network, parameter_count, solve_hidden
 
-            make = partial(language_network, graph, task)
+            parameters = parameter_count(graph, task, task.hidden or solve_hidden(graph, task))
+            make: Callable[[], torch.nn.Module] = partial(language_network, graph, task)
         else:
+            import torch
+
+            from archsmith.nn.count import count_parameters
             from archsmith.nn.translation import translator
 
             make = partial(translator, graph, task)
-        with torch.device("meta"):  # takes no memory
-            parameters = count_parameters(make())
+            with torch.device("meta"):  # takes no memory
+                parameters = count_parameters(make())
         if parameters > MAX_PARAMETERS:
             raise _too_large("parameters", parameters, MAX_PARAMETERS)
         return Child(make())
