@@ -451,6 +451,21 @@ def test_a_run_without_gradients_frees_its_tape_at_once_and_keeps_its_results(ca
         torch.testing.assert_close(cs, c)
 
 
+def test_a_run_within_somebody_elses_capture_has_memory_of_its_own(
+    captures: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(4):
+        Layer(lstm(), seed).run(cuda.run_layer_cuda)
+    assert len(cuda._idle) == 1
+    used: list[Any] = []
+    monkeypatch.setattr(cuda._Tape, "run_forward", lambda self: (used.append(self.captured), self._forward()))
+    monkeypatch.setattr(cuda, "_within_capture", lambda device: True)
+    layer = Layer(lstm(), 5)
+    assert_same(layer.run(cuda.run_layer_cuda), layer.run(run_layer_plainly))
+    assert used == [None]
+    assert len(captures) == len(cuda._idle) == 1
+
+
 def test_few_idle_tapes_are_kept_and_all_can_be_let_go(captures: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for width in range(1, 20):
         for _ in range(3):
