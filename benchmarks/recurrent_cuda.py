@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from archsmith.discovered import nas_cell
 from archsmith.nn.cell_graph import from_architecture
-from archsmith.nn.cell_kernels import cuda
+from archsmith.nn.cell_kernels import cuda, cuda_tape
 from archsmith.nn.cell_kernels.reference import run_layer_plainly
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -54,11 +54,11 @@ def ways(n: int, batch: int, dtype: torch.dtype, device: torch.device) -> dict[s
         torch.autograd.grad(run(GRAPH, x, *weights, h0, c0)[0], (x, *weights), above)
 
     def launched() -> None:
-        cuda._unfit.add(device)  # as where a capture has failed
-        held, cuda._idle[:] = list(cuda._idle), []
+        cuda_tape._unfit.add(device)  # as where a capture has failed
+        held, cuda_tape._idle[:] = list(cuda_tape._idle), []
         kernels()
-        cuda._idle[:] = held
-        cuda._unfit.discard(device)
+        cuda_tape._idle[:] = held
+        cuda_tape._unfit.discard(device)
 
     def plain() -> None:
         torch.autograd.grad(run_layer_plainly(GRAPH, x, *weights, h0, c0)[0], (x, *weights), above)

@@ -34,7 +34,7 @@ from archsmith.nn.cell_graph import (
     lstm,
     tree,
 )
-from archsmith.nn.cell_kernels import cuda
+from archsmith.nn.cell_kernels import cuda, cuda_tape
 from archsmith.nn.cell_kernels.cuda_source import kernel_source
 from archsmith.nn.cell_kernels.reference import run_layer_plainly
 from triton_stand_in import modules
@@ -69,10 +69,10 @@ def _triton(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _forget() -> None:
-    cuda._kernels.cache_clear()
+    cuda_tape.kernels.cache_clear()
     cuda._compiles.cache_clear()
     cuda.release()
-    for memory in (cuda._runs, cuda._unfit, cuda._warned):
+    for memory in (cuda_tape._runs, cuda_tape._unfit, cuda_tape._warned):
         memory.clear()
 
 
@@ -175,8 +175,8 @@ def test_every_cell_has_a_source_that_is_python_and_writes_every_result(seed: in
 
 
 def test_equal_cells_share_their_kernels(stand_in: None) -> None:
-    assert cuda._kernels(lstm()) is cuda._kernels(lstm())
-    assert cuda._kernels(lstm()) is not cuda._kernels(NAS_CELL)
+    assert cuda_tape.kernels(lstm()) is cuda_tape.kernels(lstm())
+    assert cuda_tape.kernels(lstm()) is not cuda_tape.kernels(NAS_CELL)
 
 
 @needs_triton
@@ -194,11 +194,11 @@ def test_triton_compiles_both_kernels_for_devices(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     _forget()
     every = [(COMBINATIONS[k % 3], ACTIVATIONS[k % 5]) for k in range(16)]
-    for kernel in cuda._kernels(tree(every[:15], every[15], 12, 8)):
+    for kernel in cuda_tape.kernels(tree(every[:15], every[15], 12, 8)):
         kinds = dict.fromkeys(kernel.arg_names, f"*{dtype}")
         kinds |= dict.fromkeys({"c", "grad_c", "dc"} & set(kinds), "*fp32")
         kinds |= dict.fromkeys(("step", "size", "n"), "i32") | dict.fromkeys(("MASKED", "BLOCK"), "constexpr")
-        source = ASTSource(kernel, kinds, {"MASKED": True, "BLOCK": cuda._BLOCK})
+        source = ASTSource(kernel, kinds, {"MASKED": True, "BLOCK": cuda_tape.BLOCK})
         began = time.perf_counter()
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
         print(f"\n{kernel.__name__}, {dtype}, sm_{capability}: {time.perf_counter() - began:.2f} s to compile")
@@ -369,7 +369,7 @@ def test_where_triton_cannot_compile_it_is_the_plain_loop_and_says_so_once(
     def broken(*args: Any) -> Any:
         raise FileNotFoundError("no C compiler")
 
-    monkeypatch.setattr(cuda, "_kernels", broken)
+    monkeypatch.setattr(cuda_tape, "kernels", broken)
     for graph in (lstm(), NAS_CELL):
         layer = Layer(graph)
         with warnings.catch_warnings(record=True) as said:
@@ -404,8 +404,8 @@ def captures(stand_in: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         tapes.append(self.layout)
         self.captured = (Replay(self._forward), Replay(self._backward) if self.layout.trained else None)
 
-    monkeypatch.setattr(cuda._Tape, "capture", capture)
-    monkeypatch.setattr(cuda, "_may_capture", lambda device: device not in cuda._unfit)
+    monkeypatch.setattr(cuda_tape.Tape, "capture", capture)
+    monkeypatch.setattr(cuda_tape, "_may_capture", lambda device: device not in cuda_tape._unfit)
     return tapes
 
 
@@ -435,7 +435,7 @@ def test_a_run_whose_gradient_may_yet_be_asked_for_is_left_alone(captures: list[
         torch.testing.assert_close(ours, torch.autograd.grad(h.sum() + c.sum(), weight)[0], rtol=1e-4, atol=1e-5)
     del runs, hs, cs, ours
     gc.collect()
-    assert len(cuda._idle) == 4
+    assert len(cuda_tape._idle) == 4
 
 
 def test_a_run_without_gradients_frees_its_tape_at_once_and_keeps_its_results(captures: list[Any]) -> None:
@@ -456,14 +456,14 @@ def test_a_run_within_somebody_elses_capture_has_memory_of_its_own(
 ) -> None:
     for seed in range(4):
         Layer(lstm(), seed).run(cuda.run_layer_cuda)
-    assert len(cuda._idle) == 1
+    assert len(cuda_tape._idle) == 1
     used: list[Any] = []
-    monkeypatch.setattr(cuda._Tape, "run_forward", lambda self: (used.append(self.captured), self._forward()))
-    monkeypatch.setattr(cuda, "_within_capture", lambda device: True)
+    monkeypatch.setattr(cuda_tape.Tape, "run_forward", lambda self: (used.append(self.captured), self._forward()))
+    monkeypatch.setattr(cuda_tape, "_within_capture", lambda device: True)
     layer = Layer(lstm(), 5)
     assert_same(layer.run(cuda.run_layer_cuda), layer.run(run_layer_plainly))
     assert used == [None]
-    assert len(captures) == len(cuda._idle) == 1
+    assert len(captures) == len(cuda_tape._idle) == 1
 
 
 def test_few_idle_tapes_are_kept_and_all_can_be_let_go(captures: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,15 +471,31 @@ def test_few_idle_tapes_are_kept_and_all_can_be_let_go(captures: list[Any], monk
         for _ in range(3):
             Layer(lstm(), width=width).run(cuda.run_layer_cuda)
     assert len(captures) == 19
-    assert len(cuda._idle) == cuda._IDLE_TAPES + 1  # the newest came after the others were counted
-    monkeypatch.setattr(cuda, "_idle_bytes", lambda device: 0.0)
+    assert len(cuda_tape._idle) == cuda_tape._IDLE_TAPES + 1  # the newest came after the others were counted
+    monkeypatch.setattr(cuda_tape, "_idle_bytes", lambda device: 0.0)
     Layer(lstm(), width=30).run(cuda.run_layer_cuda)
-    assert not cuda._idle
+    assert not cuda_tape._idle
     Layer(lstm(), width=30).run(cuda.run_layer_cuda)
     Layer(lstm(), width=30).run(cuda.run_layer_cuda)
-    assert len(cuda._idle) == 1
+    assert len(cuda_tape._idle) == 1
     cuda.release()
-    assert not cuda._idle
+    assert not cuda_tape._idle
+
+
+def test_idle_tapes_are_let_go_where_memory_runs_out(captures: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(4):
+        Layer(lstm(), seed).run(cuda.run_layer_cuda)
+    Layer(lstm(), width=7).run(cuda.run_layer_cuda)  # its kernels are then there
+    begin = cuda_tape.Tape.__init__
+
+    def scarce(self: Any, layout: Any) -> None:
+        if cuda_tape._idle:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        begin(self, layout)
+
+    monkeypatch.setattr(cuda_tape.Tape, "__init__", scarce)
+    layer = Layer(lstm(), width=7)
+    assert_same(layer.run(cuda.run_layer_cuda), layer.run(run_layer_plainly))
 
 
 def test_where_nothing_can_be_captured_steps_are_launched_and_it_says_so_once(
@@ -488,14 +504,14 @@ def test_where_nothing_can_be_captured_steps_are_launched_and_it_says_so_once(
     def refuse(self: Any) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(cuda._Tape, "capture", refuse)
+    monkeypatch.setattr(cuda_tape.Tape, "capture", refuse)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for seed in range(6):
             layer = Layer(lstm(), seed)
             assert_same(layer.run(cuda.run_layer_cuda), layer.run(run_layer_plainly))
     assert ["no CUDA graph could be captured" in str(w.message) for w in said] == [True]
-    assert not cuda._idle
+    assert not cuda_tape._idle
 
 
 # --- on a device ------------------------------------------------------------------------------------------------------
@@ -512,8 +528,8 @@ def test_on_a_device_runs_equal_the_plain_loop_captured_or_not(base: int, masked
         assert cuda.available(layer.arguments[0])
         assert_same(layer.run(cuda.run_layer_cuda), layer.run(run_layer_plainly), 1e-3)
     gc.collect()
-    assert not cuda._unfit
-    assert [tape.captured is not None for tape in cuda._idle] == [True]
+    assert not cuda_tape._unfit
+    assert [tape.captured is not None for tape in cuda_tape._idle] == [True]
     _forget()
 
 
