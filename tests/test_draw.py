@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.space import decode, sample
-from archsmith.discovered import nas_conv_v1
+from archsmith.discovered import nas_cell, nas_conv_v1
 from archsmith.report.draw import FILL_AND_STROKE, draw
-from archsmith.spaces import ConvChain
+from archsmith.report.layered import columns, ordered
+from archsmith.spaces import ConvChain, RecurrentCell
 
 SVG = "{http://www.w3.org/2000/svg}"
 GOLDEN = Path(__file__).parent / "golden" / "nas_conv_v1.svg"
@@ -162,6 +163,141 @@ def test_a_long_edge_goes_around_the_boxes_of_the_rows_it_crosses() -> None:
         beside = [b for b in boxes if b[1] < low and y < b[3]]
         assert beside
         assert all(x < b[0] or x > b[2] for b in beside)
+
+
+# --- recurrent cells --------------------------------------------------------------------------------------------------
+
+
+def cell_of(base: int, seed: int = 0) -> Diagram:
+    space = RecurrentCell.enlarged(base)
+    return space.diagram(decode(space, sample(space, Random(seed))))
+
+
+def curves(svg: str) -> list[list[tuple[float, float]]]:
+    """Every arrow of a graph as points along it, without its head."""
+    found = []
+    for path in ElementTree.fromstring(svg).iterfind(f"./{SVG}path"):
+        if path.get("fill") != "none":
+            continue
+        parts = re.findall(r"([MCV])([-\d. ]+)", path.get("d", ""))
+        points: list[tuple[float, float]] = []
+        for command, numbers in parts:
+            n = [float(k) for k in numbers.split()]
+            if command == "M":
+                points.append((n[0], n[1]))
+            elif command == "V":
+                points.append((points[-1][0], n[0]))
+            else:
+                (x0, y0), (x1, y1, x2, y2, x3, y3) = points[-1], n
+                for t in (k / 16 for k in range(1, 17)):
+                    w = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+                    points.append(
+                        (w[0] * x0 + w[1] * x1 + w[2] * x2 + w[3] * x3, w[0] * y0 + w[1] * y1 + w[2] * y2 + w[3] * y3)
+                    )
+        found.append(points)
+    return found
+
+
+def passes_through(point: tuple[float, float], box: tuple[float, float, float, float]) -> bool:
+    return box[0] < point[0] < box[2] and box[1] < point[1] < box[3]
+
+
+@given(diagrams())
+@settings(max_examples=60, deadline=None)
+def test_no_arrow_of_a_graph_passes_through_a_box(diagram: Diagram) -> None:
+    svg = draw(Diagram(diagram.title, diagram.nodes, diagram.edges, "graph"))
+    boxes, arrows = rectangles(svg), curves(svg)
+    assert len(arrows) == len(diagram.edges)
+    for points in arrows:
+        assert all(a[1] <= b[1] for a, b in pairwise(points)), "an arrow goes up"
+        assert not any(passes_through(point, box) for point in points for box in boxes)
+
+
+@pytest.mark.parametrize("base", [2, 4, 8, 16, 64])
+def test_a_cell_is_drawn_as_in_the_paper(base: int) -> None:
+    for seed in range(3 if base < 64 else 1):
+        diagram = cell_of(base, seed)
+        svg = draw(diagram)
+        boxes = dict(zip([n.id for n in diagram.nodes], rectangles(svg), strict=True))
+        assert len(boxes) == 2 * (2 * base - 1) + 2 + 3 + 2
+        rows = {box[1] for box in boxes.values()}
+        assert {boxes[name][1] for name in ("x", "h", "c")} == {min(rows)}
+        assert {boxes[name][1] for name in ("h(t)", "c(t)")} == {max(rows)}
+        reads = {(e.source, e.target) for e in diagram.edges}
+        for leaf in range(base):
+            assert {s for s, t in reads if t == f"{leaf}.combination"} == {"x", "h"}
+        assert [t for s, t in reads if s == "c"] == ["inject.combination"]
+        for points in curves(svg):
+            assert not any(passes_through(point, box) for point in points for box in boxes.values())
+        assert not any(
+            a != b and a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+            for a in boxes.values()
+            for b in boxes.values()
+        )
+
+
+def test_the_worked_example_has_the_arrows_of_figure_5() -> None:
+    space = RecurrentCell(2)
+    tokens = "Add,Tanh | ElemMult,ReLU | ElemMult,Sigmoid | Add,ReLU | 1, 0"
+    diagram = space.diagram(decode(space, space.from_tokens(tokens)))
+    label = {node.id: node.label for node in diagram.nodes}
+    assert [(label[e.source], label[e.target]) for e in diagram.edges] == [
+        ("x(t)", "add"), ("h(t-1)", "add"), ("add", "tanh"),
+        ("tanh", "add"), ("c(t-1)", "add"), ("add", "relu"),
+        ("x(t)", "elem_mult"), ("h(t-1)", "elem_mult"), ("elem_mult", "relu"),
+        ("relu", "elem_mult"), ("relu", "elem_mult"), ("elem_mult", "sigmoid"),
+        ("sigmoid", "h(t)"), ("elem_mult", "c(t)"),
+    ]  # fmt: skip
+    assert Edge("1.combination", "c(t)") in diagram.edges  # c_t is read before the activation
+
+
+def test_the_published_cell_is_drawn_as_before() -> None:
+    """To change the drawing on purpose: archsmith draw nas_cell --output tests/golden/nas_cell.svg."""
+    network = nas_cell()
+    golden = GOLDEN.with_name("nas_cell.svg").read_text(encoding="utf-8")
+    assert draw(network.space.diagram(network.architecture)) == golden
+
+
+def test_a_tree_stands_in_its_order_and_long_arrows_are_straight() -> None:
+    for seed in range(5):
+        diagram = cell_of(8, seed)
+        svg = draw(diagram)
+        place = dict(zip([n.id for n in diagram.nodes], rectangles(svg), strict=True))
+        leaves = [place[f"{k}.combination"][0] for k in range(8)]
+        assert leaves in (sorted(leaves), sorted(leaves, reverse=True))
+        for path in re.findall(r'd="(M[^"]*V[^"]*V[^"]*)"', svg):  # past two rows or more
+            columns = {float(x) for x in re.findall(r"([\d.]+) [\d.]+V", path)}
+            assert max(columns) - min(columns) < 0.2  # of rounding
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_rows_are_ordered_with_no_more_crossings_than_before(seed: int) -> None:
+    rng = Random(seed)
+    rows = [[f"{r}.{k}" for k in range(rng.randint(1, 5))] for r in range(4)]
+    links = [(a, b) for above, below in pairwise(rows) for a in above for b in below if rng.random() < 0.4]
+
+    def crossings(rows: list[list[str]]) -> int:
+        place = {name: k for row in rows for k, name in enumerate(row)}
+        return sum(
+            a[0][0] == b[0][0] and (place[a[0]] - place[b[0]]) * (place[a[1]] - place[b[1]]) < 0
+            for i, a in enumerate(links)
+            for b in links[:i]
+        )
+
+    better = ordered(rows, links)
+    assert [sorted(row) for row in better] == rows
+    assert crossings(better) <= crossings(rows)
+    untangled = [sorted(row, key=lambda _: rng.random()) for row in rows]
+    tree = [
+        (f"{r}.{k // 2 if k // 2 < len(rows[r]) else 0}", f"{r + 1}.{k}")
+        for r in range(3)
+        for k in range(len(rows[r + 1]))
+    ]
+    links = tree
+    assert crossings(ordered(untangled, tree)) == 0  # a forest has none
+    middle = columns(better, [], {name: 10.0 for row in rows for name in row}, 3.0)
+    assert all(middle[b] - middle[a] >= 13 - 1e-9 for row in better for a, b in pairwise(row))
 
 
 @pytest.mark.browser

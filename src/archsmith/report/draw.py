@@ -9,7 +9,6 @@ that a drawing reads on light and on dark pages alike.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +16,7 @@ from typing import TypeAlias
 from xml.sax.saxutils import escape
 
 from archsmith.core.diagram import Diagram, Edge, Node
+from archsmith.report.layered import columns, ordered
 
 FILL_AND_STROKE = {
     "input": ("#e8eaed", "#7b848f"),
@@ -143,9 +143,7 @@ def _down(source: _Box, target: _Box) -> str:
 
 
 def _graph(diagram: Diagram) -> _Layout:
-    row = {node.id: 0 for node in diagram.nodes}
-    for edge in sorted(diagram.edges, key=lambda e: [n.id for n in diagram.nodes].index(e.source)):
-        row[edge.target] = max(row[edge.target], row[edge.source] + 1)
+    row = _rows(diagram)
     width = {node.id: _node_width(node) for node in diagram.nodes}
     # An edge that crosses rows is a chain of short ones, over narrow points that keep its place between the boxes.
     points: dict[int, list[str]] = {}
@@ -158,63 +156,36 @@ def _graph(diagram: Diagram) -> _Layout:
     for name, r in row.items():
         rows[r].append(name)
     links = [pair for path in points.values() for pair in pairwise(path)]
-    _order(rows, links)
-    x = _columns(rows, links, width)
+    rows = ordered(rows, links)
+    middle = columns(rows, links, width, COLUMN_GAP, {point for path in points.values() for point in path[1:-1]})
+    x = {name: middle[name] - width[name] / 2 for name in middle}
     left = min(x.values()) - MARGIN
-    y = {name: MARGIN + TITLE_HEIGHT + r * (HEIGHT + ROW_GAP) for name, r in row.items()}
+    # Lines that go far to the side get more height, or they would lie on each other.
+    aside = [0.0] * len(rows)
+    for source, target in links:
+        far = abs(middle[source] - middle[target])
+        aside[row[source]] = max(aside[row[source]], min(0.08 * far, 1.5 * ROW_GAP))
+    top = [MARGIN + TITLE_HEIGHT + sum(aside[:r]) + r * (HEIGHT + ROW_GAP) for r in range(len(rows))]
+    y = {name: top[r] for name, r in row.items()}
     boxes = {node.id: _Box(x[node.id] - left, y[node.id], width[node.id]) for node in diagram.nodes}
     arrows = []
     for i, edge in enumerate(diagram.edges):
-        source, target = boxes[edge.source], boxes[edge.target]
-        through = [(x[p] - left + width[p] / 2, y[p]) for p in points[i][1:-1]]
-        arrows.append(_curve(edge, source, through, target))
+        through = [(middle[p] - left, y[p]) for p in points[i][1:-1]]
+        arrows.append(_curve(edge, boxes[edge.source], through, boxes[edge.target]))
     return boxes, arrows, max(x[name] - left + width[name] for name in x) + 8
 
 
-def _order(rows: list[list[str]], links: Sequence[tuple[str, str]]) -> None:
-    """Order each row by the mean place of its neighbours in the row before, down and up a few times."""
-    above: dict[str, list[str]] = {}
-    below: dict[str, list[str]] = {}
-    for source, target in links:
-        above.setdefault(target, []).append(source)
-        below.setdefault(source, []).append(target)
-    for sweep in range(8):
-        neighbours = above if sweep % 2 == 0 else below
-        for row in rows if sweep % 2 == 0 else reversed(rows):
-            place = {name: k / max(len(r) - 1, 1) for r in rows for k, name in enumerate(r)}
-            row.sort(key=lambda name: _mean([place[k] for k in neighbours.get(name, ())], place[name]))
-
-
-def _columns(
-    rows: Sequence[Sequence[str]], links: Sequence[tuple[str, str]], width: Mapping[str, float]
-) -> dict[str, float]:
-    """The left edge of everything: each row is drawn to the middle of its neighbours without changing its order."""
-    beside: dict[str, list[str]] = {name: [] for row in rows for name in row}
-    for source, target in links:
-        beside[source].append(target)
-        beside[target].append(source)
-    x: dict[str, float] = {}
-    for row in rows:
-        total = sum(width[name] for name in row) + COLUMN_GAP * (len(row) - 1)
-        edge = -total / 2
-        for name in row:
-            x[name] = edge
-            edge += width[name] + COLUMN_GAP
-    for _ in range(12):
-        for row in rows:
-            wish = {n: _mean([x[k] + width[k] / 2 for k in beside[n]], x[n] + width[n] / 2) - width[n] / 2 for n in row}
-            # Pushed right where the neighbour is in the way, and left likewise: the mean of both keeps the gaps.
-            right, left = [], []
-            edge = -math.inf
-            for name in row:
-                right.append(max(wish[name], edge))
-                edge = right[-1] + width[name] + COLUMN_GAP
-            edge = math.inf
-            for name in reversed(row):
-                left.append(min(wish[name], edge - width[name]))
-                edge = left[-1] - COLUMN_GAP
-            x |= {name: (a + b) / 2 for name, a, b in zip(row, right, reversed(left), strict=True)}
-    return x
+def _rows(diagram: Diagram) -> dict[str, int]:
+    """The row of each box: below all that it reads. Inputs stand in the first row and outputs in the last."""
+    row = {node.id: 0 for node in diagram.nodes}
+    into: dict[str, list[str]] = {}
+    for edge in diagram.edges:
+        into.setdefault(edge.target, []).append(edge.source)
+    for node in diagram.nodes:  # topological order
+        row[node.id] = max((row[source] + 1 for source in into.get(node.id, ())), default=0)
+    last = max(row.values())
+    read = {edge.source for edge in diagram.edges}
+    return row | {node.id: last for node in diagram.nodes if node.role == "output" and node.id not in read}
 
 
 def _curve(edge: Edge, source: _Box, through: Sequence[tuple[float, float]], target: _Box) -> str:
@@ -303,10 +274,6 @@ def _node_width(node: Node) -> float:
 def _text_width(text: str, size: float) -> float:
     """About how wide a text is; the widest of the usual fonts (DejaVu Sans) has 0.61 of the size a letter."""
     return 0.61 * size * len(text)
-
-
-def _mean(values: Sequence[float], otherwise: float) -> float:
-    return sum(values) / len(values) if values else otherwise
 
 
 def _text(text: str) -> str:
