@@ -12,25 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, store_exists, summary_json
-from archsmith.cli.searching import (
-    TrialsOption,
-    WorkersOption,
-    control_of,
-    cores,
-    free_name,
-    run_recipe,
-    say,
-    tell_data,
-    watched,
-)
+from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, summary_json
+from archsmith.cli.runs import begin_or_go_on, beside, cores, free_name, say, tell_data
+from archsmith.cli.searching import TrialsOption, WorkersOption
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from archsmith._search import Run
-    from archsmith.recipes import Recipe
+    pass
 
 SEARCH_SHARE = 0.4  # of a budget in seconds: as much again for random search, and the rest to finish
 
@@ -87,10 +77,12 @@ def auto(
 
     tell_data(recipe)
     say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {store}")
-    run = _searched(recipe, data, name, store, seed, workers, go_on)
+    run = begin_or_go_on(recipe, name=name, store=store, seed=seed, workers=workers, go_on=go_on, data=data)
     say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
-    control = _searched(control_of(recipe, run), data, f"{name}-random", store, seed, workers, go_on)
-    say("3/4 finishing: the best of each, and a residual network of the same size, trained on over several seeds")
+    control = beside(run, store=store, workers=workers, go_on=go_on, data=data, always=True)
+    assert control is not None
+    hand_designed = getattr(run.evaluator, "baseline_name", "residual network")
+    say(f"3/4 finishing: the best of each, and of the same size the {hand_designed}, trained on over several seeds")
     note = run.config["note"]
     if seconds is not None and recipe.finish is not None and not note.get("fitted"):
         left = seconds - (time.monotonic() - began)
@@ -122,18 +114,3 @@ def auto(
     print(f"source  {source}     one plain PyTorch file that needs no archsmith")
     if seconds is None and trials is None:
         say("So short a run shows the machinery at work and claims no difference between searchers.")
-
-
-def _searched(recipe: Recipe, data: str, name: str, store: str, seed: int, workers: int, go_on: str) -> Run:
-    """The run of that name, begun or gone on with. Raises UsageError when it is a run on other data."""
-    from archsmith._search.run import Run
-    from archsmith.store import open_store
-
-    opened = open_store(store)
-    if not store_exists(store) or name not in {run.name for run in opened.runs()}:
-        return run_recipe(recipe, name=name, store=store, seed=seed, workers=workers, go_on=go_on)
-    run = Run(opened, name)
-    budget = Budget(**run.config["budget"])
-    say(f"run {name!r} is in {store} already and goes on, with the budget it was begun with: {budget}")
-    with watched(budget, go_on, run.summary) as watch:
-        return run.resume(workers=workers, data=data, watch=watch)

@@ -185,7 +185,7 @@ def finish_run(run: Run, *, control: str | None, workers: int | None, again: boo
     """Finish a run with a live view on stderr."""
     from archsmith._finish import finish as finish_
     from archsmith.cli.live import FinishView
-    from archsmith.cli.searching import cores
+    from archsmith.cli.runs import cores
     from archsmith.core.config import from_config
     from archsmith.core.finish import FinishPlan
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,23 +16,19 @@ from archsmith.cli.looking import (
     RunName,
     StoreOption,
     command_line,
-    data_lines,
     duration,
     open_existing,
     reward_text,
     score_text,
-    store_exists,
     summary_json,
 )
+from archsmith.cli.runs import begin, beside, free_name, make_executor, say, tell_data, watched
 from archsmith.core.budget import Budget
-from archsmith.core.config import to_config
-from archsmith.core.errors import UnknownName, UsageError
-from archsmith.core.finish import ACCURACY, Measure, measure_of
+from archsmith.core.errors import UsageError
+from archsmith.core.finish import Measure
 
 if TYPE_CHECKING:
     from archsmith._search import Run
-    from archsmith.core.executor import Executor
-    from archsmith.core.store import RunSummary
     from archsmith.recipes import Recipe
 
 DataOption = Annotated[
@@ -90,26 +84,18 @@ def search(
     tell_data(found)
     name = name if name is not None else free_name(store, found.name)
     own = [recipe] if recipe.endswith(".py") else []
-    runs: list[Run] = []
-    for recorded in (name, f"{name}-random") if found.control else (name,):
-        runs.append(
-            run_recipe(
-                control_of(found, runs[0]) if runs else found,
-                name=recorded,
-                store=store,
-                seed=seed,
-                workers=workers,
-                executor=executor,
-                go_on=command_line("resume", recorded, *own, store=store),
-            )
-        )
+    go_on = command_line("resume", name, *own, store=store)
+    run = begin(found, name=name, store=store, seed=seed, workers=workers, executor=executor, go_on=go_on)
+    file = found if own else None
+    control_run = beside(run, store=store, workers=workers, executor=executor, go_on=go_on, own=file)
+    runs = [run] if control_run is None else [run, control_run]
     if as_json:
         print(json.dumps([summary_json(run.summary) for run in runs], indent=2))
         return
     for run in runs:
         print(_outcome(run))
-    report, finish = (command_line(verb, name, store=store) for verb in ("report", "finish"))
-    print(f"next: {report}   or: {finish}", file=sys.stderr)
+    verbs = ("report", "compare", "finish") if len(runs) > 1 else ("report", "finish")
+    say(f"next: {'   or: '.join(command_line(verb, name, store=store) for verb in verbs)}")
 
 
 def resume(
@@ -150,11 +136,11 @@ def resume(
             reward=own.reward if own else None,
             watch=watch,
         )
-    beside = _go_on_beside(run, own, store=store, workers=workers, executor=executor, go_on=go_on)
+    control = beside(run, store=store, workers=workers, executor=executor, go_on=go_on, data=data, own=own)
     if as_json:
         print(json.dumps(summary_json(run.summary), indent=2))
         return
-    for one in (run, beside):
+    for one in (run, control):
         if one is not None:
             print(_outcome(one))
 
@@ -190,158 +176,7 @@ def doctor(as_json: JsonOption = False) -> None:
         print(f"{key.ljust(width)}  {value}")
 
 
-# --- what the commands share ------------------------------------------------------------------------------------------
-
-
-def run_recipe(
-    recipe: Recipe,
-    *,
-    name: str,
-    store: str,
-    seed: int,
-    workers: int | None,
-    executor: str | None = None,
-    go_on: str,
-) -> Run:
-    """Search by a recipe with a live view on stderr. `go_on` is the command to name on Ctrl-C."""
-    from archsmith._search import search as search_
-    from archsmith.searchers import Random
-
-    if workers is None:
-        workers = 1 if executor == "in-process" else recipe.workers or cores()
-    note = {"recipe": recipe.name, "scale": recipe.scale, "finish": to_config(recipe.finish)}
-    if recipe.control:
-        note["control"] = to_config(recipe.control_searcher or Random())
-    with watched(recipe.budget, go_on, measure=measure_of(recipe.evaluator)) as watch:
-        return search_(
-            recipe.space,
-            recipe.evaluator,
-            searcher=recipe.searcher,
-            reward=recipe.reward,
-            **vars(recipe.budget),
-            workers=workers,
-            executor=make_executor(executor, workers),
-            store=store,
-            name=name,
-            seed=seed,
-            limits=recipe.limits,
-            note=note,
-            watch=watch,
-        )
-
-
-def tell_data(recipe: Recipe) -> None:
-    """Read the recipe's data, if it has any, and say what they are: what is wrong with them shows before all else."""
-    if hasattr(recipe.evaluator, "describe_data"):
-        for line in data_lines(recipe.evaluator.describe_data()):
-            say(line)
-
-
-def _go_on_beside(
-    run: Run, own: Recipe | None, *, store: str, workers: int, executor: str | None, go_on: str
-) -> Run | None:
-    """The random search beside a run, begun or gone on with until it has as many trials; None where none was asked for."""
-    from archsmith._search import Run as Run_
-    from archsmith._search import search as search_
-    from archsmith._search.run import resolve
-    from archsmith.core.config import from_config
-    from archsmith.core.evaluator import Limits
-
-    config, name = run.config, f"{run.name}-random"
-    wanted = config["note"].get("control")
-    if wanted is None or run.summary.status != "finished":
-        return None
-    budget = Budget(trials=sum(run.summary.counts.values()))
-    space, evaluator = run.space, run.evaluator
-    if name in {r.name for r in run.store.runs()}:
-        control = Run_(run.store, name, space=space, evaluator=evaluator)
-        if sum(control.summary.counts.values()) >= (budget.trials or 0) and control.summary.status == "finished":
-            return control
-        with watched(budget, go_on, control.summary) as watch:
-            return control.resume(
-                trials=budget.trials, workers=workers, executor=make_executor(executor, workers), watch=watch
-            )
-    reward = own.reward if own else getattr(evaluator, "default_reward", None)
-    if own is None and to_config(reward) != config["reward"]:
-        reward = from_config(config["reward"], resolve)
-    with watched(budget, go_on, measure=measure_of(evaluator)) as watch:
-        return search_(
-            space,
-            evaluator,
-            searcher=from_config(wanted, resolve),
-            reward=reward,
-            **vars(budget),
-            workers=workers,
-            executor=make_executor(executor, workers),
-            store=store,
-            name=name,
-            seed=config["seed"],
-            limits=Limits(**config["limits"]),
-            note={key: value for key, value in config["note"].items() if key != "control"},
-            watch=watch,
-        )
-
-
-def control_of(recipe: Recipe, run: Run) -> Recipe:
-    """Random search with as many trials as `run` had, and otherwise the same.
-
-    Comparisons equalise the evaluator's cost: a budget in seconds becomes the trials that it was enough for.
-    """
-    from archsmith.searchers import Random
-
-    budget = Budget(trials=sum(run.summary.counts.values()))
-    return replace(recipe, searcher=recipe.control_searcher or Random(), budget=budget, control=False)
-
-
-def free_name(store: str, stem: str) -> str:
-    """`stem`, or `stem-2`, `stem-3`, ...: the first that no run of the store has, its control's included."""
-    from archsmith.store import open_store
-
-    taken = {run.name for run in open_store(store).runs()} if store_exists(store) else set()
-    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
-    return next(n for n in names if n not in taken and f"{n}-random" not in taken)
-
-
-def make_executor(name: str | None, workers: int) -> Executor | None:
-    """The executor of that name; None for the default that follows from the number of workers."""
-    from archsmith.executors import InProcess, ProcessPool
-
-    if name is None:
-        return None
-    if name == "in-process":
-        if workers > 1:
-            raise UsageError(
-                f"--executor in-process trains one child at a time, and --workers is {workers}; use --executor pool"
-            )
-        return InProcess()
-    if name == "pool":
-        return ProcessPool(workers)
-    raise UnknownName("executor", name, ["in-process", "pool"])
-
-
-def cores() -> int:
-    """The cores this process may use: one worker each, with one thread, trains the most children a minute."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def watched(
-    budget: Budget, go_on: str, before: RunSummary | None = None, *, measure: Measure = ACCURACY
-) -> Iterator[Any]:
-    """A live view, from where the run stood before, which knows the measure then; on Ctrl-C, how to go on."""
-    from archsmith.cli.live import LiveView
-
-    view = LiveView(budget, measure=measure)
-    if before is not None:
-        done = sum(before.counts.get(state, 0) for state in ("done", "failed", "stopped"))
-        measure = Measure.from_json(before.config.get("measure"))
-        view = LiveView(budget, done=done, epochs=before.epochs, best=before.best_reward, measure=measure)
-    try:
-        with view:
-            yield view
-    except KeyboardInterrupt:
-        say(f"interrupted; every finished trial is kept. Go on with: {go_on}")
-        raise
+# --- recipes from names and files -------------------------------------------------------------------------------------
 
 
 def _load(recipe: str) -> Recipe:
@@ -396,8 +231,3 @@ def _first_failure(run: Run) -> str:
         if trial.result is not None and trial.result.failure is not None:
             return f": trial {trial.number} failed ({trial.result.failure.reason}): {trial.result.failure.message}"
     return ""
-
-
-def say(text: str) -> None:
-    """Tell the person, on stderr."""
-    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,235 @@
+"""Runs begun and gone on with from the command line, each with random search beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from archsmith.cli.looking import data_lines, store_exists
+from archsmith.core.budget import Budget
+from archsmith.core.config import to_config
+from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.finish import ACCURACY, Measure, measure_of
+
+if TYPE_CHECKING:
+    from archsmith._search import Run
+    from archsmith.core.executor import Executor
+    from archsmith.core.store import RunSummary
+    from archsmith.recipes import Recipe
+
+
+def begin(
+    recipe: Recipe,
+    *,
+    name: str,
+    store: str,
+    seed: int,
+    workers: int | None,
+    executor: str | None = None,
+    go_on: str,
+    note: Mapping[str, Any] | None = None,
+) -> Run:
+    """Search by a recipe with a live view on stderr.
+
+    Args:
+        workers: children trained side by side; None: as the recipe says, else one for each core.
+        go_on: the command to name on Ctrl-C.
+        note: what is kept with the run (default: the recipe's name and scale, its plan to finish, and its control).
+    """
+    from archsmith._search import search
+    from archsmith.searchers import Random
+
+    if workers is None:
+        workers = 1 if executor == "in-process" else recipe.workers or cores()
+    if note is None:
+        note = {"recipe": recipe.name, "scale": recipe.scale, "finish": to_config(recipe.finish)}
+        if recipe.control:
+            note = {**note, "control": to_config(recipe.control_searcher or Random())}
+    with watched(recipe.budget, go_on, measure=measure_of(recipe.evaluator)) as watch:
+        return search(
+            recipe.space,
+            recipe.evaluator,
+            searcher=recipe.searcher,
+            reward=recipe.reward,
+            **vars(recipe.budget),
+            workers=workers,
+            executor=make_executor(executor, workers),
+            store=store,
+            name=name,
+            seed=seed,
+            limits=recipe.limits,
+            note=note,
+            watch=watch,
+        )
+
+
+def begin_or_go_on(
+    recipe: Recipe,
+    *,
+    name: str,
+    store: str,
+    seed: int,
+    workers: int | None,
+    executor: str | None = None,
+    go_on: str,
+    note: Mapping[str, Any] | None = None,
+    trials: int | None = None,
+    data: str | None = None,
+    own: Recipe | None = None,
+) -> Run:
+    """The run of that name: begun by the recipe where there is none, else gone on with as it was recorded.
+
+    Args:
+        trials: what a run that is there already goes on to; None: the budget it was begun with.
+        data: where its data set is now, for a run that is there already; other data are refused.
+        own: the recipe of a user's file, whose parts cannot be made again from the record.
+    """
+    from archsmith._search.run import Run
+    from archsmith.store import open_store
+
+    if not store_exists(store) or name not in {run.name for run in open_store(store).runs()}:
+        return begin(
+            recipe, name=name, store=store, seed=seed, workers=workers, executor=executor, go_on=go_on, note=note
+        )
+    run = Run(open_store(store), name)
+    if workers is None:
+        workers = 1 if executor == "in-process" else run.config["workers"]
+    made, recorded = sum(run.summary.counts.values()), Budget(**run.config["budget"])
+    if trials is not None and made >= trials and run.summary.status == "finished":
+        return run
+    budget = recorded if trials is None else Budget(trials=trials)
+    say(f"run {name!r} is in {store} already and goes on to {budget}")
+    with watched(budget, go_on, run.summary) as watch:
+        return run.resume(
+            trials=trials,
+            workers=workers,
+            executor=make_executor(executor, workers),
+            data=data,
+            space=own.space if own else None,
+            evaluator=own.evaluator if own else None,
+            searcher=own.searcher if own else None,
+            reward=own.reward if own else None,
+            watch=watch,
+        )
+
+
+def beside(
+    run: Run,
+    *,
+    store: str,
+    workers: int | None,
+    executor: str | None = None,
+    go_on: str,
+    data: str | None = None,
+    own: Recipe | None = None,
+    always: bool = False,
+) -> Run | None:
+    """The random search beside a run, begun or gone on with until it has as many trials, and otherwise the same.
+
+    None where none was asked for (unless `always`), or the run itself was not searched to its end. Comparisons equalise
+    the evaluator's cost: a budget in seconds becomes the trials that it was enough for.
+    """
+    from archsmith._search.run import resolve
+    from archsmith.core.config import from_config
+    from archsmith.core.evaluator import Limits
+    from archsmith.recipes import Recipe
+    from archsmith.searchers import Random
+
+    config = run.config
+    wanted = config["note"].get("control", to_config(Random()) if always else None)
+    if wanted is None or (run.summary.status != "finished" and not always):
+        return None
+    trials = sum(run.summary.counts.values())
+    reward = own.reward if own else None
+    if own is None and to_config(getattr(run.evaluator, "default_reward", None)) != config["reward"]:
+        reward = from_config(config["reward"], resolve)
+    control = Recipe(
+        name=f"{run.name}-random",
+        summary=f"random search beside {run.name}",
+        space=own.space if own else run.space,
+        evaluator=run.evaluator,
+        searcher=(own.control_searcher or Random()) if own else from_config(wanted, resolve),
+        budget=Budget(trials=trials),
+        reward=reward,
+        limits=Limits(**config["limits"]),
+        control=False,
+    )
+    return begin_or_go_on(
+        control,
+        name=control.name,
+        store=store,
+        seed=config["seed"],
+        workers=workers if workers is not None else config["workers"],
+        executor=executor,
+        go_on=go_on,
+        note={key: value for key, value in config["note"].items() if key not in ("control", "fitted")},
+        trials=trials,
+        data=data,
+        own=control if own else None,
+    )
+
+
+def tell_data(recipe: Recipe) -> None:
+    """Read the recipe's data, if it has any, and say what they are: what is wrong with them shows before all else."""
+    if hasattr(recipe.evaluator, "describe_data"):
+        for line in data_lines(recipe.evaluator.describe_data()):
+            say(line)
+
+
+def free_name(store: str, stem: str) -> str:
+    """`stem`, or `stem-2`, `stem-3`, ...: the first that no run of the store has, its control's included."""
+    from archsmith.store import open_store
+
+    taken = {run.name for run in open_store(store).runs()} if store_exists(store) else set()
+    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
+    return next(n for n in names if n not in taken and f"{n}-random" not in taken)
+
+
+def make_executor(name: str | None, workers: int) -> Executor | None:
+    """The executor of that name; None for the default that follows from the number of workers."""
+    from archsmith.executors import InProcess, ProcessPool
+
+    if name is None:
+        return None
+    if name == "in-process":
+        if workers > 1:
+            raise UsageError(
+                f"--executor in-process trains one child at a time, and --workers is {workers}; use --executor pool"
+            )
+        return InProcess()
+    if name == "pool":
+        return ProcessPool(workers)
+    raise UnknownName("executor", name, ["in-process", "pool"])
+
+
+def cores() -> int:
+    """The cores this process may use: one worker each, with one thread, trains the most children a minute."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def watched(
+    budget: Budget, go_on: str, before: RunSummary | None = None, *, measure: Measure = ACCURACY
+) -> Iterator[Any]:
+    """A live view, from where the run stood before, which knows the measure then; on Ctrl-C, how to go on."""
+    from archsmith.cli.live import LiveView
+
+    view = LiveView(budget, measure=measure)
+    if before is not None:
+        done = sum(before.counts.get(state, 0) for state in ("done", "failed", "stopped"))
+        measure = Measure.from_json(before.config.get("measure"))
+        view = LiveView(budget, done=done, epochs=before.epochs, best=before.best_reward, measure=measure)
+    try:
+        with view:
+            yield view
+    except KeyboardInterrupt:
+        say(f"interrupted; every finished trial is kept. Go on with: {go_on}")
+        raise
+
+
+def say(text: str) -> None:
+    """Tell the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
