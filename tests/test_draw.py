@@ -258,13 +258,9 @@ def test_the_published_cell_is_drawn_as_before() -> None:
     assert draw(network.space.diagram(network.architecture)) == golden
 
 
-def test_a_tree_stands_in_its_order_and_long_arrows_are_straight() -> None:
+def test_long_arrows_are_straight() -> None:
     for seed in range(5):
-        diagram = cell_of(8, seed)
-        svg = draw(diagram)
-        place = dict(zip([n.id for n in diagram.nodes], rectangles(svg), strict=True))
-        leaves = [place[f"{k}.combination"][0] for k in range(8)]
-        assert leaves in (sorted(leaves), sorted(leaves, reverse=True))
+        svg = draw(cell_of(8, seed))
         for path in re.findall(r'd="(M[^"]*V[^"]*V[^"]*)"', svg):  # past two rows or more
             columns = {float(x) for x in re.findall(r"([\d.]+) [\d.]+V", path)}
             assert max(columns) - min(columns) < 0.2  # of rounding
