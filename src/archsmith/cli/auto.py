@@ -1,4 +1,4 @@
-"""`archsmith auto`: the whole job on a data set, from images to a page and a model."""
+"""`archsmith auto`: the whole job on a data set, from images or a text to a page and a model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ def register(app: typer.Typer) -> None:
 
 def auto(
     data: Annotated[
-        str, typer.Argument(help="A data set's name, an .npz file, or a folder with one folder of images a class.")
+        str,
+        typer.Argument(
+            help="Images: a folder with one folder of them a class, or an .npz file. A text: one file, or a folder with "
+            "train.txt, valid.txt and test.txt. Or a data set's name."
+        ),
     ],
     seconds: Annotated[float | None, typer.Option("--seconds", help="How long all of it may take, about.")] = None,
     trials: TrialsOption = None,
@@ -110,7 +114,8 @@ def auto(
         return
     print_finished(finished)
     print(f"page    {page}")
-    print(f"model   {model}     try it: archsmith predict {model} IMAGE...")
+    files = "IMAGE..." if finished.measure.name == "accuracy" else "TEXT..."
+    print(f"model   {model}     try it: archsmith predict {model} {files}")
     print(f"source  {source}     one plain PyTorch file that needs no archsmith")
     if seconds is None and trials is None:
         say("So short a run shows the machinery at work and claims no difference between searchers.")

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from archsmith import __version__
-from archsmith.cli import auto, compare, looking, models, searching
+from archsmith.cli import auto, compare, looking, models, searching, transfer
 from archsmith.core.errors import ArchsmithError, UsageError
 
 app = typer.Typer(
@@ -39,12 +39,12 @@ def _root(
     """Neural architecture search: a controller proposes networks, their validation reward teaches it better ones.
 
     First:      archsmith auto digits                 search, finish, report and export in about five minutes
-    Your data:  archsmith auto PATH --seconds 3600    a folder with one folder of images a class, or an .npz file
+    Your data:  archsmith auto PATH --seconds 3600    a folder with one folder of images a class, or a text file
     Step by step: search, then show, finish, report, export, predict.
     """
 
 
-for _module in (auto, searching, looking, compare, models):
+for _module in (auto, searching, looking, compare, models, transfer):
     _module.register(app)
 
 

@@ -7,6 +7,7 @@ A recipe is data. Write your own in a file with a value named `recipe` and run i
 
 from __future__ import annotations
 
+from archsmith.recipes.data import for_data
 from archsmith.recipes.images import (
     cifar10_conv,
     cifar10_conv_more_filters,
@@ -14,11 +15,18 @@ from archsmith.recipes.images import (
     cifar10_conv_strides,
     digits,
     digits_hour,
-    for_data,
     images,
     landscape,
 )
 from archsmith.recipes.recipe import Recipe
+from archsmith.recipes.text import (
+    ptb_cell,
+    ptb_cell_desk,
+    ptb_cell_desk_max_sin,
+    ptb_cell_max_sin,
+    text,
+    text_chars,
+)
 
 __all__ = ["RECIPES", "Recipe", "for_data", "get_recipe"]
 
@@ -26,11 +34,17 @@ RECIPES = {
     "digits": digits,
     "digits-hour": digits_hour,
     "images": images,
+    "text": text,
+    "text-chars": text_chars,
+    "ptb-cell-desk": ptb_cell_desk,
+    "ptb-cell-desk-max-sin": ptb_cell_desk_max_sin,
     "landscape": landscape,
     "cifar10-conv": cifar10_conv,
     "cifar10-conv-strides": cifar10_conv_strides,
     "cifar10-conv-pools": cifar10_conv_pools,
     "cifar10-conv-more-filters": cifar10_conv_more_filters,
+    "ptb-cell": ptb_cell,
+    "ptb-cell-max-sin": ptb_cell_max_sin,
 }
 """The recipes by name, as functions, so that listing their names costs nothing."""
 

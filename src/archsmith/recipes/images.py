@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from archsmith.core.budget import Budget
@@ -66,16 +65,6 @@ def images() -> Recipe:
         limits=Limits(seconds=600),
         finish=FinishPlan(top=2, scale={"learning_rate": (0.5, 2.0)}, epochs=12, seeds=3, final={"max_train": None}),
     )
-
-
-def for_data(data: str) -> Recipe:
-    """The desk recipe that suits a data set, under the data's own name: `digits` for the digits, else `images`."""
-    if data == "digits":
-        return digits()
-    recipe = images()
-    stem = os.path.basename(os.path.abspath(data)).split(".")[0] if os.path.exists(data) else data
-    evaluator = replace(recipe.evaluator, data=data)  # type: ignore[type-var]
-    return replace(recipe, name=stem or "images", summary=f"{data}, {recipe.summary}", evaluator=evaluator)
 
 
 def landscape() -> Recipe:

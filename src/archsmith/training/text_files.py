@@ -31,7 +31,7 @@ _WORD_CAP = 1 << 16  # characters without a space: no text that people write has
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 _NAME = re.compile(r"(?:.*[._-])?(train|training|valid|validation|val|dev|test)\.(?:txt|tokens)", re.IGNORECASE)
 _WANTED = "a folder or archive has train.txt, valid.txt and test.txt (or with a name before, such as ptb.train.txt)"
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 Text = tuple[str, str, Iterator[str]]
@@ -50,7 +50,7 @@ def read_texts(path: Path, *, words: bool = True) -> Iterator[Text]:
         elif path.name.lower().endswith(_ARCHIVES):
             yield from _from_archive(path, words)
         else:
-            with _opened(path) as file:
+            with unpacked(path) as file:
                 yield WHOLE, path.name, pieces(file, str(path), words=words)
 
 
@@ -59,7 +59,7 @@ def _told(name: str) -> Iterator[None]:
     """What goes wrong with a file, as a DataError that names it."""
     try:
         yield
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise DataError(f"{name} is damaged: {error}") from None
     except OSError as error:
         raise DataError(f"{error.filename or name} cannot be read: {error.strerror or error}") from None
@@ -122,7 +122,8 @@ def _cut(text: str, words: bool) -> int:
 # --- folders and archives ---------------------------------------------------------------------------------------------
 
 
-def _part(name: str) -> str | None:
+def part_of(name: str) -> str | None:
+    """Which part a file of that name is, if any."""
     matched = _NAME.fullmatch(Path(name).name)
     if matched is None:
         return None
@@ -146,7 +147,7 @@ def _note(found: dict[str, str], part: str, name: str, where: str) -> None:
 def _from_folder(folder: Path, words: bool) -> Iterator[Text]:
     found: dict[str, str] = {}
     for file in sorted(folder.iterdir()):
-        if file.is_file() and (part := _part(file.name)) is not None:
+        if file.is_file() and (part := part_of(file.name)) is not None:
             _note(found, part, file.name, str(folder))
     _complete(found, str(folder))
     for part in PARTS:
@@ -159,7 +160,7 @@ def _from_archive(path: Path, words: bool) -> Iterator[Text]:
     found: dict[str, str] = {}
     others: list[str] = []
     for name, file in _members(path):
-        part = _part(name)
+        part = part_of(name)
         if part is None:
             others.append(name)
             continue
@@ -196,7 +197,7 @@ def _hidden(name: str) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def unpacked(path: Path) -> Iterator[IO[bytes]]:
     """A file as its text's bytes, unpacked by its suffix."""
     openers = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
     with openers.get(path.suffix.lower(), open)(path, "rb") as file:  # type: ignore[operator]

@@ -1,0 +1,117 @@
+"""Which recipe suits a person's data: looks at what it is, text or images, without reading all of it."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from archsmith.core.errors import DataError, UnknownName
+from archsmith.recipes.images import digits, images
+from archsmith.recipes.recipe import Recipe
+from archsmith.recipes.text import text, text_chars
+
+TEXT_ENDS = (".txt", ".text", ".tokens", ".md", ".rst", ".tex", ".csv", ".json", ".py")
+PACKED = (".gz", ".xz", ".bz2")
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
+LOOKED_AT = 1 << 16  # bytes of a file
+MEMBERS = 2000  # of an archive
+LEAST_SPACES = 1 / 40  # of the characters of a text that has words
+
+
+def for_data(data: str) -> Recipe:
+    """The desk recipe that suits a data set, under the data's own name.
+
+    A text file, or a folder or archive with train.txt, valid.txt and test.txt, is for language models: of words, or of
+    characters where there are hardly any spaces. All else is for image classifiers.
+
+    Raises UnknownName for a name that is neither a data set nor a path, and DataError for what is neither.
+    """
+    from archsmith.training import data as image_data
+    from archsmith.training import text as text_data
+
+    if image_data.is_name(data):
+        return digits() if data.strip().lower() == "digits" else _on(images(), data, data)
+    if text_data.is_name(data):
+        return _on(text(), data, data)
+    path = Path(data).expanduser()
+    if not path.exists():
+        if path.suffix or os.sep in data or "/" in data:
+            raise DataError(f"there is no file or folder {data!r}; give images or a text, or the name of a data set")
+        raise UnknownName("data set", data, [*image_data.NAMES, *text_data.NAMES], "(or give a path)")
+    stem = os.path.basename(os.path.abspath(path)).split(".")[0]
+    try:
+        recipe = _recipe_at(path)
+    except OSError as error:
+        raise DataError(f"{data} cannot be read: {error.strerror or error}") from None
+    return _on(recipe, data, stem)
+
+
+def _on(recipe: Recipe, data: str, name: str) -> Recipe:
+    evaluator = replace(recipe.evaluator, data=data)  # type: ignore[type-var]
+    summary = recipe.summary.removeprefix("any text (--data), ").removeprefix("any image data set (--data), ")
+    return replace(recipe, name=name or recipe.name, summary=f"{data}, {summary}", evaluator=evaluator)
+
+
+def _recipe_at(path: Path) -> Recipe:
+    from archsmith.training.text_files import part_of
+
+    if path.is_dir():
+        entries = sorted(path.iterdir())
+        parts = [entry for entry in entries if entry.is_file() and part_of(entry.name)]
+        if parts:
+            return _by_level(_beginning(parts[0]))
+        if not any(e.is_dir() for e in entries) and any(e.name.lower().endswith(TEXT_ENDS) for e in entries):
+            raise DataError(
+                f"the folder {path} has neither one folder of images a class nor train.txt, valid.txt and test.txt; "
+                "name one text file in it, or three so"
+            )
+        return images()
+    if path.name.lower().endswith(ARCHIVES):
+        names = _members(path)
+        texts = [name for name in names if name.lower().endswith((".txt", ".tokens"))]
+        return text() if any(map(part_of, names)) or (len(texts) == 1 == len(names)) else images()
+    start = _beginning(path)
+    return images() if start is None or path.suffix == ".npz" else _by_level(start)
+
+
+def _by_level(start: str | None) -> Recipe:
+    """Words, or characters where a text has hardly any space between them."""
+    if start and sum(map(str.isspace, start)) < LEAST_SPACES * len(start):
+        return text_chars()
+    return text()
+
+
+def _beginning(path: Path) -> str | None:
+    """The first characters of a file that is a text, plain or packed; None of one that is not.
+
+    What is wrong with a text is told where it is read: here it is a text by its name alone, or because it has no NUL.
+    """
+    from archsmith.training.text_files import DAMAGED, unpacked
+
+    plain = path.name.lower().removesuffix(path.suffix.lower()) if path.suffix.lower() in PACKED else path.name.lower()
+    try:
+        with unpacked(path) as file:
+            block = file.read(LOOKED_AT)
+    except DAMAGED:
+        block = b""
+    if b"\0" in block and not plain.endswith(TEXT_ENDS):
+        return None
+    return block.decode("utf-8-sig", errors="ignore")
+
+
+def _members(path: Path) -> list[str]:
+    """The files of an archive by name, some thousand at most."""
+    try:
+        if path.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as zipped:
+                names = zipped.namelist()[:MEMBERS]
+        else:
+            with tarfile.open(path) as archive:
+                names = [member.name for member in islice(archive, MEMBERS) if member.isfile()]
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path} is a damaged archive: {error}") from None
+    return [name for name in names if not name.endswith("/") and not os.path.basename(name).startswith(".")]
