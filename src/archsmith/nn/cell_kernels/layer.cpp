@@ -21,12 +21,13 @@ using Compiled = void (*)(Blocks, long);
 
 // All of 8 bytes; native.py fills it by these names. [..] are shapes: T steps, B rows, n units, d inputs, L leaves.
 struct Layer {
-    int64_t steps, batch, units, inputs, leaves, threads, row_parts, pairs;
+    int64_t steps, batch, units, inputs, leaves, adds, threads, row_parts, pairs;  // adds: leaves that add, A
+    const int32_t* order;  // the leaves, those that add first
     OpenMP openmp;
     const float *x, *weight_ih, *weight_hh, *h0, *c0, *bias, *mask;
     float *hs, *cs;
-    float *xp;              // [T B, L n]
-    float *hp;              // [T, parts of units, B, L, units of the part]; of one step, unless kept
+    float *xp;              // [parts of units, T B, L, units of the part], leaves in order; h is added to the first A
+    float *hp;              // [T, parts of units, B, L - A, units of the part]; of one step, unless kept
     float *values;          // [T, count, B, n]; likewise
     int64_t value_count, keep;
     float *masked;          // [T, B, n]: h_{t-1} mask, or null
@@ -37,7 +38,7 @@ struct Layer {
     Compiled compiled;      // in the program's place, or null
     // backward
     const float *grad_hs, *grad_cs;          // or null
-    float *dhp, *dxp;                        // [T B, L n]; one and the same if every leaf adds
+    float *dhp, *dxp;                        // [T B, L n] and [T B, (L - A) n]
     float *dx, *dweight_ih, *dweight_hh, *dh0, *dc0;  // or null
 };
 
@@ -81,13 +82,15 @@ class Places {
     Places(const Layer& layer, const Share& share, float* scratch, const float* nothing)
         : blocks(layer.slot_count), layer_(layer), places_(layer.slot_count) {
         const long B = layer.batch, n = layer.units, L = layer.leaves, width = share.units.size(), first = share.units.begin;
-        const long all = B * L * n;
+        const long all = B * L * n, others = L - layer.adds;
         for (long i = 0; i < layer.slot_count; i++) {
             const long k = layer.slots[i].index;
             Place& at = places_[i];
             switch (layer.slots[i].kind) {
-                case XP: at = {layer.xp + k * n + first, all, L * n}; break;
-                case HP: at = {layer.hp + B * L * first + k * width, layer.keep ? all : 0, L * width}; break;
+                case XP: at = {layer.xp + layer.steps * B * L * first + k * width, B * L * width, L * width}; break;
+                case HP:
+                    at = {layer.hp + B * others * first + k * width, layer.keep ? B * others * n : 0, others * width};
+                    break;
                 case VALUE:
                     at = {layer.values + k * B * n + first, layer.keep ? layer.value_count * B * n : 0, n};
                     break;
@@ -95,7 +98,7 @@ class Places {
                 case C: at = {layer.cs + first, B * n, n}; break;
                 case C_PREV: at = {layer.cs + first - B * n, B * n, n}; break;
                 case DHP: at = {layer.dhp + k * n + first, all, L * n}; break;
-                case DXP: at = {layer.dxp + k * n + first, all, L * n}; break;
+                case DXP: at = {layer.dxp + k * n + first, B * others * n, others * n}; break;
                 case SCRATCH: at = {scratch + k * BLOCK, 0, 0}; break;
                 case NOTHING: at = {const_cast<float*>(nothing), 0, 0}; break;
                 default: at = {nullptr, 0, 0};  // set for each block
@@ -141,15 +144,15 @@ template <class P>
 bool forward(const Layer& layer) {
     using Item = typename P::Item;
     constexpr bool convert_a = P::PER > 1;
-    const long T = layer.steps, B = layer.batch, n = layer.units, d = layer.inputs, L = layer.leaves;
-    const long most = layer.threads;
-    Item *packed_ih, *packed_hh, *x, *h;
+    const long T = layer.steps, B = layer.batch, n = layer.units, d = layer.inputs, L = layer.leaves, A = layer.adds;
+    const long most = layer.threads, x_row = convert_a ? items<P>(d) : d, h_row = convert_a ? items<P>(n) : n;
+    Item *packed_x, *packed_h, *x, *h;
     float *bias, *scratch;
     const bool there = arena.lay_out([&](Arena& memory) {
-        packed_ih = memory.take<Item>(packed_size<P>(d, L * n));
-        packed_hh = memory.take<Item>(packed_size<P>(n, L * n) + most * PANEL * items<P>(n));
-        x = memory.take<Item>(convert_a ? T * B * items<P>(d) : 0);
-        h = memory.take<Item>(convert_a ? most * B * items<P>(n) : 0);
+        packed_x = memory.take<Item>(packed_size<P>(d, L * n) + most * 2 * packed_size<P>(d, 1));
+        packed_h = memory.take<Item>(packed_size<P>(n, L * n) + most * 2 * packed_size<P>(n, 1));
+        x = memory.take<Item>(convert_a ? T * B * x_row : 0);
+        h = memory.take<Item>(convert_a ? most * B * h_row : 0);
         bias = memory.take<float>(layer.bias ? L * n : 0);
         scratch = memory.take<float>(most * layer.slot_count * BLOCK);
     });
@@ -157,38 +160,43 @@ bool forward(const Layer& layer) {
     Barrier barrier;
     run_team(static_cast<int>(layer.threads), layer.openmp, [&](int number, int count) {
         const Share share(layer, number, count);
-        // Columns of the recurrent product are the units of a part in all its blocks, side by side.
-        auto columns = [&](long i) { return L * share.of_units(layer, i).size(); };
-        const Item* mine = nullptr;
-        Item* to = packed_hh;
-        long panels = 0, mine_panels = 0;
-        for (long i = 0; i < share.unit_parts; i++) {
-            const Range units = share.of_units(layer, i);
-            const long all = ceil_div(columns(i), PANEL);
-            const auto get = [&](long j) {
-                return layer.weight_hh + (j / units.size() * n + units.begin + j % units.size()) * n;
+        // The columns of both products are the units of a part in all its leaves, side by side: first the leaves that
+        // add, whose recurrent product goes on where the product of the inputs lies, then the others.
+        struct Columns {
+            Range units;
+            long leaf, leaves;
+            Item *x, *h;
+            long count() const { return leaves * units.size(); }
+            long panels() const { return ceil_div(count(), PANEL); }
+        };
+        auto columns = [&](long part_of_units, bool others) {
+            Columns some{share.of_units(layer, part_of_units), others ? A : 0, others ? L - A : A, packed_x, packed_h};
+            for (long i = 0; i < 2 * part_of_units + others; i++) {
+                const long before = share.of_units(layer, i / 2).size() * (i % 2 ? L - A : A);
+                some.x += packed_size<P>(d, before), some.h += packed_size<P>(n, before);
+            }
+            return some;
+        };
+        for (long i = 0; i < 2 * share.unit_parts; i++) {
+            const Columns some = columns(i / 2, i % 2);
+            const Range own = of(some.panels(), number, count);
+            const auto row = [&](long j) {
+                return layer.order[some.leaf + j / some.units.size()] * n + some.units.begin + j % some.units.size();
             };
-            const Range own = of(all, number, count);
-            pack_columns<P>(n, columns(i), get, to, own.begin, own.end);
-            if (i == share.unit_part) mine = to, mine_panels = all;
-            to += all * PANEL * items<P>(n);
-            panels += all;
+            pack_columns<P>(d, some.count(), [&](long j) { return layer.weight_ih + row(j) * d; }, some.x, own.begin, own.end);
+            pack_columns<P>(n, some.count(), [&](long j) { return layer.weight_hh + row(j) * n; }, some.h, own.begin, own.end);
         }
-        const float* own_bias = nullptr;
-        if (layer.bias) {
-            float* at = bias + L * share.units.begin;
-            own_bias = at;
-            if (share.row_part == 0)
-                for (long k = 0; k < L; k++, at += share.units.size())
-                    std::memcpy(at, layer.bias + k * n + share.units.begin, share.units.size() * sizeof(float));
-        }
-        const long ih_panels = ceil_div(L * n, PANEL);
-        const Range own_ih = of(ih_panels, number, count), own_x = of(T * B, number, count);
-        pack_columns<P>(d, L * n, [&](long j) { return layer.weight_ih + j * d; }, packed_ih, own_ih.begin, own_ih.end);
+        if (layer.bias && number == 0)
+            for (long i = 0, to = 0; i < share.unit_parts; i++)
+                for (long k = 0; k < L; k++) {
+                    const Range units = share.of_units(layer, i);
+                    std::memcpy(bias + to, layer.bias + layer.order[k] * n + units.begin, units.size() * sizeof(float));
+                    to += units.size();
+                }
+        const Range own_x = of(T * B, number, count);
         const Item* a = reinterpret_cast<const Item*>(layer.x);
-        const long a_row = convert_a ? items<P>(d) : d;
         if (convert_a) {
-            for (long r = own_x.begin; r < own_x.end; r++) convert<P>(layer.x + r * d, d, x + r * a_row);
+            for (long r = own_x.begin; r < own_x.end; r++) convert<P>(layer.x + r * d, d, x + r * x_row);
             a = x;
         }
         if (layer.masked && number == 0)
@@ -197,25 +205,36 @@ bool forward(const Layer& layer) {
 
         // The product of the inputs, of all steps at once.
         const bool by_rows = T * B >= 8 * count;
-        const Range rows = by_rows ? own_x : Range{0, T * B}, of_panels = by_rows ? Range{0, ih_panels} : own_ih;
-        product<P>(rows.size(), L * n, items<P>(d), a + rows.begin * a_row, a_row, 1, packed_ih, items<P>(d),
-                   of_panels.begin, of_panels.end, nullptr, 0, layer.xp + rows.begin * L * n, L * n);
+        const Range rows = by_rows ? own_x : Range{0, T * B};
+        for (long i = 0; i < 2 * share.unit_parts; i++) {
+            const Columns some = columns(i / 2, i % 2);
+            const Range panels = by_rows ? Range{0, some.panels()} : of(some.panels(), number, count);
+            const long c_row = L * some.units.size(), at = some.leaf * some.units.size();
+            float* c = layer.xp + (T * B * L) * some.units.begin + rows.begin * c_row + at;
+            product<P>(rows.size(), some.count(), items<P>(d), a + rows.begin * x_row, x_row, 1, some.x, items<P>(d),
+                       panels.begin, panels.end, layer.bias && !some.leaf ? bias + L * some.units.begin : nullptr, 0, c,
+                       c_row);
+        }
         barrier.wait(count);
 
         Places places(layer, share, scratch + number * layer.slot_count * BLOCK, ZEROS);
-        const long own = L * share.units.size(), B0 = share.rows.begin;
-        Item* own_h = convert_a ? h + number * B * items<P>(n) : nullptr;
+        const Columns adding = columns(share.unit_part, false), others = columns(share.unit_part, true);
+        const long width = share.units.size(), B0 = share.rows.begin;
+        Item* own_h = convert_a ? h + number * B * h_row : nullptr;
         for (long t = 0; t < T; t++) {
             const float* before = previous(layer, t * B + B0);
             const Item* a_h = reinterpret_cast<const Item*>(before);
-            const long h_row = convert_a ? items<P>(n) : n;
             if (convert_a) {
                 for (long r = 0; r < share.rows.size(); r++) convert<P>(before + r * n, n, own_h + r * h_row);
                 a_h = own_h;
             }
-            float* c = layer.hp + (layer.keep ? t * B * L * n : 0) + B * L * share.units.begin + B0 * own;
-            product<P>(share.rows.size(), own, items<P>(n), a_h, h_row, 1, mine, items<P>(n), 0, mine_panels, own_bias,
-                       0, c, own);
+            float* sums = layer.xp + T * B * L * share.units.begin + (t * B + B0) * L * width;
+            float* alone = layer.hp + (layer.keep ? t * B * (L - A) * n : 0) + (B * share.units.begin + B0 * width) * (L - A);
+            product<P>(share.rows.size(), A * width, items<P>(n), a_h, h_row, 1, adding.h, items<P>(n), 0,
+                       adding.panels(), sums, L * width, sums, L * width);
+            product<P>(share.rows.size(), (L - A) * width, items<P>(n), a_h, h_row, 1, others.h, items<P>(n), 0,
+                       others.panels(), layer.bias ? bias + L * share.units.begin + A * width : nullptr, 0, alone,
+                       (L - A) * width);
             for (long r = B0; r < share.rows.end; r++) {
                 places.row(share, t, r, [](int, long) -> float* { return nullptr; }, [&](long units, long) {
                     if (layer.compiled) layer.compiled(places.blocks.data(), units);
@@ -233,11 +252,13 @@ bool forward(const Layer& layer) {
     return true;
 }
 
-// C[rows m, columns] = D^T B, where D is [depth, all] by rows: the gradient of weights.
+constexpr long GROUPS = 4;  // tiles of A that stay in the second cache while the panels pass by
+constexpr long SIZE_OF_A = DEPTH * ROWS + WIDTH;
+
+// C[rows m, columns] = D^T B, where D is `depth` rows of `all` numbers: the gradient of weights.
 template <class P>
 void transposed_product(Range m, long all, long columns, long depth, const float* d, const typename P::Item* packed,
                         typename P::Item* tiles_of_a, float* c) {
-    constexpr long GROUPS = 4;  // tiles of A that stay in the second cache while the panels pass by
     const long groups = ceil_div(m.size(), ROWS), panels = ceil_div(columns, PANEL);
     const auto row = [&](long g) { return m.begin + part(m.size(), groups, g); };
     for (long g0 = 0; g0 < groups; g0 += GROUPS) {
@@ -246,8 +267,14 @@ void transposed_product(Range m, long all, long columns, long depth, const float
             const long count = std::min(DEPTH, items<P>(depth) - k0);
             for (long g = g0; g < g1; g++) {
                 const long rows = row(g + 1) - row(g);
-                typename P::Item* to = tiles_of_a + (g - g0) * DEPTH * ROWS;
-                for (long k = 0; k < count; k++) {
+                typename P::Item* to = tiles_of_a + (g - g0) * SIZE_OF_A;
+                long k = 0;
+                if (P::PER == 1) {  // what is too much of a vector is overwritten by the next one
+                    const long safe = std::min(count, depth - k0 - 1);  // reading past the last row could leave the matrix
+                    for (; k < safe; k++)
+                        store(reinterpret_cast<float*>(to + k * rows), load(d + (k0 + k) * all + row(g)));
+                }
+                for (; k < count; k++) {
                     const float* even = d + (k0 + k) * P::PER * all + row(g);
                     const bool two = P::PER == 2 && (k0 + k) * 2 + 1 < depth;
                     for (long r = 0; r < rows; r++) to[k * rows + r] = P::pack(even[r], two ? even[all + r] : 0.0f);
@@ -258,7 +285,7 @@ void transposed_product(Range m, long all, long columns, long depth, const float
                     const int rows = static_cast<int>(row(g + 1) - row(g));
                     float* to = c + row(g) * columns + p * PANEL;
                     any_tile<P>(rows, static_cast<int>(std::min<long>(PANEL, columns - p * PANEL)), count,
-                                tiles_of_a + (g - g0) * DEPTH * ROWS, 1, rows,
+                                tiles_of_a + (g - g0) * SIZE_OF_A, 1, rows,
                                 packed + (p * items<P>(depth) + k0) * PANEL, k0 ? to : nullptr, columns, to, columns);
                 }
         }
@@ -271,17 +298,31 @@ bool backward(const Layer& layer) {
     constexpr bool convert_a = P::PER > 1;
     const long T = layer.steps, B = layer.batch, n = layer.units, d = layer.inputs, L = layer.leaves, N = T * B;
     const long most = layer.threads, partial_row = ceil_div(n, WIDTH) * WIDTH;
-    const long own_items = items<P>(L * n);
+    const long own_items = items<P>(L * n), others = L - layer.adds;
+    // The gradients of the inputs' products, by leaves that follow each other in one place.
+    struct Run {
+        long leaf, leaves, row;
+        const float* gradient;
+    };
+    std::vector<Run> runs;
+    std::vector<bool> adds(L, true);
+    for (long k = layer.adds; k < L; k++) adds[layer.order[k]] = false;
+    for (long k = 0, other = 0; k < L; k++) {
+        if (k && adds[k] == adds[k - 1]) runs.back().leaves++;
+        else if (adds[k]) runs.push_back({k, 1, L * n, layer.dhp + k * n});
+        else runs.push_back({k, 1, others * n, layer.dxp + other * n});
+        other += !adds[k];
+    }
     Item *packed_hh, *packed_ih, *packed_h, *packed_x, *a_of_steps, *a_of_x, *tiles_of_a;
     float *partial, *carried, *scratch, *blocks;
     const bool there = arena.lay_out([&](Arena& memory) {
         packed_hh = memory.take<Item>(packed_size<P>(L * n, n) + most * packed_size<P>(2, n));
-        packed_ih = memory.take<Item>(layer.dx ? packed_size<P>(L * n, d) : 0);
+        packed_ih = memory.take<Item>(layer.dx ? packed_size<P>(L * n, d) + packed_size<P>(runs.size() * P::PER, d) : 0);
         packed_h = memory.take<Item>(layer.dweight_hh ? packed_size<P>(N, n) : 0);
         packed_x = memory.take<Item>(layer.dweight_ih ? packed_size<P>(N, d) : 0);
         a_of_steps = memory.take<Item>(most * B * own_items);
-        a_of_x = memory.take<Item>(convert_a && layer.dx ? N * own_items : 0);
-        tiles_of_a = memory.take<Item>(most * 4 * DEPTH * ROWS);
+        a_of_x = memory.take<Item>(convert_a && layer.dx ? N * own_items + N * L : 0);
+        tiles_of_a = memory.take<Item>(most * GROUPS * SIZE_OF_A);
         partial = memory.take<float>(2 * most * B * partial_row);
         carried = memory.take<float>(2 * B * n);
         scratch = memory.take<float>(most * layer.slot_count * BLOCK);
@@ -309,8 +350,14 @@ bool backward(const Layer& layer) {
             to += packed_size<P>(depth, n);
         }
         const Range of_d = of(ceil_div(d, PANEL), number, count), of_n = of(panels, number, count);
-        if (layer.dx)
-            pack_rows<P>(L * n, d, [&](long k) { return layer.weight_ih + k * d; }, packed_ih, of_d.begin, of_d.end);
+        if (layer.dx) {
+            Item* at = packed_ih;
+            for (const Run& run : runs) {
+                const auto get = [&](long k) { return layer.weight_ih + (run.leaf * n + k) * d; };
+                pack_rows<P>(run.leaves * n, d, get, at, of_d.begin, of_d.end);
+                at += packed_size<P>(run.leaves * n, d);
+            }
+        }
         if (layer.dweight_hh)
             pack_rows<P>(N, n, [&](long k) { return previous(layer, k); }, packed_h, of_n.begin, of_n.end);
         if (layer.dweight_ih)
@@ -340,6 +387,12 @@ bool backward(const Layer& layer) {
                     const float* given = kind == GRADIENT_H ? layer.grad_hs : layer.grad_cs;
                     if (t == T - 1) return const_cast<float*>(given ? given + row + unit : nothing);
                     if (kind == GRADIENT_H) {
+                        if (share.unit_parts == 1 && !layer.mask) {
+                            float* alone = parts_of_dh(t) + r * partial_row + unit;
+                            if (!given) return alone;
+                            sum(alone, given + row + unit, dh, units);
+                            return dh;
+                        }
                         for (long j = 0; j < units; j++)
                             dh[j] = recurrent_dh(t, r, unit + j) + (given ? given[row + unit + j] : 0.0f);
                         return dh;
@@ -380,22 +433,31 @@ bool backward(const Layer& layer) {
             }
         barrier.wait(count);
 
-        const Range rows = of(N, number, count), m = of(L * n, number, count);
         if (layer.dx) {
-            const Item* a = reinterpret_cast<const Item*>(layer.dxp) + (convert_a ? 0 : rows.begin * L * n);
-            if (convert_a) {
-                for (long r = rows.begin; r < rows.end; r++)
-                    convert<P>(layer.dxp + r * L * n, L * n, a_of_x + r * own_items);
-                a = a_of_x + rows.begin * own_items;
+            const Range rows = of(N, number, count);
+            const Item* at = packed_ih;
+            float* c = layer.dx + rows.begin * d;
+            Item* converted = a_of_x + rows.begin * (own_items + L);
+            for (const Run& run : runs) {
+                const long depth = items<P>(run.leaves * n), row = convert_a ? depth : run.row;
+                const Item* a = reinterpret_cast<const Item*>(run.gradient) + (convert_a ? 0 : rows.begin * run.row);
+                if (convert_a) {
+                    for (long r = 0; r < rows.size(); r++)
+                        convert<P>(run.gradient + (rows.begin + r) * run.row, run.leaves * n, converted + r * row);
+                    a = converted;
+                }
+                product<P>(rows.size(), d, depth, a, row, 1, at, depth, 0, ceil_div(d, PANEL),
+                           &run == runs.data() ? nullptr : c, d, c, d);
+                at += packed_size<P>(run.leaves * n, d);
             }
-            product<P>(rows.size(), d, own_items, a, own_items, 1, packed_ih, own_items, 0, ceil_div(d, PANEL), nullptr,
-                       0, layer.dx + rows.begin * d, d);
         }
-        Item* tile_of_a = tiles_of_a + number * 4 * DEPTH * ROWS;
+        Item* tile_of_a = tiles_of_a + number * GROUPS * SIZE_OF_A;
         if (layer.dweight_hh)
-            transposed_product<P>(m, L * n, n, N, layer.dhp, packed_h, tile_of_a, layer.dweight_hh);
+            transposed_product<P>(of(L * n, number, count), L * n, n, N, layer.dhp, packed_h, tile_of_a, layer.dweight_hh);
         if (layer.dweight_ih)
-            transposed_product<P>(m, L * n, d, N, layer.dxp, packed_x, tile_of_a, layer.dweight_ih);
+            for (const Run& run : runs)
+                transposed_product<P>(of(run.leaves * n, number, count), run.row, d, N, run.gradient, packed_x, tile_of_a,
+                                      layer.dweight_ih + run.leaf * n * d);
     });
     return true;
 }

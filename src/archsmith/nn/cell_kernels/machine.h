@@ -16,13 +16,13 @@ struct Instruction {
 };
 
 // Codes: combination * 5 + activation; these beside them.
-constexpr int SUM = 15, COPY = 16;
+constexpr int SUM = 20, COPY = 21;
 
 using Blocks = float* const*;
 
 template <int combination, int activation>
 void forward_one(const Instruction& at, Blocks blocks, long count) {
-    const float *left = blocks[at.left], *right = blocks[at.right];
+    const float *left = blocks[at.left], *right = combination == ALONE ? left : blocks[at.right];
     float *out = at.out < 0 ? nullptr : blocks[at.out], *p_out = at.p_out < 0 ? nullptr : blocks[at.p_out];
     long i = 0;
     for (; i + WIDTH <= count; i += WIDTH) {
@@ -42,12 +42,12 @@ void backward_one(const Instruction& at, Blocks blocks, long count) {
     const float *gradient = blocks[at.gradient], *kept = blocks[activation == IDENTITY ? at.gradient : at.kept];
     const float* extra = at.extra < 0 ? nullptr : blocks[at.extra];
     const float *left = gradient, *right = gradient;
-    if (combination != ADD) left = blocks[at.left], right = blocks[at.right];
+    if (combination == MULTIPLY || combination == MAX) left = blocks[at.left], right = blocks[at.right];
     float *dleft = at.out < 0 ? nullptr : blocks[at.out], *dright = at.p_out < 0 ? nullptr : blocks[at.p_out];
     auto step = [&](auto get, auto put, long i) {
         V dp = derive<activation>(get(gradient + i), activation == IDENTITY ? V{} : get(kept + i));
         if (extra) dp += get(extra + i);
-        if constexpr (combination == ADD) {
+        if constexpr (combination == ADD || combination == ALONE) {
             if (dleft) put(dleft + i, dp);
             if (dright) put(dright + i, dp);
         } else {
@@ -72,9 +72,11 @@ inline void sum(const float* left, const float* right, float* out, long count) {
 using Operation = void (*)(const Instruction&, Blocks, long);
 #define ARCHSMITH_ROW(function, c) function<c, 0>, function<c, 1>, function<c, 2>, function<c, 3>, function<c, 4>
 constexpr Operation FORWARD[] = {
-    ARCHSMITH_ROW(forward_one, ADD), ARCHSMITH_ROW(forward_one, MULTIPLY), ARCHSMITH_ROW(forward_one, MAX)};
+    ARCHSMITH_ROW(forward_one, ADD), ARCHSMITH_ROW(forward_one, MULTIPLY), ARCHSMITH_ROW(forward_one, MAX),
+    ARCHSMITH_ROW(forward_one, ALONE)};
 constexpr Operation BACKWARD[] = {
-    ARCHSMITH_ROW(backward_one, ADD), ARCHSMITH_ROW(backward_one, MULTIPLY), ARCHSMITH_ROW(backward_one, MAX)};
+    ARCHSMITH_ROW(backward_one, ADD), ARCHSMITH_ROW(backward_one, MULTIPLY), ARCHSMITH_ROW(backward_one, MAX),
+    ARCHSMITH_ROW(backward_one, ALONE)};
 
 inline void interpret(
     const Operation* operations, const Instruction* program, long length, Blocks blocks, long count) {

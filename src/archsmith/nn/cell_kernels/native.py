@@ -14,9 +14,8 @@ from archsmith.nn.cell_graph import CellGraph
 from archsmith.nn.cell_kernels.library import Library
 from archsmith.nn.cell_kernels.plan import Program, plan_of
 
-_NUMBERS = ("steps", "batch", "units", "inputs", "leaves", "threads", "row_parts", "pairs")
 _FIELDS = (
-    *_NUMBERS,
+    *("steps", "batch", "units", "inputs", "leaves", "adds", "threads", "row_parts", "pairs", "order"),
     *("parallel", "team_size"),
     *("x", "weight_ih", "weight_hh", "h0", "c0", "bias", "mask"),
     *("hs", "cs", "xp", "hp", "values", "value_count", "keep", "masked"),
@@ -72,9 +71,7 @@ class _Function(torch.autograd.Function):
         hs, cs, xp, hp, values, masked = run.forward(x, weight_ih, weight_hh, h0, c0, bias, mask, keep=True)
         ctx.run = run
         ctx.threads = run.threads
-        # Leaves that add leave their value where the product was, and need the other product no more.
-        kept_xp = None if run.plan.adds else xp
-        ctx.save_for_backward(x, weight_ih, weight_hh, h0, c0, bias, mask, hs, cs, kept_xp, hp, values, masked)
+        ctx.save_for_backward(x, weight_ih, weight_hh, h0, c0, bias, mask, hs, cs, xp, hp, values, masked)
         ctx.set_materialize_grads(False)
         return hs, cs
 
@@ -109,11 +106,12 @@ class _Run:
         *,
         keep: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """h, c, both products (the recurrent one overwritten), the values that are kept, and h_{t-1} under the mask."""
+        """h, c, both products (overwritten where they are not needed), the values that are kept, and h_{t-1} under the
+        mask."""
         steps, batch, n = len(x), x.shape[1], c0.shape[1]
         hs, cs = x.new_empty(steps, batch, n), x.new_empty(steps, batch, n)
         xp = x.new_empty(steps, batch, self.leaves * n)
-        hp = x.new_empty(steps if keep else 1, batch, self.leaves * n)
+        hp = x.new_empty(steps if keep else 1, batch, (self.leaves - self.plan.adds) * n)
         values = x.new_empty(steps if keep else 1, self.plan.values, batch, n)
         masked = None if mask is None else x.new_empty(steps, batch, n)
         call = self._call(x, n, self.plan.forward, self.threads, keep)
@@ -137,10 +135,11 @@ class _Run:
         x, weight_ih, weight_hh, h0, c0, _, mask, hs, cs, xp, hp, values, masked = saved
         n = c0.shape[1]
         dhp = x.new_empty(len(x), x.shape[1], self.leaves * n)
-        dxp = dhp if self.plan.adds else torch.empty_like(dhp)
-        for gradient in {id(dhp): dhp, id(dxp): dxp}.values():
-            for leaf in self.plan.unused:
-                gradient[..., leaf * n : (leaf + 1) * n] = 0
+        dxp = x.new_empty(len(x), x.shape[1], (self.leaves - self.plan.adds) * n)
+        for leaf in self.plan.unused:
+            dhp[..., leaf * n : (leaf + 1) * n] = 0
+            if (other := self.plan.order.index(leaf) - self.plan.adds) >= 0:
+                dxp[..., other * n : (other + 1) * n] = 0
         results = [
             torch.empty_like(tensor) if need else None
             for tensor, need in zip((x, weight_ih, weight_hh, h0, c0), needed[:5], strict=True)
@@ -164,6 +163,8 @@ class _Run:
             units=n,
             inputs=x.shape[2],
             leaves=self.leaves,
+            adds=self.plan.adds,
+            order=ctypes.addressof(self.plan.order_array),
             threads=threads,
             row_parts=0,
             pairs=int(self.bf16),

@@ -15,7 +15,8 @@ from functools import cached_property, lru_cache
 
 from archsmith.nn.cell_graph import ACTIVATIONS, C_PREV, COMBINATIONS, CellGraph, Leaf, Node
 
-SUM, COPY = 15, 16
+_ALONE = 3  # a combination of one operand, which the machine has beside those of cells
+SUM, COPY = 20, 21
 _NONE = -1
 
 
@@ -23,9 +24,9 @@ class Kind(IntEnum):
     """Where a block lies. The order is that of `Kind` in layer.cpp."""
 
     XP = 0
-    """Products W_x x_t."""
+    """Products W_x x_t; the index counts leaves in `Plan.order`. Where the leaf adds, W_h h_{t-1} is in them as well."""
     HP = 1
-    """Products W_h h_{t-1}."""
+    """Products W_h h_{t-1} of the leaves that do not add; the index counts these."""
     VALUE = 2
     H = 3
     C = 4
@@ -36,6 +37,7 @@ class Kind(IntEnum):
     GRADIENT_C_PREV = 9
     DHP = 10
     DXP = 11
+    """Gradients of the inputs' products, where they are others than those of W_h h_{t-1}; the index is HP's."""
     NOTHING = 12
     """Zeros."""
 
@@ -45,7 +47,8 @@ class Instruction:
     """One operation on blocks, by their numbers among `Program.slots`; -1 is none. The layout is machine.h's.
 
     Args:
-        code: combination * 5 + activation, as both are numbered in cell_graph.py; or SUM or COPY.
+        code: combination * 5 + activation, as both are numbered in cell_graph.py; or SUM or COPY. A combination beside
+            those takes `left` as it is.
         left, right: what is combined.
         out, p_out: forward, where a and p go; backward, where the gradients of left and right go.
         gradient: backward, of a.
@@ -92,45 +95,168 @@ class Plan:
     Args:
         forward, backward: the programs.
         values: how many values are kept beside the products.
-        adds: whether every leaf adds, so that both products have the same gradient.
+        order: the leaves, those that add first.
+        adds: how many add. Their two products are summed as they are taken, and have the same gradient.
         unused: the leaves that neither h_t nor c_t depends on, whose gradients are zero.
     """
 
     forward: Program
     backward: Program
     values: int
-    adds: bool
+    order: tuple[int, ...]
+    adds: int
     unused: tuple[int, ...]
+
+    @cached_property
+    def order_array(self) -> ctypes.Array[ctypes.c_int32]:
+        """The order as the library reads it."""
+        return _integers(self.order)
 
 
 @lru_cache(maxsize=4096)
 def plan_of(graph: CellGraph) -> Plan:
     """The programs of a cell."""
-    values: tuple[Leaf | Node, ...] = (*graph.leaves, *graph.nodes)
-    live, read = _live(graph, values)
-    after, before, count = _places(graph, values, read)
-    forward = _Writer()
-    for v in sorted(live):
-        left, right = _operands(graph, values, after, v)
-        forward.write(
-            _code(values[v]),
-            left=left,
-            right=right,
-            out=after[v] if v in read else None,
-            p_out=before.get(v),
-        )
-    adds = all(leaf.combination == "add" for leaf in graph.leaves)
-    unused = tuple(k for k in range(len(graph.leaves)) if k not in live)
-    backward = _backward(graph, values, live, after, before, adds)
-    return Plan(forward.program(), backward, count, adds, unused)
+    return _Planner(graph).plan()
 
 
 Slot = tuple[Kind, int]
 
 
-def _integers(numbers: Iterable[int]) -> ctypes.Array[ctypes.c_int32]:
-    listed = list(numbers)
-    return (ctypes.c_int32 * len(listed))(*listed)
+class _Planner:
+    def __init__(self, graph: CellGraph) -> None:
+        self.graph = graph
+        self.values: tuple[Leaf | Node, ...] = (*graph.leaves, *graph.nodes)
+        adding = [k for k, leaf in enumerate(graph.leaves) if leaf.combination == "add"]
+        self.adds = len(adding)
+        self.order = (*adding, *(k for k in range(len(graph.leaves)) if k not in adding))
+        self.live, self.read = self._live()
+        self.kept_values = 0
+        self.after: dict[int, Slot] = {C_PREV: (Kind.C_PREV, 0)}  # where each a lies
+        self.before: dict[int, Slot] = {}  # and each p that someone wants
+        for v in range(len(self.values)):
+            self._place(v)
+
+    def plan(self) -> Plan:
+        forward = _Writer()
+        for v in sorted(self.live):
+            left, right = self._operands(v)
+            out, p_out = (self.after[v] if v in self.read else None), self.before.get(v)
+            p_out = None if p_out == left else p_out
+            alone = right is None and self.values[v].activation == "identity" and out == left and p_out is None
+            if not alone:
+                forward.write(self._code(v), left=left, right=right, out=out, p_out=p_out)
+        unused = tuple(k for k in range(len(self.graph.leaves)) if k not in self.live)
+        return Plan(forward.program(), self._backward(), self.kept_values, self.order, self.adds, unused)
+
+    def _live(self) -> tuple[set[int], set[int]]:
+        """The values that h_t and c_t depend on, and those of them whose a is read."""
+        live, read, open_ = {self.graph.h, self.graph.c}, {self.graph.h}, [self.graph.h, self.graph.c]
+        while open_:
+            value = self.values[open_.pop()]
+            for operand in (value.left, value.right) if isinstance(value, Node) else ():
+                if operand != C_PREV:
+                    read.add(operand)
+                    if operand not in live:
+                        live.add(operand)
+                        open_.append(operand)
+        return live, read
+
+    def _place(self, v: int) -> None:
+        """Decides where a value's a and p lie: where its product was, if that is needed no more."""
+        value = self.values[v]
+        sums = isinstance(value, Leaf) and value.combination == "add"
+        product: Slot | None = (Kind.XP, self.order.index(v)) if sums else None
+        if v == self.graph.c:
+            self.before[v] = (Kind.C, 0)
+        elif value.activation == "sin":  # whose derivative is not a function of a
+            self.before[v] = product or self._new()
+            product = None
+        if v not in self.read:
+            return
+        if v == self.graph.h:
+            self.after[v] = (Kind.H, 0)
+        elif v == self.graph.c and value.activation == "identity":
+            self.after[v] = self.before.pop(v)
+        else:
+            self.after[v] = product or self._new()
+
+    def _new(self) -> Slot:
+        self.kept_values += 1
+        return Kind.VALUE, self.kept_values - 1
+
+    def _operands(self, v: int) -> tuple[Slot, Slot | None]:
+        value = self.values[v]
+        if isinstance(value, Node):
+            return self.after[value.left], self.after[value.right]
+        at = self.order.index(v)
+        return (Kind.XP, at), (None if value.combination == "add" else (Kind.HP, at - self.adds))
+
+    def _code(self, v: int, activation: str | None = None) -> int:
+        value = self.values[v]
+        sums = isinstance(value, Leaf) and value.combination == "add"
+        combination = _ALONE if sums else COMBINATIONS.index(value.combination)
+        return combination * len(ACTIVATIONS) + ACTIVATIONS.index(activation or value.activation)
+
+    # --- backward -----------------------------------------------------------------------------------------------------
+
+    def _backward(self) -> Program:
+        """From the last value to the first: the gradient of each, known by then, goes to what it combines."""
+        writer, scratch = _Writer(), _Scratch()
+        gradients: dict[int, Slot] = {self.graph.h: (Kind.GRADIENT_H, 0)}
+        nodes = [node for v in self.live if isinstance(node := self.values[v], Node)]
+        straight = sum((node.left == C_PREV) + (node.right == C_PREV) for node in nodes) == 1
+
+        def contribute(v: int, slot: Slot) -> None:
+            if v in gradients:
+                total = scratch.take()
+                writer.write(SUM, left=gradients[v], right=slot, out=total)
+                scratch.give(gradients[v])
+                scratch.give(slot)
+                slot = total
+            gradients[v] = slot
+
+        for v in sorted(self.live, reverse=True):
+            value = self.values[v]
+            gradient, extra = gradients.pop(v, None), (Kind.GRADIENT_C, 0) if v == self.graph.c else None
+            code, kept = self._code(v), self.before.get(v) if value.activation == "sin" else self.after.get(v)
+            if gradient is None:  # c_t alone reads it, before its activation
+                code, gradient, extra = self._code(v, "identity"), extra, None
+                assert gradient is not None
+            if code % len(ACTIVATIONS) == ACTIVATIONS.index("identity"):
+                kept = None
+            scratch.give(gradient)
+            outs: list[Slot | None]
+            to: list[tuple[int, Slot]] = []
+            if isinstance(value, Leaf):
+                outs = self._leaf_gradients(v)
+            else:
+                sides = (value.left, value.right)
+                direct = [straight and side == C_PREV for side in sides]
+                outs = [(Kind.GRADIENT_C_PREV, 0) if d else None for d in direct]
+                others = [i for i in (0, 1) if not direct[i]]
+                if value.combination == "add":  # one gradient for both
+                    common = scratch.take(len(others)) if others else None
+                    for i in others:
+                        outs[i] = common if i == others[0] else None
+                        assert common is not None
+                        to.append((sides[i], common))
+                else:
+                    for i in others:
+                        outs[i] = taken = scratch.take()
+                        to.append((sides[i], taken))
+            left, right = self._operands(v) if value.combination != "add" else (None, None)
+            writer.write(
+                code, left=left, right=right, out=outs[0], p_out=outs[1], gradient=gradient, extra=extra, kept=kept
+            )
+            for side, slot in to:
+                contribute(side, slot)
+        if not straight:
+            writer.write(COPY, left=gradients.get(C_PREV, (Kind.NOTHING, 0)), out=(Kind.GRADIENT_C_PREV, 0))
+        return writer.program()
+
+    def _leaf_gradients(self, v: int) -> list[Slot | None]:
+        at = self.order.index(v) - self.adds
+        return [None if at < 0 else (Kind.DXP, at), (Kind.DHP, v)]
 
 
 class _Writer:
@@ -151,137 +277,6 @@ class _Writer:
         return Program(tuple(self._instructions), tuple(self._slots))
 
 
-def _code(value: Leaf | Node, activation: str | None = None) -> int:
-    return COMBINATIONS.index(value.combination) * len(ACTIVATIONS) + ACTIVATIONS.index(activation or value.activation)
-
-
-def _live(graph: CellGraph, values: tuple[Leaf | Node, ...]) -> tuple[set[int], set[int]]:
-    """The values that h_t and c_t depend on, and those of them whose a is read."""
-    live, read, open_ = {graph.h, graph.c}, {graph.h}, [graph.h, graph.c]
-    while open_:
-        value = values[open_.pop()]
-        for operand in (value.left, value.right) if isinstance(value, Node) else ():
-            if operand != C_PREV:
-                read.add(operand)
-                if operand not in live:
-                    live.add(operand)
-                    open_.append(operand)
-    return live, read
-
-
-def _places(
-    graph: CellGraph, values: tuple[Leaf | Node, ...], read: Iterable[int]
-) -> tuple[dict[int, Slot], dict[int, Slot], int]:
-    """Where each a and, where someone wants it, each p lies, and how many lie among the values that are kept."""
-    after: dict[int, Slot] = {C_PREV: (Kind.C_PREV, 0)}
-    before: dict[int, Slot] = {}
-    count = 0
-    for v, value in enumerate(values):
-        product = (Kind.HP, v) if isinstance(value, Leaf) and value.combination == "add" else None
-        if v == graph.c:
-            before[v] = (Kind.C, 0)
-        elif value.activation == "sin":  # whose derivative is not a function of a
-            before[v] = product or (Kind.VALUE, count)
-            count, product = count + (product is None), None
-        if v not in read:
-            continue
-        if v == graph.h:
-            after[v] = (Kind.H, 0)
-        elif v == graph.c and value.activation == "identity":
-            after[v] = before.pop(v)
-        elif product is not None:
-            after[v] = product
-        else:
-            after[v] = (Kind.VALUE, count)
-            count += 1
-    return after, before, count
-
-
-def _operands(graph: CellGraph, values: tuple[Leaf | Node, ...], after: dict[int, Slot], v: int) -> tuple[Slot, Slot]:
-    value = values[v]
-    if isinstance(value, Leaf):
-        return (Kind.XP, v), (Kind.HP, v)
-    return after[value.left], after[value.right]
-
-
-def _backward(
-    graph: CellGraph,
-    values: tuple[Leaf | Node, ...],
-    live: set[int],
-    after: dict[int, Slot],
-    before: dict[int, Slot],
-    adds: bool,
-) -> Program:
-    writer = _Writer()
-    scratch = _Scratch()
-    gradients: dict[int, Slot] = {graph.h: (Kind.GRADIENT_H, 0)}
-    uses_of_c = sum(
-        operand == C_PREV for v in live if isinstance(node := values[v], Node) for operand in (node.left, node.right)
-    )
-
-    def contribute(v: int, slot: Slot) -> None:
-        if v not in gradients:
-            gradients[v] = slot
-            return
-        total = scratch.take()
-        writer.write(SUM, left=gradients[v], right=slot, out=total)
-        scratch.give(gradients[v])
-        scratch.give(slot)
-        gradients[v] = total
-
-    for v in sorted(live, reverse=True):
-        value = values[v]
-        extra: Slot | None = (Kind.GRADIENT_C, 0) if v == graph.c else None
-        gradient = gradients.pop(v, None)
-        if gradient is None:  # c_t alone reads it, before its activation
-            assert extra is not None
-            code, gradient, extra, kept = _code(value, "identity"), extra, None, None
-        else:
-            code = _code(value)
-            kept = {"identity": None, "sin": before.get(v)}.get(value.activation, after.get(v))
-        left, right = _operands(graph, values, after, v)
-        if value.combination == "add":
-            operands: tuple[Slot | None, Slot | None] = (None, None)
-        else:
-            operands = (left, right)
-        scratch.give(gradient)
-        shared: tuple[int, ...] = ()
-        outs: tuple[Slot | None, Slot | None]
-        if isinstance(value, Leaf):
-            outs = (None if adds else (Kind.DXP, v), (Kind.DHP, v))
-        else:
-            sides = (value.left, value.right)
-            direct = [side == C_PREV and uses_of_c == 1 for side in sides]
-            if value.combination == "add":  # one gradient for both
-                shared = tuple(side for side, straight in zip(sides, direct, strict=True) if not straight)
-                common = scratch.take(len(shared)) if shared else None
-                outs = (common, (Kind.GRADIENT_C_PREV, 0) if any(direct) else None)
-            else:
-                outs = tuple(  # type: ignore[assignment]
-                    (Kind.GRADIENT_C_PREV, 0) if straight else scratch.take() for straight in direct
-                )
-        writer.write(
-            code,
-            left=operands[0],
-            right=operands[1],
-            out=outs[0],
-            p_out=outs[1],
-            gradient=gradient,
-            extra=extra,
-            kept=kept,
-        )
-        if isinstance(value, Node):
-            for side, out in zip((value.left, value.right), outs, strict=True):
-                if value.combination != "add" and out is not None and out[0] == Kind.SCRATCH:
-                    contribute(side, out)
-            for side in shared:
-                assert outs[0] is not None
-                contribute(side, outs[0])
-    if uses_of_c != 1:
-        writer.write(COPY, left=gradients.get(C_PREV, (Kind.NOTHING, 0)), out=(Kind.GRADIENT_C_PREV, 0))
-    return writer.program()
-
-
 class _Scratch:
     """Blocks that are used again once all who read them have done so."""
 
@@ -299,3 +294,8 @@ class _Scratch:
             self._readers[slot] -= 1
             if not self._readers[slot]:
                 self._free.append(slot)
+
+
+def _integers(numbers: Iterable[int]) -> ctypes.Array[ctypes.c_int32]:
+    listed = list(numbers)
+    return (ctypes.c_int32 * len(listed))(*listed)

@@ -21,11 +21,14 @@ constexpr int VECTORS = 2;
 constexpr int PANEL = VECTORS * WIDTH;  // columns
 constexpr long DEPTH = 768;             // k at a time: the part of a panel that is in use stays in the second cache
 
+constexpr long AHEAD = 24;              // rows of a panel that are asked for early, since it comes from the third cache
+
 // How numbers lie in A and in panels: single ones, or pairs of bf16 that follow each other in k.
 struct Single {
     using Item = float;
     static constexpr long PER = 1;
     static Item pack(float first, float) { return first; }
+    static V load_items(const float* from) { return load(from); }
     static V multiply_add(V sum, const Item* a, V b) { return sum + splat(*a) * b; }
 };
 
@@ -37,32 +40,38 @@ inline uint32_t rounded(float x) {  // to bf16, to nearest even
 }
 
 #if defined(__AVX512BF16__)
-}  // namespace archsmith
-#include <immintrin.h>
-namespace archsmith {
 struct Pairs {
     using Item = uint32_t;
     static constexpr long PER = 2;
     static Item pack(float first, float second) { return rounded(first) | rounded(second) << 16; }
+    static V load_items(const float* from) {
+        return (V)_mm512_cvtne2ps_pbh((__m512)load(from + WIDTH), (__m512)load(from));
+    }
     static V multiply_add(V sum, const Item* a, V b) {
         return (V)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)*a), (__m512bh)b);
     }
 };
 #endif
 
-// One tile. A[r][k] is a[r * row + k * column]; the panel has PANEL (or, for `vectors` = 1, its first half) columns.
+// One tile. A[r][k] is a[r * row + k * column]. Of the last vector of each row, `last` numbers are columns of C. C and
+// init may be the same.
 template <class P, int rows, int vectors>
 void tile(long depth, const typename P::Item* a, long row, long column, const typename P::Item* panel,
-          const float* init, long init_row, float* c, long c_row) {
+          const float* init, long init_row, float* c, long c_row, int last) {
     V sum[rows][vectors];
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
+        __builtin_prefetch(init + r * init_row);  // needed at the end
+        __builtin_prefetch(init + r * init_row + WIDTH);
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; j++) sum[r][j] = load(init + r * init_row + j * WIDTH);
+        for (int j = 0; j < vectors; j++) sum[r][j] = V{};
+    }
     for (long k = 0; k < depth; k++) {
         V b[vectors];
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++) b[j] = *reinterpret_cast<const V*>(panel + k * PANEL + j * WIDTH);
+        __builtin_prefetch(panel + (k + AHEAD) * PANEL);
+        if (vectors == 2) __builtin_prefetch(panel + (k + AHEAD) * PANEL + WIDTH);
         const typename P::Item* at = a + k * column;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++)
@@ -70,13 +79,17 @@ void tile(long depth, const typename P::Item* a, long row, long column, const ty
             for (int j = 0; j < vectors; j++) sum[r][j] = P::multiply_add(sum[r][j], at + r * row, b[j]);
     }
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-        for (int j = 0; j < vectors; j++) store(c + r * c_row + j * WIDTH, sum[r][j]);
+    for (int r = 0; r < rows; r++) {
+        const float* from = init + r * init_row + (vectors - 1) * WIDTH;
+        float* to = c + r * c_row + (vectors - 1) * WIDTH;
+        if (vectors == 2) store(to - WIDTH, sum[r][0] + load(from - WIDTH));
+        if (last == WIDTH) store(to, sum[r][vectors - 1] + load(from));
+        else store(to, sum[r][vectors - 1] + load(from, last), last);
+    }
 }
 
 template <class P>
-using Tile = void (*)(long, const typename P::Item*, long, long, const typename P::Item*, const float*, long, float*, long);
+using Tile = void (*)(long, const typename P::Item*, long, long, const typename P::Item*, const float*, long, float*, long, int);
 
 template <class P, int... rows>
 constexpr std::array<std::array<Tile<P>, 2>, sizeof...(rows)> tiles(std::integer_sequence<int, rows...>) {
@@ -93,15 +106,9 @@ template <class P>
 void any_tile(int rows, int columns, long depth, const typename P::Item* a, long row, long column,
               const typename P::Item* panel, const float* init, long init_row, float* c, long c_row) {
     if (!init) init = ZEROS, init_row = 0;
-    auto run = TILES<P>[rows - 1][columns > WIDTH];
-    if (columns == PANEL || columns == WIDTH) {
-        run(depth, a, row, column, panel, init, init_row, c, c_row);
-        return;
-    }
-    alignas(64) float whole[ROWS * PANEL] = {};  // the last columns of a matrix
-    for (int r = 0; r < rows; r++) std::memcpy(whole + r * PANEL, init + r * init_row, columns * sizeof(float));
-    run(depth, a, row, column, panel, whole, PANEL, whole, PANEL);
-    for (int r = 0; r < rows; r++) std::memcpy(c + r * c_row, whole + r * PANEL, columns * sizeof(float));
+    const int vectors = columns > WIDTH ? 2 : 1;
+    TILES<P>[rows - 1][vectors - 1](
+        depth, a, row, column, panel, init, init_row, c, c_row, columns - (vectors - 1) * WIDTH);
 }
 
 inline long ceil_div(long a, long b) { return (a + b - 1) / b; }
@@ -115,21 +122,34 @@ template <class P>
 long packed_size(long depth, long columns) { return items<P>(depth) * PANEL * ceil_div(columns, PANEL); }
 
 // Packs panels `first` to `last` of B, [depth, columns]; the columns that are missing at the end are zeros.
-// `get(column)` points to a column's first number; the next ones lie `step` apart.
+// `get(column)` points to a column's first number; the next ones follow it.
 template <class P, class Get>
 void pack_columns(long depth, long columns, Get get, typename P::Item* packed, long first, long last) {
     const long count = items<P>(depth);
+    static constexpr typename P::Item NOTHING{};
     for (long p = first; p < last; p++) {
         typename P::Item* panel = packed + p * count * PANEL;
-        for (long k0 = 0; k0 < count; k0 += 16) {
-            const long k1 = std::min(k0 + 16, count);
-            for (long j = 0; j < PANEL; j++) {
-                const float* from = p * PANEL + j < columns ? get(p * PANEL + j) : nullptr;
-                for (long k = k0; k < k1; k++)
-                    panel[k * PANEL + j] =
-                        from ? P::pack(from[k * P::PER], k * P::PER + 1 < depth ? from[k * P::PER + 1] : 0.0f)
-                             : typename P::Item{};
-            }
+        for (long j0 = 0; j0 < PANEL; j0 += WIDTH) {
+            const float* from[WIDTH];
+            for (long j = 0; j < WIDTH; j++)
+                from[j] = p * PANEL + j0 + j < columns ? get(p * PANEL + j0 + j) : nullptr;
+            long k = 0;
+            if (from[WIDTH - 1])
+                for (; (k + WIDTH) * P::PER <= depth; k += WIDTH) {
+                    V square[WIDTH];
+#pragma GCC unroll 16
+                    for (long j = 0; j < WIDTH; j++) square[j] = P::load_items(from[j] + k * P::PER);
+                    transpose(square);
+#pragma GCC unroll 16
+                    for (long i = 0; i < WIDTH; i++)
+                        store(reinterpret_cast<float*>(panel + (k + i) * PANEL + j0), square[i]);
+                }
+            for (; k < count; k++)
+                for (long j = 0; j < WIDTH; j++)
+                    panel[k * PANEL + j0 + j] =
+                        from[j] ? P::pack(from[j][k * P::PER],
+                                          k * P::PER + 1 < depth ? from[j][k * P::PER + 1] : 0.0f)
+                                : NOTHING;
         }
     }
 }
@@ -154,7 +174,9 @@ void pack_rows(long depth, long columns, Get get, typename P::Item* packed, long
 // Rows of A as items: for single numbers they stay where they are.
 template <class P>
 void convert(const float* from, long count, typename P::Item* to) {
-    for (long k = 0; k < items<P>(count); k++)
+    long k = 0;
+    for (; (k + WIDTH) * P::PER <= count; k += WIDTH) store(reinterpret_cast<float*>(to + k), P::load_items(from + k * P::PER));
+    for (; k < items<P>(count); k++)
         to[k] = P::pack(from[k * P::PER], k * P::PER + 1 < count ? from[k * P::PER + 1] : 0.0f);
 }
 

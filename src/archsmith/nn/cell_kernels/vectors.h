@@ -4,6 +4,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace archsmith {
 
@@ -22,14 +26,51 @@ typedef int32_t I __attribute__((vector_size(4 * WIDTH), may_alias));
 inline V splat(float x) { return x - V{}; }
 inline V load(const float* from) { return *reinterpret_cast<const AnyV*>(from); }
 inline void store(float* to, V x) { *reinterpret_cast<AnyV*>(to) = x; }
+// The first `count` lanes alone; the rest are zeros.
 inline V load(const float* from, long count) {
+#if defined(__AVX512F__)
+    return (V)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#else
     V x{};
     std::memcpy(&x, from, count * sizeof(float));
     return x;
+#endif
 }
-inline void store(float* to, V x, long count) { std::memcpy(to, &x, count * sizeof(float)); }
+inline void store(float* to, V x, long count) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)x);
+#else
+    std::memcpy(to, &x, count * sizeof(float));
+#endif
+}
 inline I bits(V x) { return reinterpret_cast<I&>(x); }
 inline V floats(I x) { return reinterpret_cast<V&>(x); }
+
+// Half of a butterfly: lane j of the lower result is a[j] where j has no bit `step` and b[j - step] where it has; of the
+// upper one a[j + step] and b[j].
+template <int step, bool upper, int... j>
+inline V mixed(V a, V b, std::integer_sequence<int, j...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, ((j & step) ? (upper ? WIDTH + j : WIDTH + j - step) : (upper ? j + step : j))...);
+#else
+    return __builtin_shuffle(a, b, I{((j & step) ? (upper ? WIDTH + j : WIDTH + j - step) : (upper ? j + step : j))...});
+#endif
+}
+
+template <int step = 1>
+inline void transpose(V (&rows)[WIDTH]) {
+    if constexpr (step < WIDTH) {
+        constexpr std::make_integer_sequence<int, WIDTH> lanes{};
+#pragma GCC unroll 16
+        for (int i = 0; i < WIDTH; i++)
+            if (!(i & step)) {
+                V a = rows[i], b = rows[i + step];
+                rows[i] = mixed<step, false>(a, b, lanes);
+                rows[i + step] = mixed<step, true>(a, b, lanes);
+            }
+        transpose<2 * step>(rows);
+    }
+}
 
 // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the low bits. Not a number stays one throughout:
 // every comparison below lets it pass.
@@ -106,11 +147,12 @@ inline V sine(V x) {
 
 // --- what a cell is made of, numbered as in plan.py --------------------------------------------------------------
 
-enum Combination { ADD, MULTIPLY, MAX };
+enum Combination { ADD, MULTIPLY, MAX, ALONE };  // ALONE: there is nothing to combine, as the products have added up
 enum Activation { IDENTITY, TANH, SIGMOID, RELU, SIN };
 
 template <int combination>
 inline V combine(V left, V right) {
+    if constexpr (combination == ALONE) return left;
     if constexpr (combination == ADD) return left + right;
     if constexpr (combination == MULTIPLY) return left * right;
     if constexpr (combination == MAX) return ((left >= right) | (left != left)) ? left : right;
