@@ -81,7 +81,7 @@ def export(
     if isinstance(model, Run):
         model = model_of(model)
     elif not isinstance(model, Model):
-        if not isinstance(model, str | os.PathLike) or not Path(model).is_dir():
+        if not isinstance(model, str | os.PathLike) or not _is_there(model, Path.is_dir):
             return _untrained(model, format, place)
         model = load(model)
     return _WRITERS[model.takes, format](model, place or Path(f"{model.name}-{format}"))
@@ -89,15 +89,23 @@ def export(
 
 def _untrained(thing: Thing, format: str, place: Path | None) -> Path:
     """A cell's file. Raises UsageError for what is none, and for formats that hold weights."""
-    text = os.fspath(thing) if isinstance(thing, str | os.PathLike) else None
-    if text is not None and text not in NETWORKS and not text.lstrip().startswith("{") and not Path(text).is_file():
-        raise UsageError(
-            f"there is no folder {text!r}; export takes a run, a folder in format pytorch, or with format source a "
-            "recurrent cell: a name of archsmith.discovered, or a genotype"
-        )
+    if isinstance(thing, str | os.PathLike) and not os.fspath(thing).lstrip().startswith("{"):
+        name = os.fspath(thing)
+        if name not in NETWORKS and not _is_there(name, Path.is_file):
+            raise UsageError(
+                f"there is no folder {name[:200]!r}; export takes a run, a folder in format pytorch, or with format source "
+                "a recurrent cell: a name of archsmith.discovered, or a genotype"
+            )
     if format != "source":
         raise UsageError(
             f"format {format} is of trained networks, and here are no weights; a recurrent cell alone is written with "
             "--format source"
         )
     return write_cell(thing, place)
+
+
+def _is_there(place: str | os.PathLike[str], check: Callable[[Path], bool]) -> bool:
+    try:
+        return check(Path(place))
+    except (OSError, ValueError):  # longer than any name, or with NUL in it
+        return False

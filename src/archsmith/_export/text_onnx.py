@@ -76,12 +76,12 @@ def write_text_onnx(model: TextModel, path: Path) -> Path:
         )
         card = model.to_json("onnx") | {"weights": {"file": FILE}}
         save_onnx(proto, folder / FILE, card, **{VOCABULARY: model.vocabulary.text()})
-        card["checked"] = {"against": f"ONNX Runtime {runtime.__version__}", **_check(model, folder / FILE)}
+        card["checked"] = {"against": f"ONNX Runtime {runtime.__version__}", **check(model, folder / FILE)}
         write_documents(model, folder, card)
     return path
 
 
-def _check(model: TextModel, file: Path) -> dict[str, Any]:
+def check(model: TextModel, file: Path) -> dict[str, Any]:
     """Compare ONNX Runtime with the module, over steps. Raises UsageError when they differ by more than rounding."""
     session, card = open_onnx(file)
     stepped, worst = OnnxText(session, card), 0.0

@@ -113,14 +113,15 @@ def generate(
         scores, state = network(torch.from_numpy(given)[:, None])
         while True:
             last = scores[-1, 0].double()
-            if last.isnan().any():
+            if not last.isfinite().all():
                 raise UsageError(
                     "the model's scores are no numbers: its weights are damaged, or it diverged in training"
                 )
             if vocabulary.unknown is not None:
                 last[vocabulary.unknown] = -math.inf
             if temperature > 0:
-                chosen = int(torch.multinomial((last / temperature).softmax(0), 1, generator=draws))
+                sharper = (last - last.max()) / temperature  # which no temperature above 0 makes infinite
+                chosen = int(torch.multinomial(sharper.softmax(0), 1, generator=draws))
             else:
                 chosen = int(last.argmax())
             written.append(chosen)

@@ -73,7 +73,8 @@ def go_on(model: LanguageModel, text: str, length: int, temperature: float, seed
         if UNKNOWN is not None:
             last[UNKNOWN] = -math.inf
         if temperature > 0:
-            chosen = int(torch.multinomial((last / temperature).softmax(0), 1, generator=draws))
+            sharper = (last - last.max()) / temperature
+            chosen = int(torch.multinomial(sharper.softmax(0), 1, generator=draws))
         else:
             chosen = int(last.argmax())
         written.append(chosen)
@@ -180,9 +181,9 @@ def read_text(path: str) -> str:
 _CHARACTERS = '''\
 def encode(text: str) -> list[int]:
     """The numbers of a text's characters."""
-    if UNKNOWN is None and (strange := [character for character in text if character not in NUMBERS]):
+{spaces}    if UNKNOWN is None and (strange := [character for character in text if character not in NUMBERS]):
         raise ValueError(f"the model does not know the character {{strange[0]!r}}")
-    return [NUMBERS.get(character, UNKNOWN) for character in {text}]
+    return [NUMBERS.get(character, UNKNOWN) for character in text]
 
 
 def decode(tokens: list[int]) -> str:
@@ -294,9 +295,9 @@ def _encode(model: TextModel) -> str:
         return _WORDS.format(end=END)
     whole = 'Path(path).read_text(encoding="utf-8-sig")'
     if not vocabulary.underscores:
-        return _CHARACTERS.format(text="text", back="", read=whole)
+        return _CHARACTERS.format(spaces="", back="", read=whole)
     return _CHARACTERS.format(
-        text='text.replace(" ", "_")',
+        spaces='    text = text.replace(" ", "_")\n',
         back='.replace("_", " ")',
         read=f'"\\n".join(line.strip() for line in {whole}.split("\\n"))',
     )
