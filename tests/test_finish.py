@@ -18,21 +18,29 @@ from torch.nn import functional as F
 
 import archsmith as smith
 from archsmith._finish import FinishPlan, FinishProgress
-from archsmith.core.comparison import compare, t_quantile
 from archsmith._finish.result import Finished
-from archsmith.core.child import Child, Task
+from archsmith.core.child import Child, Task, TextTask
+from archsmith.core.comparison import compare, t_quantile
 from archsmith.core.errors import ChildFailed, Diverged, RunLocked, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import Event, Job
-from archsmith.core.finish import Finishable
+from archsmith.core.finish import (
+    ACCURACY,
+    BITS_PER_CHARACTER,
+    BLEU,
+    PERPLEXITY,
+    Finishable,
+    Measure,
+    in_todays_words,
+)
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.core.walk import Choose
 from archsmith.executors import InProcess
-from archsmith.rewards import accuracy
+from archsmith.rewards import accuracy, scaled_perplexity
 from archsmith.searchers import Reinforce
-from archsmith.training import ImageClassification
+from archsmith.training import ImageClassification, LanguageModel
 
 
 class Mix(nn.Module):
@@ -552,3 +560,169 @@ def test_image_classification_can_be_finished(tmp_path: Path) -> None:
     assert found.mean is not None
     assert found.trainings == residual.trainings == 3
     assert smith.open_run(store, "digits").reader.document("finish")["claim"] == finished.claim
+
+
+# --- another measure --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Words(Points):
+    """The same points, judged by perplexity: lower is better."""
+
+    measure = PERPLEXITY
+    baseline_name = "plain layer"
+    default_reward = staticmethod(scaled_perplexity)
+
+    def train(self, child: Child, context: Context, *, all_data: bool = False) -> Result:
+        super().train(child, context, all_data=all_data)
+        perplexity = self._perplexity(child.model, *points(1, 100))
+        curve = [{"epoch": float(epoch), "perplexity": perplexity} for epoch in range(1, self.epochs + 1)]
+        return Result({} if all_data else {"perplexity": perplexity}, curve, Cost(0.01 * self.epochs, self.epochs))
+
+    def test(self, model: nn.Module, device: str = "cpu") -> dict[str, float]:
+        return {"perplexity": self._perplexity(model, *points(2, 400)), "count": 400.0}
+
+    def _perplexity(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+        with torch.inference_mode():
+            return F.cross_entropy(model(x), y).exp().item()
+
+
+def of_words(folder: Path, **options: Any) -> smith.Run:
+    store = str(folder / "words.db")
+    smith.search(Widths(), Words(**options), trials=6, store=store, name="run-random", seed=4)
+    return smith.search(Widths(), Words(**options), searcher=Reinforce(), trials=6, store=store, name="run", seed=3)
+
+
+def test_a_search_by_perplexity_is_finished_by_perplexity(tmp_path: Path) -> None:
+    run = of_words(tmp_path)
+    finished = smith.finish(run, plan=PLAN)
+    assert finished.measure == PERPLEXITY
+    assert [n.name for n in finished.networks] == ["found", "plain layer", "random search"]
+    assert finished.table()[0][2] == "test perplexity"
+    assert finished.table()[1][2] == PERPLEXITY.text(finished.found.mean or 0, finished.found.deviation)
+    found = finished.found
+    documents = [run.reader.document(k) for k in run.reader.documents() if k.startswith("finish/")]
+    mine = [d for d in documents if d["genotype"] == found.genotype and d["epochs"] == 2]
+    chosen = next(d for d in mine if d["settings"] == found.settings)
+    lowest = min(d["result"]["metrics"]["perplexity"] for d in mine)
+    assert chosen["result"]["metrics"]["perplexity"] == lowest, "tuned to the lowest perplexity"
+    exported = found.finals[finished.model.index]
+    assert exported.validation == max(f.validation or 0 for f in found.finals)
+    for network, c in zip(finished.networks[1:], finished.comparisons, strict=True):
+        assert c.difference == pytest.approx((found.mean or 0) - (network.mean or 0))
+        assert c.margin is None
+        assert "only" in c.sentence
+        if c.verdict == "better":
+            assert c.difference is not None
+            assert c.difference < 0
+            assert "lower test perplexity" in c.sentence
+    assert "points" not in finished.claim
+    assert "image" not in finished.claim
+    assert Finished.from_json(json.loads(json.dumps(finished.to_json()))) == finished
+
+
+def test_a_test_score_that_overflows_is_a_failure_and_no_number(tmp_path: Path, monkeypatch: Any) -> None:
+    run = of_words(tmp_path)
+    test, calls = Words.test, iter(range(100))
+
+    def overflowing(self: Words, model: nn.Module, device: str = "cpu") -> dict[str, float]:
+        return {**test(self, model), **({"perplexity": float("inf")} if next(calls) == 1 else {})}
+
+    monkeypatch.setattr(Words, "test", overflowing)
+    finished = smith.finish(run, plan=PLAN)
+    assert [f.score is None for f in finished.found.finals] == [False, True, False]
+    assert finished.found.finals[1].failure == "diverged: its test perplexity is inf"
+    assert all(c.n == 2 for c in finished.comparisons)
+    json.dumps(finished.to_json(), allow_nan=False)
+
+
+def test_a_test_without_the_measure_is_named_and_costs_no_look(tmp_path: Path, monkeypatch: Any) -> None:
+    run = of_words(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Words, "test", lambda *_: {"accuracy": 0.5, "count": 3.0})
+        with pytest.raises(UsageError, match=r"test of Words must give 'perplexity', and it gave: accuracy, count"):
+            smith.finish(run, plan=PLAN)
+    assert smith.finish(run, plan=PLAN).looks == 1
+
+
+def test_without_a_hand_designed_network_none_is_claimed_to_be_beside(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.delattr(Points, "baseline")
+    monkeypatch.setattr(Words, "task", lambda self: TextTask(10, hidden=4))
+    finished = smith.finish(of_words(tmp_path), plan=PLAN)
+    assert [n.name for n in finished.networks] == ["found", "random search"]
+    assert "no baseline(parameters, task), so no hand-designed network" in finished.claim
+
+
+def test_a_finish_from_before_there_were_other_measures_still_opens(run: smith.Run) -> None:
+    finished = smith.finish(run, plan=PLAN)
+    old = json.loads(json.dumps(finished.to_json()))
+    del old["measure"]
+    for network in old["networks"]:
+        network["finals"] = [{("accuracy" if k == "score" else k): v for k, v in f.items()} for f in network["finals"]]
+    assert "accuracy" in old["networks"][0]["finals"][0]
+    assert Finished.from_json(old) == finished
+    assert in_todays_words(old) == in_todays_words(in_todays_words(old)) == json.loads(json.dumps(finished.to_json()))
+    for strange in ({}, {"networks": 3}, {"networks": [None, {"finals": [1, {"accuracy": 0.5}]}, {"finals": "x"}]}):
+        assert in_todays_words(strange)["measure"]["name"] == "accuracy"
+
+
+perplexities = st.floats(1, 1e4)
+
+
+@given(st.lists(st.tuples(perplexities, perplexities), min_size=2, max_size=9))
+def test_of_perplexities_the_lower_is_better_by_the_interval_alone(pairs: list[tuple[float, float]]) -> None:
+    found, other = ({i: p[k] for i, p in enumerate(pairs)} for k in (0, 1))
+    c = compare(found, other, "LSTM", 82_430, measure=PERPLEXITY)
+    assert c.interval is not None
+    assert (c.verdict == "better") == (c.interval[1] < 0)
+    assert (c.verdict == "worse") == (c.interval[0] > 0)
+    assert ("better" in c.sentence) == (c.verdict == "better")
+    back = compare(other, found, "found", 82_430, measure=PERPLEXITY)
+    assert {c.verdict, back.verdict} in ({"better", "worse"}, {"no difference shown"})
+
+
+def test_sentences_of_other_measures() -> None:
+    found, other = {0: 78.0, 1: 78.5, 2: 79.0}, {0: 79.0, 1: 79.25, 2: 79.75}
+    c = compare(found, other, "LSTM", 82_430, measure=PERPLEXITY)
+    # Differences -1, -0.75, -0.75: mean -0.8333, deviation 0.14434, half width 4.302653 * 0.14434 / sqrt(3).
+    assert c.interval == pytest.approx((-0.833333 - 0.358555, -0.833333 + 0.358555), abs=1e-5)
+    assert c.sentence == (
+        "The found network is better than the LSTM: 0.83 lower test perplexity (95 % interval -1.19 to -0.47, over 3 "
+        "seeds only); the test set has 82,430 words."
+    )
+    assert "The found cell is worse than the old one: 0.83 lower test BLEU" in (
+        compare(found, other, "LSTM", 1000, measure=BLEU, subject="found cell", called="the old one").sentence
+    )
+    one = compare({0: 1.228}, {0: 1.243}, "LSTM", 10, measure=BITS_PER_CHARACTER)
+    assert one.sentence == (
+        "No difference from the LSTM is shown: 0.015 lower test bits per character on one seed, and one seed has no "
+        "interval."
+    )
+    same = compare({0: 80.0, 1: 80.0}, {0: 80.0, 1: 80.0}, "LSTM", 10, measure=PERPLEXITY)
+    assert "the same test perplexity" in same.sentence
+    assert same.verdict == "no difference shown"
+
+
+def test_the_preset_suits_what_is_measured() -> None:
+    own = LanguageModel()
+    assert FinishPlan.for_evaluator(own) == FinishPlan.text_desk()
+    assert FinishPlan.for_evaluator(ImageClassification()) == FinishPlan.desk()
+    assert set(FinishPlan.for_evaluator(Words()).scale) == {"learning_rate"}, "what it does not have is left out"
+    for evaluator in (own, LanguageModel.desk(), LanguageModel.desk(level="char"), replace(own, initialisation=None)):
+        for plan in (FinishPlan.text_desk(), FinishPlan.text_paper()):
+            tried = [replace(evaluator, **point) for point in plan.points(evaluator)]
+            assert len(set(tried)) == len(tried)
+            assert tried[0] == evaluator
+    assert len(FinishPlan.text_desk().points(own)) == 8
+    assert len(FinishPlan.text_paper().points(own)) == 3 * 3 * 2 * 3 * 2 * 2
+    whole = FinishPlan(scale={"decay_after": (0.1, 0.2, 1.5)}).points(own)
+    assert whole == [{}, {"decay_after": 1}, {"decay_after": 9}]
+    assert all(type(point["decay_after"]) is int for point in whole[1:])
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=3)) | st.none() | st.lists(st.none()))
+def test_a_measure_comes_back_from_its_record_and_from_no_other(value: Any) -> None:
+    assert Measure.from_json(value) == ACCURACY
+    for measure in (ACCURACY, PERPLEXITY, BITS_PER_CHARACTER, BLEU):
+        assert Measure.from_json(json.loads(json.dumps(measure.to_json()))) == measure
+    assert Measure.from_json({**PERPLEXITY.to_json(), "digits": 10**9}).text(1.5) == "1.500000000"

@@ -14,6 +14,7 @@ from archsmith._finish.training import FinishProgress
 from archsmith.cli.live import FinishView, LiveView, span, sparkline
 from archsmith.core.budget import Budget
 from archsmith.core.executor import Progress
+from archsmith.core.finish import PERPLEXITY
 from archsmith.core.genotype import Genotype
 from archsmith.core.trial import Cost, Failure, Result, Trial, TrialState
 
@@ -128,6 +129,19 @@ def test_a_terminal_shows_how_far_how_fast_how_good_and_what_runs() -> None:
     ):
         assert said in text, said
     assert "\x1b[2J" not in text
+
+
+def test_what_has_no_accuracy_is_told_by_its_own_measure() -> None:
+    console = terminal()
+    view = LiveView(Budget(trials=40), console=console, measure=PERPLEXITY)
+    result = Result({"perplexity": 112.345, "accuracy": 0.5}, cost=Cost(1.0, 5.0))
+    view(Trial(3, GENOTYPE, state=TrialState.DONE, reward=80 / 112.345**2, result=result))
+    view(Trial(4, GENOTYPE, state=TrialState.RUNNING))
+    view(Progress(4, 2, {"train_loss": 5.0, "perplexity": 250.0}))
+    text = drawn(view, console)
+    assert "best 0.006338 (perplexity 112.34, trial 3)" in text
+    assert "trial 4  epoch 2  perplexity 250.00" in text
+    assert "accuracy" not in text
 
 
 def test_a_terminal_is_redrawn_and_left_tidy() -> None:

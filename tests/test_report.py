@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from archsmith.core.comparison import compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,14 +22,17 @@ from archsmith._finish.result import ExportedModel, Final, Finished, FinishedNet
 from archsmith._page.figures import moving_mean
 from archsmith._page.html import Html, duration, escape, number, tag
 from archsmith._search.run import Run
+from archsmith.core.comparison import compare
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.finish import PERPLEXITY, Measure
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import sample
 from archsmith.core.trial import Cost, Failure, Proposal, Result, TrialState
 from archsmith.report import write_report
 from archsmith.report.curves import pareto_front
 from archsmith.report.facts import gather, redacted
+from archsmith.spaces import RecurrentCell
 from archsmith.store import MemoryStore
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -410,6 +412,88 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
     ):
         assert said in page.text, said
     assert "has not been looked at" not in page.text
+
+
+TEXT: dict[str, Any] = {
+    "space": {"type": "spaces.RecurrentCell", "base": 2},
+    "evaluator": {"type": "training.LanguageModel", "data": "ptb", "epochs": 3},
+    "reward": {"type": "rewards.scaled_perplexity"},
+    "dataset": {"name": "ptb", "level": "word", "vocabulary": 10_000, "train": 929_589, "validation": 73_760},
+    "measure": PERPLEXITY.to_json(),
+}
+
+
+def told(perplexity: float, **metrics: float) -> dict[str, Any]:
+    """A trial that ended with this perplexity, having begun with a thousand times as much."""
+    curve = [{"epoch": e, "train_loss": 9.0, "perplexity": perplexity * 1000 ** (1 - e / 3)} for e in range(4)]
+    result = Result({"perplexity": perplexity, "parameters": 2e7, **metrics}, curve, Cost(1.5, 3))
+    return {"state": TrialState.DONE, "reward": 80 / perplexity**2, "result": result}
+
+
+def test_a_search_by_perplexity_is_told_in_perplexity(tmp_path: Path) -> None:
+    store = MemoryStore()
+    space = RecurrentCell(base=2)
+    random_search = {**TEXT, "searcher": {"type": "searchers.Random"}}
+    a_run([told(150.0)] * 12, store=store, name="a run-random", config=random_search, space=space)
+    outcomes: list[Any] = [told(200.0 - 5 * k) for k in range(20)]
+    outcomes[3] = told(1e7)
+    outcomes[4] = told(math.inf)
+    page = page_of(a_run(outcomes, store=store, config=TEXT, space=space), tmp_path)
+    gap = "\N{NARROW NO-BREAK SPACE}"
+    for said in (
+        "trained on ptb for 3 epochs and judged by its validation perplexity",
+        f"validation perplexity 105.00, 20{gap}000{gap}000 parameters. That perplexity was used to choose it",
+        "Validation perplexity 105.00",
+        "Perplexity by trials",
+        "Validation perplexity of each trial; lower is better. 1 trial lies outside the axis.",
+        "The validation perplexity after each epoch",
+        "best perplexity",
+        "150.00",
+        "80 divided by the square of the validation perplexity",
+        "text that neither training nor search has seen",
+        "A recurrent cell of base 2",
+        f"vocabulary: 10{gap}000",
+    ):
+        assert said in page.text, said
+    for other in ("accuracy", "image", "convolution", "Pareto"):
+        assert other not in page.text.lower(), other
+    facts = gather(Run(store, "a run", space=space), control=None)
+    assert facts.control_series is not None
+    assert np.nanmin(facts.series.score) == 105.0
+    assert np.isnan(facts.series.score[4])
+
+
+def test_what_finish_found_by_perplexity_is_shown_in_perplexity(tmp_path: Path) -> None:
+    def network(name: str, scores: list[float]) -> FinishedNetwork:
+        finals = [Final(i, 10 + i, s, None, 0.01, None, None, Cost(10.0, 30.0)) for i, s in enumerate(scores)]
+        return FinishedNetwork(name, "from <there>", None, 51_234, {}, finals, 7, 0, Cost(45.0, 40.0))
+
+    networks = [network("found", [64.0, 64.5, 64.1]), network("LSTM", [78.2, 78.9, 78.4])]
+    comparison = compare(networks[0].scores, networks[1].scores, "LSTM", 82_430, measure=PERPLEXITY)
+    model = ExportedModel(1, 11, "abc", "the best on validation")
+    found = Finished("a run", "2026-01-01", {}, {}, networks, [comparison], model, 82_430, 1, [], PERPLEXITY)
+    finish = json.loads(json.dumps(found.to_json()))
+    page = page_of(a_run([told(70.0)], config=TEXT, space=RecurrentCell(base=2), finish=finish), tmp_path)
+    gap = "\N{NARROW NO-BREAK SPACE}"
+    for said in (
+        "The found network is better than the LSTM: 14.30 lower test perplexity",
+        "has a test perplexity of 64.20 ± 0.26 (mean of 3 seeds",
+        f"on the test set of 82{gap}430 words",
+        "all on one scale from 64.00 to 78.90; to the left is better",
+        "difference, perplexity (less is better)",
+        "−14.30",
+    ):
+        assert said in page.text, said
+    assert "accuracy" not in page.text.lower()
+
+
+def test_a_measure_of_a_strangers_making_breaks_nothing(tmp_path: Path) -> None:
+    strange = Measure(HOSTILE, HOSTILE, False, HOSTILE, digits=3)
+    outcomes = [told(50.0 + k, **{HOSTILE: 3.0 + k}) for k in range(12)]
+    page = page_of(a_run(outcomes, config={**TEXT, "measure": strange.to_json()}, space=RecurrentCell(2)), tmp_path)
+    assert "Lower is better." in page.text
+    assert page.source.count("score") >= 2, "axes call it a score: no text from a store gets into a figure"
+    page_of(a_run(outcomes, name="b", config={**TEXT, "measure": [HOSTILE]}, space=RecurrentCell(2)), tmp_path)
 
 
 @pytest.mark.parametrize(

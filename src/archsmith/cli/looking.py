@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -208,7 +208,7 @@ def score_text(score: float, measure: Measure) -> str:
 def data_lines(dataset: dict[str, Any]) -> list[str]:
     """What a run's data are, as its record tells: how many, of what, and what was done with them."""
     if "shape" not in dataset:
-        return _other_lines(dataset)
+        return _text_lines(dataset)
     parts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test"))
     unreadable = f"; {dataset['unreadable']} files could not be read" if dataset["unreadable"] else ""
     height, width, depth = dataset["shape"]
@@ -220,20 +220,19 @@ def data_lines(dataset: dict[str, Any]) -> list[str]:
     ]
 
 
-def _other_lines(dataset: dict[str, Any]) -> list[str]:
-    """The same of data that are no images: the counts, then what else it tells in few words."""
+def _text_lines(dataset: dict[str, Any]) -> list[str]:
+    """The same of a text, or of pairs of sentences."""
+    items = {"word": "words", "char": "characters"}.get(str(dataset.get("level")), str(dataset.get("kind", "")))
     counts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test") if part in dataset)
-    told = {"name", "train", "validation", "test", "remarks"}
-    more = [
-        f"{key.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{key.replace('_', ' ')}: {value}"
-        for key, value in dataset.items()
-        if key not in told and isinstance(value, str | int | float) and value != ""
-    ]
-    return [
-        f"{dataset.get('name', 'data')}: {counts}",
-        *(["; ".join(more)] if more else []),
-        *dataset.get("remarks", ()),
-    ]
+    more = []
+    if sizes := dataset.get("vocabulary"):
+        more.append("vocabulary of " + " and ".join(f"{n:,}" for n in (sizes if isinstance(sizes, list) else [sizes])))
+    if unknown := dataset.get("unknown"):
+        more.append(f"{100 * unknown:.1f} % of the validation text is none of it")
+    if split := dataset.get("test_split"):
+        more.append(f"test split: {split}")
+    first = f"{dataset.get('name', 'data')}: {counts}" + (f" {items}" if items else "")
+    return [first, *(["; ".join(more)] if more else []), *dataset.get("remarks", ())]
 
 
 def duration(seconds: float) -> str:
@@ -256,7 +255,9 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
 def _finish(run: Run) -> dict[str, Any] | None:
     """What finishing the run found, as it is on record."""
     document = run.reader.document("finish")
-    return None if document is None else in_todays_words(document)
+    if not isinstance(document, Mapping) or not {"networks", "looks"} <= set(document):
+        return None  # a store may come from anywhere
+    return in_todays_words(document)
 
 
 def _score(network: dict[str, Any], measure: Measure) -> str:

@@ -137,7 +137,7 @@ class FinishPlan:
     Args:
         top: how many of the search's best architectures are trained once more to choose the winner.
         scale: settings of the evaluator to multiply, by factors, such as `{"learning_rate": (0.5, 2.0)}`; a whole
-            number stays one.
+            number stays one, and None stays None.
         grid: settings of the evaluator to replace, by values, such as `{"batch_norm_epsilon": (1e-3,)}`.
         one_at_a_time: vary one setting and leave the others as they are, in place of every combination.
         tuning_epochs: the epochs of a training that is there to choose by (None: those of the search).
@@ -258,13 +258,14 @@ class FinishPlan:
             if name == "decay_at" and getattr(evaluator, "schedule", "step") != "step":
                 continue
             own = getattr(evaluator, name)
-            if name in self.scale:
-                whole = isinstance(own, int) and not isinstance(
-                    own, bool
-                )  # epochs stay a whole number, and one at least
-                tried: list[Any] = [max(1, round(own * f)) if whole else own * f for f in self.scale[name]]
+            if name not in self.scale:
+                tried: list[Any] = list(self.grid[name])
+            elif own is None:
+                continue  # switched off: there is nothing to multiply
+            elif isinstance(own, int) and not isinstance(own, bool):  # epochs stay a whole number, and one at least
+                tried = [max(1, round(own * factor)) for factor in self.scale[name]]
             else:
-                tried = list(self.grid[name])
+                tried = [own * factor for factor in self.scale[name]]
             varied[name] = [v for i, v in enumerate(tried) if v != own and v not in tried[:i]]
         if self.one_at_a_time:
             return [{}, *({name: v} for name, values in varied.items() for v in values)]

@@ -205,6 +205,8 @@ def _dataset(dataset: Any) -> str:
         if isinstance(value, list):
             more = f", ... ({len(value):,})" if len(value) > 20 else ""
             value = ", ".join(map(str, value[:20])) + more
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = number(value)
         if value not in ("", None):
             said.append(f"{str(key).replace('_', ' ')}: {value}")
     return "; ".join(said)

@@ -31,9 +31,10 @@ def progress(facts: Facts) -> Html:
         items.append(_key("bad", "failed"))
     if len(many) == 2:
         items.insert(1, _key("control", f"{many[1].name} (random search): the same"))
+    scores = _scores(many, facts.measure)
     plots = [
-        *_scores(many, facts.measure),
-        figure(by_trial, _caption(many, low), title="By trials"),
+        *scores,
+        figure(by_trial, _caption(many, low), title="Reward by trials" if scores else "By trials"),
         figure(
             by_time, "The same trials by the run's own clock, which stands still between sessions.", title="By time"
         ),
