@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from archsmith._export import export, generate, load, predict
     from archsmith._finish import finish
     from archsmith._search import Run, build, open_run, search
+    from archsmith._transfer import transfer
     from archsmith.core.child import Child, Task, TextTask, TranslationTask
     from archsmith.core.errors import ArchsmithError
     from archsmith.core.finish import FinishPlan
@@ -61,6 +62,7 @@ __all__ = [
     "spaces",
     "testing",
     "training",
+    "transfer",
 ]
 
 _HOME = {
@@ -86,6 +88,7 @@ _HOME = {
     "open_run": "_search",
     "predict": "_export",
     "search": "_search",
+    "transfer": "_transfer",
 }
 
 

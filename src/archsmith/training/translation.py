@@ -154,10 +154,10 @@ class Translation:
             hidden=None,
             parameters=2_000_000,
             embedding=96,
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             schedule="cosine",
             adam_steps=None,
-            initialisation=0.1,
+            initialisation=0.3,  # of so few units, or hardly any of a sentence reaches the softmax at first
             source_words=5_000,
             target_words=5_000,
             max_train=max_train,
@@ -186,6 +186,11 @@ class Translation:
         """What children are built for."""
         words = self.corpus().words
         return TranslationTask(len(words[0]), len(words[1]), self.layers, self.hidden, self.parameters, self.embedding)
+
+    def mean_lengths(self) -> tuple[float, float]:
+        """Symbols of a training sentence on average, END included, in the source and in the target."""
+        source, target = self.corpus().train
+        return float(source.lengths.mean()), float(target.lengths.mean())
 
     def baseline(self, parameters: int, task: TranslationTask) -> torch.nn.Module:
         """The LSTM translator of at most so many parameters (with a bias, as LSTMs have), otherwise as the task says."""

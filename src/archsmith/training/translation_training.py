@@ -152,8 +152,8 @@ def train(config: Translation, child: Child, context: Context, *, all_data: bool
         finally:
             model.dropout = 0.0
             model.eval()
-    lengths = [float(side.lengths.mean()) for side in data.train]
-    metrics: dict[str, float] = {"parameters": parameters, "multiply_adds": model.multiply_adds(*lengths)}
+    metrics: dict[str, float] = {"parameters": parameters}
+    metrics["multiply_adds"] = model.multiply_adds(*config.mean_lengths())
     metrics |= {"train_seconds": seconds, "steps": steps, "train_loss": curve[-1]["train_loss"]}
     if not all_data:
         kept = min(curve, key=lambda row: row["perplexity"]) if config.keep_best else curve[-1]

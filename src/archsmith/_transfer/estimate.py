@@ -1,0 +1,179 @@
+"""What a transfer would take: both networks built, a few batches trained, the rest reckoned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from archsmith._describe import Thing
+from archsmith._search import Run
+from archsmith._transfer.cell import OneCell, cell_of, multiply_adds_of, parameters_of, sized
+from archsmith._transfer.scale import evaluator_for, steps_of
+from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import Limits
+from archsmith.core.executor import derive_seed
+from archsmith.core.finish import Finishable
+from archsmith.core.space import build
+
+
+@dataclass(frozen=True)
+class NetworkEstimate:
+    """What one training of a network would take.
+
+    Args:
+        name: the cell's, or "LSTM".
+        hidden, parameters, multiply_adds: how large it is, as in `TransferredNetwork`.
+        step_seconds: of a batch, on this machine.
+    """
+
+    name: str
+    hidden: int
+    parameters: int
+    multiply_adds: int
+    step_seconds: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a transfer would take on this machine, one training after the other.
+
+    Args:
+        networks: the found cell's, then the LSTM's.
+        steps_per_epoch, steps: batches of an epoch and of a whole training.
+        seeds: trainings of each network.
+        device, threads: where a batch was timed.
+    """
+
+    networks: tuple[NetworkEstimate, ...]
+    steps_per_epoch: int
+    steps: int
+    seeds: int
+    device: str
+    threads: int
+
+    @property
+    def seconds(self) -> float:
+        """Of all trainings; validation and testing come on top."""
+        return self.seeds * self.steps * sum(n.step_seconds for n in self.networks)
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Rows of text with a head."""
+        head: tuple[str, ...] = (
+            "cell",
+            "units",
+            "parameters",
+            "multiply-adds",
+            "seconds a step",
+            "steps",
+            "hours a training",
+        )
+        return [head] + [
+            (
+                n.name,
+                f"{n.hidden:,}",
+                f"{n.parameters:,}",
+                f"{n.multiply_adds:,}",
+                f"{n.step_seconds:.3g}",
+                f"{self.steps:,}",
+                f"{n.step_seconds * self.steps / 3600:,.3g}",
+            )
+            for n in self.networks
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**asdict(self), "seconds": self.seconds}
+
+    def __str__(self) -> str:
+        hours = self.seconds / 3600
+        return (
+            f"about {hours:,.3g} hours for {self.seeds} trainings of each network, one after the other, on {self.device} "
+            f"with {self.threads} thread{'s' * (self.threads != 1)}; validation and testing come on top"
+        )
+
+
+def estimate(
+    thing: Run | Thing,
+    to: str = "chars",
+    data: str | None = None,
+    *,
+    scale: str = "desk",
+    seeds: int = 3,
+    epochs: int | None = None,
+    evaluator: Finishable | None = None,
+    batches: int = 1,
+) -> Estimate:
+    """What `transfer` with the same arguments would take. Trains one batch and then `batches` that are timed."""
+    evaluator = evaluator if evaluator is not None else evaluator_for(to, scale, data, epochs)
+    return estimate_of(sized(cell_of(thing), evaluator), evaluator, seeds, batches)
+
+
+def estimate_of(networks: Mapping[str, OneCell], evaluator: Finishable, seeds: int, batches: int) -> Estimate:
+    """As `estimate`, of networks that are at hand."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    each, steps = steps_of(evaluator)
+    timed = []
+    for name, network in networks.items():
+        probe = _Probe(device, torch.get_num_threads(), batches)
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(probe.seed, "init"))
+            child = build(network, network.genotype, evaluator.task())
+        with suppress(_Enough):
+            evaluator.train(child, probe)
+        timed.append(
+            NetworkEstimate(
+                name,
+                network.hidden,
+                parameters_of(network, evaluator),
+                multiply_adds_of(network, evaluator),
+                probe.step_seconds,
+            )
+        )
+    return Estimate(tuple(timed), each, steps, seeds, device, torch.get_num_threads())
+
+
+class _Enough(Exception):
+    """Ends a training that was only to be timed."""
+
+
+class _Probe:
+    """A context that lets one batch pass, times some more, and ends the training: evaluators look at it before each."""
+
+    seed = 0
+    limits = Limits()
+
+    def __init__(self, device: str, threads: int, batches: int) -> None:
+        self.device, self.threads = device, threads
+        self._wanted = batches + 2
+        self._times: list[float] = []
+
+    @property
+    def step_seconds(self) -> float:
+        """Of one batch. Raises UsageError when there were none."""
+        if len(self._times) < 2:
+            raise UsageError("the training ended before a batch could be timed: there is too little data")
+        timed = self._times[1:] if len(self._times) > 2 else self._times
+        return (timed[-1] - timed[0]) / (len(timed) - 1)
+
+    def check(self) -> None:
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
+        self._times.append(time.perf_counter())
+        if len(self._times) == self._wanted:
+            raise _Enough
+
+    def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
+        return False
+
+    def checkpoint(self, tensors: Mapping[str, Any]) -> str:
+        raise UsageError("an estimate keeps nothing")
+
+    def artifact(self, trial: int) -> None:
+        return None
