@@ -19,7 +19,7 @@ PACKED = (".gz", ".xz", ".bz2")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 LOOKED_AT = 1 << 16  # bytes of a file
 MEMBERS = 2000  # of an archive
-LEAST_SPACES = 1 / 40  # of the characters of a text that has words
+LEAST_SPACES = 1 / 16  # of the characters of a text that has words: in English it is a sixth, in Finnish a ninth
 
 
 def for_data(data: str) -> Recipe:
