@@ -2,14 +2,24 @@
 
 On the CPU, in float32, that is the native library, which a C++ compiler builds at first use (`library`); nothing is
 compiled for a cell. On a CUDA device it is `cuda`. Everything else, and any machine without a compiler, takes the plain
-loop (`reference`), which gives the same numbers, slower. The environment variable ARCHSMITH_KERNELS forces a way on the
-CPU: "plain", "native" or "compiled".
+loop (`reference`), which gives the same numbers, slower.
+
+For long training there are two options, for what is run inside:
+
+    with cell_kernels.compiled(), cell_kernels.precision("bf16"):
+        train(model)
+
+The environment variable ARCHSMITH_KERNELS forces a way on the CPU: "plain", "native", or "compiled". Where the plain loop
+alone can run a layer (another number type than float32, a projection, while a graph is traced), it runs in any case.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 import torch
@@ -18,12 +28,47 @@ from torch import Tensor
 from archsmith.core.errors import UsageError
 from archsmith.nn.cell_graph import CellGraph
 from archsmith.nn.cell_kernels import cuda, library
+from archsmith.nn.cell_kernels.generated import kernels_of
 from archsmith.nn.cell_kernels.native import run_layer_native
+from archsmith.nn.cell_kernels.plan import Plan, plan_of
 from archsmith.nn.cell_kernels.reference import run_layer_plainly
 
-__all__ = ["run_layer"]
+__all__ = ["compiled", "precision", "run_layer"]
 
 _WAYS = ("plain", "native", "compiled")
+_PRECISIONS = ("fp32", "bf16")
+_compiled: ContextVar[bool] = ContextVar("compiled", default=False)
+_precision: ContextVar[str] = ContextVar("precision", default="fp32")
+
+
+@contextmanager
+def compiled() -> Iterator[None]:
+    """Cells that run inside have their elementwise part compiled, about a second for each cell that was never compiled
+    on this machine before. Without a compiler nothing changes."""
+    token = _compiled.set(True)
+    try:
+        yield
+    finally:
+        _compiled.reset(token)
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """What the matrix products are taken in by the native library inside, both passes alike.
+
+    Args:
+        name: "fp32", or "bf16": factors are rounded to 8 bits of mantissa, sums and all else stay in float32. On a
+            processor without instructions for it (AVX-512 BF16), and in the plain loop, that is "fp32" as well.
+
+    Raises UsageError for another name.
+    """
+    if name not in _PRECISIONS:
+        raise UsageError(f"precision must be one of {', '.join(_PRECISIONS)}, got {name!r}")
+    token = _precision.set(name)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
 
 
 def run_layer(
@@ -55,8 +100,21 @@ def run_layer(
     if x.is_cuda and weight_hr is None and cuda.available(x):
         return cuda.run_layer_cuda(graph, x, weight_ih, weight_hh, h0, c0, bias=bias, h_mask=h_mask)
     tensors = (x, weight_ih, weight_hh, h0, c0, bias, h_mask)
-    if weight_hr is None and _native_can(graph, tensors) and (native := _library(_way())) is not None:
-        return run_layer_native(native, graph, x, weight_ih, weight_hh, h0, c0, bias=bias, h_mask=h_mask)
+    way = _way()
+    if weight_hr is None and _native_can(graph, tensors) and (native := _library(way)) is not None:
+        return run_layer_native(
+            native,
+            graph,
+            x,
+            weight_ih,
+            weight_hh,
+            h0,
+            c0,
+            bias=bias,
+            h_mask=h_mask,
+            bf16=_precision.get() == "bf16",
+            compiled=(way == "compiled" or (not way and _compiled.get())) and _compiles(plan_of(graph), way),
+        )
     return run_layer_plainly(graph, x, weight_ih, weight_hh, h0, c0, bias=bias, weight_hr=weight_hr, h_mask=h_mask)
 
 
@@ -106,3 +164,14 @@ def _library(way: str) -> library.Library | None:
             raise UsageError(f"ARCHSMITH_KERNELS={way}: {reason}") from None
         warnings.warn(f"recurrent cells run as a plain loop, several times slower: {reason}", stacklevel=4)
         return None
+
+
+@lru_cache(maxsize=1024)
+def _compiles(plan: Plan, way: str) -> bool:
+    try:
+        kernels_of(plan)
+    except library.NoLibrary as reason:
+        if way:
+            raise UsageError(f"ARCHSMITH_KERNELS={way}: {reason}") from None
+        return False
+    return True

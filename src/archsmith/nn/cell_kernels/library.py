@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -74,20 +73,18 @@ class Library:
 
 def load() -> Library:
     """The library, compiled if it must be, which takes some seconds once. Raises NoLibrary."""
-    return Library(built("layer", _SOURCES[0], _own_source()))
+    return Library(built("layer", (_HERE / _SOURCES[0]).read_bytes()))
 
 
-def built(name: str, file: str, source: bytes, folders: Sequence[Path] = ()) -> Path:
-    """The shared library of a C++ source, from the cache or compiled.
+def built(name: str, source: bytes) -> Path:
+    """The shared library of a C++ source, which may include this folder's headers: from the cache, or compiled.
 
     Args:
         name: the beginning of the file's name.
-        file: the name under which the source is compiled, beside the headers of this folder.
-        source: all that it depends on.
 
     Raises NoLibrary.
     """
-    stem = f"{name}-{_digest(source, _machine().encode(), repr((_FLAGS, _TUNED)).encode())}"
+    stem = f"{name}-{_digest(source, _own_source(), _machine().encode(), repr((_FLAGS, _TUNED)).encode())}"
     compiler = _compiler()
     made_by = _digest(repr([(part, _stamp(part)) for part in compiler]).encode()) if compiler else "*"
     folder = _folder()
@@ -99,13 +96,13 @@ def built(name: str, file: str, source: bytes, folders: Sequence[Path] = ()) -> 
     if not compiler:
         raise NoLibrary("there is no C++ compiler: install g++ or clang++, or name one in the environment variable CXX")
     if folder is None:
-        return _compile(compiler, file, source, Path(tempfile.mkdtemp(prefix="archsmith-")) / f"{stem}-{made_by}.so")
+        return _compile(compiler, source, Path(tempfile.mkdtemp(prefix="archsmith-")) / f"{stem}-{made_by}.so")
     path = folder / f"{stem}-{made_by}.so"
     with filelock.FileLock(str(path.with_suffix(".lock"))):
-        return path if _sound(path) else _compile(compiler, file, source, path)
+        return path if _sound(path) else _compile(compiler, source, path)
 
 
-def _compile(compiler: list[str], file: str, source: bytes, path: Path) -> Path:
+def _compile(compiler: list[str], source: bytes, path: Path) -> Path:
     """Compiles into a file beside it and renames that, so that nobody ever sees half of one."""
     handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
     os.close(handle)
@@ -114,10 +111,9 @@ def _compile(compiler: list[str], file: str, source: bytes, path: Path) -> Path:
         error = ""
         for tuned in _TUNED:
             command = [*compiler, *_FLAGS, *tuned, "-I", str(_HERE), "-x", "c++", "-", "-o", name, "-lpthread"]
-            text = source if file != _SOURCES[0] else (_HERE / file).read_bytes()
             try:
                 result = subprocess.run(
-                    command, input=text, capture_output=True, timeout=_COMPILE_SECONDS, cwd=path.parent
+                    command, input=source, capture_output=True, timeout=_COMPILE_SECONDS, cwd=path.parent
                 )
             except (OSError, subprocess.TimeoutExpired) as failure:
                 raise NoLibrary(f"the C++ compiler {compiler[0]} does not run: {failure}") from None

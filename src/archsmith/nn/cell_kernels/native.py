@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from archsmith.nn.cell_graph import CellGraph
+from archsmith.nn.cell_kernels.generated import kernels_of
 from archsmith.nn.cell_kernels.library import Library
 from archsmith.nn.cell_kernels.plan import Program, plan_of
 
@@ -42,13 +43,21 @@ def run_layer_native(
     bias: Tensor | None = None,
     h_mask: Tensor | None = None,
     bf16: bool = False,
+    compiled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """As `archsmith.nn.cell_kernels.run_layer`, without a projection, for float32 tensors on the CPU of the shapes that
-    it names, none of them empty."""
+    it names, none of them empty.
+
+    Args:
+        bf16: take the products in bf16, summed in float32, where the processor can; all else stays in float32.
+        compiled: run the elementwise part compiled for the cell, and not by the machine.
+
+    Raises MemoryError, and `library.NoLibrary` where the cell cannot be compiled.
+    """
     tensors = (x, weight_ih, weight_hh, h0, c0, bias)
     x, weight_ih, weight_hh, h0, c0 = (tensor.contiguous() for tensor in tensors[:5] if tensor is not None)
     bias, h_mask = (None if tensor is None else tensor.contiguous() for tensor in (bias, h_mask))
-    run = _Run(library, graph, bf16)
+    run = _Run(library, graph, bf16 and library.bf16, compiled)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         hs, cs = _Function.apply(run, x, weight_ih, weight_hh, h0, c0, bias, h_mask)  # type: ignore[no-untyped-call]
         return hs, cs
@@ -87,9 +96,10 @@ class _Function(torch.autograd.Function):
 class _Run:
     """What is the same in the forward and the backward pass of a layer."""
 
-    def __init__(self, library: Library, graph: CellGraph, bf16: bool) -> None:
+    def __init__(self, library: Library, graph: CellGraph, bf16: bool, compiled: bool) -> None:
         self.library = library
         self.plan = plan_of(graph)
+        self.kernels = kernels_of(self.plan) if compiled else None
         self.leaves = len(graph.leaves)
         self.bf16 = bf16
         self.threads = torch.get_num_threads()
@@ -114,7 +124,7 @@ class _Run:
         hp = x.new_empty(steps if keep else 1, batch, (self.leaves - self.plan.adds) * n)
         values = x.new_empty(steps if keep else 1, self.plan.values, batch, n)
         masked = None if mask is None else x.new_empty(steps, batch, n)
-        call = self._call(x, n, self.plan.forward, self.threads, keep)
+        call = self._call(x, n, self.plan.forward, self.kernels.forward if self.kernels else 0, self.threads, keep)
         _fill(
             call,
             {"x": x, "weight_ih": weight_ih, "weight_hh": weight_hh, "h0": h0, "c0": c0, "bias": bias, "mask": mask}
@@ -145,7 +155,7 @@ class _Run:
             for tensor, need in zip((x, weight_ih, weight_hh, h0, c0), needed[:5], strict=True)
         ]
         grad_hs, grad_cs = (None if g is None else g.to(torch.float32).contiguous() for g in (grad_hs, grad_cs))
-        call = self._call(x, n, self.plan.backward, threads, True)
+        call = self._call(x, n, self.plan.backward, self.kernels.backward if self.kernels else 0, threads, True)
         _fill(
             call,
             {"x": x, "weight_ih": weight_ih, "weight_hh": weight_hh, "h0": h0, "c0": c0, "mask": mask}
@@ -156,7 +166,7 @@ class _Run:
         self.library.backward(call)
         return (*results, dhp.sum((0, 1)) if needed[5] else None)
 
-    def _call(self, x: Tensor, n: int, program: Program, threads: int, keep: bool) -> _Layer:
+    def _call(self, x: Tensor, n: int, program: Program, compiled: int, threads: int, keep: bool) -> _Layer:
         return _Layer(
             steps=len(x),
             batch=x.shape[1],
@@ -176,6 +186,7 @@ class _Run:
             slot_count=len(program.slots),
             program=ctypes.addressof(program.instruction_array),
             length=len(program.instructions),
+            compiled=compiled,
         )
 
 

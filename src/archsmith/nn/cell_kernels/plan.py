@@ -88,9 +88,9 @@ class Program:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """Both programs of a cell.
+    """Both programs of a cell. There is one for each cell, which is its own key.
 
     Args:
         forward, backward: the programs.
