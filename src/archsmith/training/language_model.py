@@ -159,6 +159,7 @@ class LanguageModel:
             initialisation=0.1,
             input_dropout=0.1,
             dropout=0.1,
+            precision="auto",
             max_train=max_train,
             max_validation=max_train,
         )
@@ -197,6 +198,10 @@ class LanguageModel:
             embedding=self.embedding,
             tied=self.tied,
         )
+
+    def steps_per_epoch(self) -> int:
+        """Times that the parameters change in an epoch."""
+        return max(0, (len(self.corpus().train) // self.batch_size - 1) // self.unroll)
 
     @property
     def measure(self) -> Measure:
