@@ -57,8 +57,9 @@ def beam_search(
     """The best translation found of each sentence. The model is in evaluation mode meanwhile.
 
     At each step the `width` likeliest continuations of a sentence's beam are taken; those that end are its finished
-    hypotheses, the others go on. A sentence is done when `width` have finished, when none that goes on could still
-    score higher, or at its limit; nothing of the other sentences in the batch changes its translation.
+    hypotheses, the others go on. A sentence is done when none that goes on could still score higher than the best that
+    finished, or at its limit; that enough have finished is no reason, as the first to finish are short and unlikely.
+    Nothing of the other sentences in the batch changes its translation.
 
     Args:
         model: the translator.
@@ -151,7 +152,7 @@ def _search(
                     )
                 )
             attainable = most[block] / _length_penalty(limit, alpha)  # it can only become less likely, and longer
-            enough = len(done) >= width or (bool(done) and max(h.score for h in done) >= attainable)
+            enough = bool(done) and max(h.score for h in done) >= attainable
             go_on[block] = not (enough or step == limit)
         if not go_on.any():
             break

@@ -332,13 +332,13 @@ def _translator(model: nn.Module) -> Translator:
 def _translated(
     config: Translation, model: Translator, sentences: Sequence[str], *, greedily: bool, context: Context | None
 ) -> list[str]:
-    """Plain translations, in the order of the sentences."""
+    """Plain translations, in the order of the sentences; of one without words, nothing."""
     source, target = config.corpus().words
     device = model.softmax.weight.device
     read = [parallel_text.tokens(s) for s in sentences]
     symbols = [np.array(source.encode(s), dtype=np.int32) for s in sentences]
     found = [""] * len(sentences)
-    order = sorted(range(len(sentences)), key=lambda k: len(symbols[k]))
+    order = sorted((k for k in range(len(sentences)) if read[k]), key=lambda k: len(symbols[k]))
     for first in range(0, len(order), _DECODED):
         if context is not None:
             context.check()
