@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -288,6 +290,30 @@ def test_describing_a_cell_takes_no_memory() -> None:
 def test_sizes_that_no_cell_can_have_are_refused(options: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         smith.describe("nas_cell", **options)
+
+
+def test_the_command_line_describes_and_draws_cells(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from archsmith.cli.main import app
+
+    run = CliRunner().invoke
+    told = run(app, ["describe", "nas_cell", "--hidden", "741", "--tied", "--json"])
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout) == smith.describe("nas_cell", hidden=741, tied=True).to_json()
+    table = run(app, ["describe", "nas_cell", "--vocabulary", "50", "--hidden", "6", "--layers", "3"]).stdout
+    assert "vocabulary           50\n" in table
+    assert "tied                 False\n" in table
+    architecture = tmp_path / "cell.json"
+    architecture.write_text(json.dumps(nas_cell().architecture))
+    for thing in ("nas_cell", str(architecture), nas_cell().genotype.canonical):
+        assert run(app, ["draw", thing]).stdout == (GOLDEN / "nas_cell.svg").read_text(encoding="utf-8") + "\n"
+
+
+def test_names_of_networks_need_no_torch() -> None:
+    code = "import sys, archsmith.discovered as d; d.nas_cell().architecture; print('torch' in sys.modules, d.NASCell.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False NASCell\n"
 
 
 def test_text_is_no_option_of_networks_for_images() -> None:

@@ -297,8 +297,8 @@ def test_rows_are_ordered_with_no_more_crossings_than_before(seed: int) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("layers", [6, 39])
-def test_a_browser_finds_every_text_inside_the_picture(layers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("diagram", [chain_of(6), chain_of(39), cell_of(16)], ids=["6", "39", "cell"])
+def test_a_browser_finds_every_text_inside_the_picture(diagram: Diagram, tmp_path: Path) -> None:
     import shutil
     import subprocess
 
@@ -312,9 +312,7 @@ def test_a_browser_finds_every_text_inside_the_picture(layers: int, tmp_path: Pa
       document.body.dataset.found = [boxes.length, words, fit, arcs].join();
     </script>"""
     page = tmp_path / "page.html"
-    page.write_text(
-        f"<meta charset=utf-8><body style='margin:0'>{draw(chain_of(layers))}{script}</body>", encoding="utf-8"
-    )
+    page.write_text(f"<meta charset=utf-8><body style='margin:0'>{draw(diagram)}{script}</body>", encoding="utf-8")
     browser = next(
         b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")) if b
     )
@@ -328,4 +326,4 @@ def test_a_browser_finds_every_text_inside_the_picture(layers: int, tmp_path: Pa
         str(page),
     ]
     dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert f'data-found="{layers + 2},true,true,true"' in dom
+    assert f'data-found="{len(diagram.nodes)},true,true,true"' in dom
