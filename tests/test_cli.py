@@ -52,7 +52,7 @@ def test_the_flags_of_search_are_these(tmp_path: Path) -> None:
     flags = {word.strip("│ ,") for word in done.stdout.split() if word.startswith("--")}
     assert flags == {
         "--data", "--trials", "--seconds", "--epochs", "--workers", "--executor", "--store", "--name", "--seed",
-        "--control", "--no-control", "--json", "--help",
+        "--control", "--no-control", "--estimate", "--json", "--help",
     }  # fmt: skip
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from archsmith._describe import Thing
 from archsmith._search import Run
+from archsmith._search.estimate import step_seconds
 from archsmith._transfer.cell import OneCell, cell_of, multiply_adds_of, parameters_of, sized
 from archsmith._transfer.scale import evaluator_for, steps_of
-from archsmith.core.errors import UsageError
-from archsmith.core.evaluator import Limits
 from archsmith.core.executor import derive_seed
 from archsmith.core.finish import Finishable
 from archsmith.core.space import build
@@ -119,61 +116,16 @@ def estimate_of(networks: Mapping[str, OneCell], evaluator: Finishable, seeds: i
     each, steps = steps_of(evaluator)
     timed = []
     for name, network in networks.items():
-        probe = _Probe(device, torch.get_num_threads(), batches)
         with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(probe.seed, "init"))
+            torch.manual_seed(derive_seed(0, "init"))
             child = build(network, network.genotype, evaluator.task())
-        with suppress(_Enough):
-            evaluator.train(child, probe)
         timed.append(
             NetworkEstimate(
                 name,
                 network.hidden,
                 parameters_of(network, evaluator),
                 multiply_adds_of(network, evaluator),
-                probe.step_seconds,
+                step_seconds(evaluator, child, batches),
             )
         )
     return Estimate(tuple(timed), each, steps, seeds, device, torch.get_num_threads())
-
-
-class _Enough(Exception):
-    """Ends a training that was only to be timed."""
-
-
-class _Probe:
-    """A context that lets one batch pass, times some more, and ends the training: evaluators look at it before each."""
-
-    seed = 0
-    limits = Limits()
-
-    def __init__(self, device: str, threads: int, batches: int) -> None:
-        self.device, self.threads = device, threads
-        self._wanted = batches + 2
-        self._times: list[float] = []
-
-    @property
-    def step_seconds(self) -> float:
-        """Of one batch. Raises UsageError when there were none."""
-        if len(self._times) < 2:
-            raise UsageError("the training ended before a batch could be timed: there is too little data")
-        timed = self._times[1:] if len(self._times) > 2 else self._times
-        return (timed[-1] - timed[0]) / (len(timed) - 1)
-
-    def check(self) -> None:
-        if self.device != "cpu":
-            import torch
-
-            torch.cuda.synchronize()
-        self._times.append(time.perf_counter())
-        if len(self._times) == self._wanted:
-            raise _Enough
-
-    def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
-        return False
-
-    def checkpoint(self, tensors: Mapping[str, Any]) -> str:
-        raise UsageError("an estimate keeps nothing")
-
-    def artifact(self, trial: int) -> None:
-        return None

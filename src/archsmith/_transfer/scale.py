@@ -88,5 +88,5 @@ def steps_of(evaluator: Any) -> tuple[int, int]:
         each = -(-len(corpus.train[0]) // evaluator.batch_size)
         most = each * evaluator.epochs
         return each, most if evaluator.steps is None else min(most, evaluator.steps)
-    each = max(1, (len(corpus.train) // evaluator.batch_size - 1) // evaluator.unroll)
+    each = max(1, evaluator.steps_per_epoch())
     return each, each * evaluator.epochs

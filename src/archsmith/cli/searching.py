@@ -73,6 +73,10 @@ def search(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="All randomness of the run comes from it.")] = 0,
     control: ControlOption = True,
+    estimate: Annotated[
+        bool,
+        typer.Option("--estimate", help="Only build some children, time a few batches, and tell what all would take."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search by a recipe, and by random search beside it.
@@ -82,6 +86,9 @@ def search(
     found = _adapted(_load(recipe), data, trials, seconds, epochs)
     found = replace(found, control=found.control and control)
     tell_data(found)
+    if estimate:
+        _tell_estimate(found, as_json)
+        return
     name = name if name is not None else free_name(store, found.name)
     own = [recipe] if recipe.endswith(".py") else []
     go_on = command_line("resume", name, *own, store=store)
@@ -174,6 +181,14 @@ def doctor(as_json: JsonOption = False) -> None:
     width = max(map(len, findings))
     for key, value in findings.items():
         print(f"{key.ljust(width)}  {value}")
+
+
+def _tell_estimate(recipe: Recipe, as_json: bool) -> None:
+    from archsmith._search.estimate import estimate
+
+    say("building three children and training three batches of each")
+    expected = estimate(recipe.space, recipe.evaluator, trials=recipe.budget.trials)
+    print(json.dumps(expected.to_json(), indent=2) if as_json else expected)
 
 
 # --- recipes from names and files -------------------------------------------------------------------------------------

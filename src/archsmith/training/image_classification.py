@@ -157,6 +157,10 @@ class ImageClassification:
         height, width, depth = splits.data.images.shape[1:]
         return Task((depth, height, width), len(splits.data.class_names))
 
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(len(self.splits().train) / self.batch_size)
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes, in the order of a child's outputs."""
