@@ -713,7 +713,7 @@ def test_the_preset_suits_what_is_measured() -> None:
             tried = [replace(evaluator, **point) for point in plan.points(evaluator)]
             assert len(set(tried)) == len(tried)
             assert tried[0] == evaluator
-    assert len(FinishPlan.text_desk().points(own)) == 8
+    assert len(FinishPlan.text_desk().points(own)) == 9
     assert len(FinishPlan.text_paper().points(own)) == 3 * 3 * 2 * 3 * 2 * 2
     whole = FinishPlan(scale={"decay_after": (0.1, 0.2, 1.5)}).points(own)
     assert whole == [{}, {"decay_after": 1}, {"decay_after": 9}]

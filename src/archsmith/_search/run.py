@@ -196,5 +196,5 @@ class Run:
         s = self.summary
         failed = s.counts.get("failed", 0)
         counts = f"{sum(s.counts.values())} trials" + (f" ({failed} failed)" if failed else "")
-        best = f"best {s.best_reward:.4f} at trial {s.best}" if s.best_reward is not None else "nothing finished yet"
+        best = f"best {s.best_reward:.4g} at trial {s.best}" if s.best_reward is not None else "nothing finished yet"
         return f"Run({self.name!r}, {s.status}, {counts}, {best})"

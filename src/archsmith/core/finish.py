@@ -108,8 +108,8 @@ class Finishable(Evaluator, Protocol):
     field for each setting that a plan varies.
 
     It may also offer `measure`, a `Measure` (default: `ACCURACY`), and `baseline(parameters, task) -> module`, a
-    hand-designed network of about that size with `baseline_name`, what a person calls it. Images have the residual
-    network of `archsmith.nn.resnet` without it.
+    hand-designed network of about that size with `baseline_name`, what a person calls it ("LSTM"). Without a baseline
+    images have the residual network of `archsmith.nn.resnet`, and others are finished without one, which is said.
     """
 
     @property
@@ -199,11 +199,11 @@ class FinishPlan:
 
     @classmethod
     def text_desk(cls) -> FinishPlan:
-        """The same for language models: the evaluator's own settings and seven around them, one varied at a time."""
+        """The same for language models: the evaluator's own settings and eight around them, one varied at a time."""
         return cls(
             top=2,
             scale={"learning_rate": (0.5, 2.0), "initialisation": (0.5, 2.0), "decay_after": (0.5,)},
-            grid={"dropout": (0.2,), "recurrent_dropout": (0.1,)},
+            grid={"embedding_dropout": (0.1,), "dropout": (0.2,), "recurrent_dropout": (0.1,)},
         )
 
     @classmethod

@@ -35,6 +35,7 @@ REWARDS = {
     "rewards.cubed_accuracy": "the cube of the highest validation accuracy of the last five epochs",
     "rewards.squared_accuracy": "the square of the highest validation accuracy of the last five epochs",
     "rewards.accuracy": "the highest validation accuracy of the last five epochs",
+    "rewards.bleu": "a hundredth of the validation BLEU",
     "rewards.value": "the number that the evaluator returned",
 }
 
