@@ -533,6 +533,7 @@ def test_the_points_of_a_plan() -> None:
         ({"top": 0}, "top of a finish plan"),
         ({"seeds": 1.5}, "seeds of a finish plan"),
         ({"epochs": -1}, "epochs of a finish plan"),
+        ({"stretch": "decay_after"}, "stretch of a finish plan must list settings"),
         ({"grid": {"learning_rate": 0.1}}, "must map settings to lists"),
         ({"grid": {"a": (1,)}, "scale": {"a": (2,)}}, "scale a setting or replace it"),
     ],
@@ -568,6 +569,8 @@ def test_image_classification_can_be_finished(tmp_path: Path) -> None:
 @dataclass(frozen=True)
 class Words(Points):
     """The same points, judged by perplexity: lower is better."""
+
+    patience: int = 1
 
     measure = PERPLEXITY
     baseline_name = "plain layer"
@@ -619,6 +622,32 @@ def test_a_search_by_perplexity_is_finished_by_perplexity(tmp_path: Path) -> Non
     assert "points" not in finished.claim
     assert "image" not in finished.claim
     assert Finished.from_json(json.loads(json.dumps(finished.to_json()))) == finished
+
+
+def test_what_counts_epochs_grows_with_the_final_trainings(tmp_path: Path) -> None:
+    run = of_words(tmp_path, patience=4)
+    plan = replace(PLAN, grid={"patience": (3,)}, scale={}, epochs=5, stretch=("patience",))
+    executor = Counting()
+    finished = smith.finish(run, plan=plan, executor=executor)
+    trained = [(job.evaluator.evaluator.epochs, job.evaluator.evaluator.patience) for job in executor.jobs]
+    assert {p for e, p in trained if e == 2} == {3, 4}
+    assert {p for e, p in trained if e == 5} <= {8, 10}, "2.5 times as long: 3 becomes 7.5, and 4 becomes 10"
+    assert all(network.settings["patience"] in (8, 10) for network in finished.networks)
+    assert smith.finish(run, plan=plan) == smith.finish(run) == finished
+    with pytest.raises(UsageError, match="changes 'colour'"):
+        smith.finish(run, plan=replace(plan, stretch=("colour",)), again=True)
+
+
+def test_a_plan_on_record_from_before_it_had_all_its_fields_is_the_same_plan(run: smith.Run) -> None:
+    finished = smith.finish(run, plan=PLAN)
+    document = run.reader.document("finish")
+    del document["plan"]["stretch"]
+    writer = run.store.write("run")
+    writer.put_document("finish", document)
+    writer.close("finished")
+    again = smith.finish(run, plan=PLAN)
+    assert again.networks == finished.networks
+    assert again == smith.finish(run)
 
 
 def test_a_test_score_that_overflows_is_a_failure_and_no_number(tmp_path: Path, monkeypatch: Any) -> None:

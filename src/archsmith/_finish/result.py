@@ -45,7 +45,7 @@ class FinishedNetwork:
         origin: where it comes from, for a person.
         genotype: its genotype, or None for a hand-designed one.
         parameters: how many it has.
-        settings: the evaluator's fields that tuning changed.
+        settings: the evaluator's fields that tuning changed, or that a longer training stretched.
         finals: a final training for each seed.
         trainings: how many trainings choosing and tuning it took, failed ones included.
         failures: how many of those failed.

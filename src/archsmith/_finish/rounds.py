@@ -91,7 +91,7 @@ def finish(
     if plan is None:
         plan = FinishPlan.for_evaluator(evaluator)
         if stored is not None and not changes:
-            plan = FinishPlan(**{k: v for k, v in stored.plan.items() if k != "type"})
+            plan = _plan_of(stored)
     plan = replace(plan, **changes)
     points = plan.points(evaluator)
     found, notes = best_of(run, plan.top, FOUND), list[str]()
@@ -123,7 +123,7 @@ def finish(
 
 
 def _check_same(stored: Finished, plan: FinishPlan, candidates: Mapping[str, Sequence[str]]) -> None:
-    if stored.plan != to_config(plan):
+    if to_config(_plan_of(stored)) != to_config(plan):
         changed = "by another plan"
     elif stored.candidates != candidates:
         changed = "from other candidates than it, and the run beside it, have now"
@@ -133,6 +133,10 @@ def _check_same(stored: Finished, plan: FinishPlan, candidates: Mapping[str, Seq
         f"run {stored.run!r} was finished {changed}, and the test set was looked at; "
         "again=True (--again) trains what is new and looks once more, which is recorded and said"
     )
+
+
+def _plan_of(stored: Finished) -> FinishPlan:
+    return FinishPlan(**{k: v for k, v in stored.plan.items() if k != "type"})
 
 
 def _reward(run: Run, evaluator: Finishable) -> Reward:
@@ -248,6 +252,8 @@ def _train_finals(
 ) -> None:
     """Each network from the same seeds, so that they are compared in pairs."""
     epochs = plan.epochs if plan.epochs is not None else 3 * trainings.evaluator.epochs
+    for contender in contenders:
+        contender.settings = _stretched(contender.settings, trainings.evaluator, plan, epochs)
     wanted = [
         Wanted(
             label=f"{contender.name}, seed {i + 1} of {plan.seeds}",
@@ -273,6 +279,18 @@ def _train_finals(
             )
         if failed:
             notes.append(f"{len(failed)} of {plan.seeds} final trainings of {contender.called} failed.")
+
+
+def _stretched(settings: Mapping[str, Any], evaluator: Finishable, plan: FinishPlan, epochs: int) -> Mapping[str, Any]:
+    """The settings with those that count epochs grown from a tuning's length to a final training's."""
+    tuned = plan.tuning_epochs if plan.tuning_epochs is not None else evaluator.epochs
+    grown = dict(settings)
+    for name in plan.stretch:
+        own = getattr(evaluator, name)
+        value = settings.get(name, plan.final.get(name, own))
+        if isinstance(value, int) and not isinstance(value, bool) and epochs != tuned:
+            grown[name] = max(1, round(value * epochs / tuned))
+    return grown
 
 
 # --- the test ---------------------------------------------------------------------------------------------------------

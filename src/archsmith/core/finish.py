@@ -142,6 +142,8 @@ class FinishPlan:
         one_at_a_time: vary one setting and leave the others as they are, in place of every combination.
         tuning_epochs: the epochs of a training that is there to choose by (None: those of the search).
         epochs: the epochs of a final training (None: three times those of the search).
+        stretch: settings of the evaluator that count epochs: in final trainings they are as many times larger as those
+            are longer, such as `("decay_after",)`, or a rate that falls by the epoch would be gone long before the end.
         final: settings of the evaluator to replace in final trainings alone, such as `{"max_train": None}` to learn
             from all the data after a search on a part of it.
         seeds: how many final trainings each network gets.
@@ -158,8 +160,13 @@ class FinishPlan:
     final: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 3
     all_data: bool = False
+    stretch: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.stretch, str):
+            raise UsageError(
+                f'stretch of a finish plan must list settings, such as ("decay_after",), got {self.stretch!r}'
+            )
         for name in ("top", "seeds", "tuning_epochs", "epochs"):
             value = getattr(self, name)
             if value is None and name.endswith("epochs"):
@@ -204,6 +211,7 @@ class FinishPlan:
             top=2,
             scale={"learning_rate": (0.5, 2.0), "initialisation": (0.5, 2.0), "decay_after": (0.5,)},
             grid={"embedding_dropout": (0.1,), "dropout": (0.2,), "recurrent_dropout": (0.1,)},
+            stretch=("decay_after",),
         )
 
     @classmethod
@@ -224,6 +232,7 @@ class FinishPlan:
             one_at_a_time=False,
             epochs=55,
             seeds=5,
+            stretch=("decay_after",),
         )
 
     @classmethod
@@ -239,6 +248,7 @@ class FinishPlan:
             scale={k: v for k, v in self.scale.items() if k in have},
             grid={k: v for k, v in self.grid.items() if k in have},
             final={k: v for k, v in self.final.items() if k in have},
+            stretch=tuple(name for name in self.stretch if name in have),
         )
 
     def points(self, evaluator: Any) -> list[dict[str, Any]]:
@@ -248,7 +258,7 @@ class FinishPlan:
         Raises UsageError when the evaluator lacks a setting.
         """
         varied: dict[str, list[Any]] = {}
-        for name in (*self.scale, *self.grid, *self.final):
+        for name in (*self.scale, *self.grid, *self.final, *self.stretch):
             if name not in (have := _fields(evaluator)):
                 raise UsageError(
                     f"the finish plan changes {name!r}, and {type(evaluator).__name__} has no such setting; "
