@@ -268,16 +268,19 @@ void transposed_product(Range m, long all, long columns, long depth, const float
             for (long g = g0; g < g1; g++) {
                 const long rows = row(g + 1) - row(g);
                 typename P::Item* to = tiles_of_a + (g - g0) * SIZE_OF_A;
-                long k = 0;
-                if (P::PER == 1) {  // what is too much of a vector is overwritten by the next one
-                    const long safe = std::min(count, depth - k0 - 1);  // reading past the last row could leave the matrix
-                    for (; k < safe; k++)
-                        store(reinterpret_cast<float*>(to + k * rows), load(d + (k0 + k) * all + row(g)));
-                }
-                for (; k < count; k++) {
+                for (long k = 0; k < count; k++) {
                     const float* even = d + (k0 + k) * P::PER * all + row(g);
-                    const bool two = P::PER == 2 && (k0 + k) * 2 + 1 < depth;
-                    for (long r = 0; r < rows; r++) to[k * rows + r] = P::pack(even[r], two ? even[all + r] : 0.0f);
+                    const float* odd = P::PER == 2 && (k0 + k) * 2 + 1 < depth ? even + all : ZEROS;
+                    float* at = reinterpret_cast<float*>(to + k * rows);
+                    // Whole vectors, where D goes on so far: the next k overwrites what is too much.
+                    const bool whole =
+                        k + 1 < count && ((k0 + k) * P::PER + P::PER - 1) * all + row(g) + rows + WIDTH <= (depth - 1) * all;
+                    for (long r = 0; r < rows; r += WIDTH) {
+                        const int here = static_cast<int>(std::min<long>(WIDTH, rows - r));
+                        const float* second = odd == ZEROS ? ZEROS : odd + r;
+                        if (whole) store(at + r, P::paired(load(even + r), load(second)));
+                        else store(at + r, P::paired(load(even + r, here), load(second, here)), here);
+                    }
                 }
             }
             for (long p = 0; p < panels; p++)

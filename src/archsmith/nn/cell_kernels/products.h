@@ -29,6 +29,7 @@ struct Single {
     static constexpr long PER = 1;
     static Item pack(float first, float) { return first; }
     static V load_items(const float* from) { return load(from); }
+    static V paired(V first, V) { return first; }
     static V multiply_add(V sum, const Item* a, V b) { return sum + splat(*a) * b; }
 };
 
@@ -46,6 +47,11 @@ struct Pairs {
     static Item pack(float first, float second) { return rounded(first) | rounded(second) << 16; }
     static V load_items(const float* from) {
         return (V)_mm512_cvtne2ps_pbh((__m512)load(from + WIDTH), (__m512)load(from));
+    }
+    static V paired(V first, V second) {
+        const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)first));
+        const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)second));
+        return (V)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
     }
     static V multiply_add(V sum, const Item* a, V b) {
         return (V)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)*a), (__m512bh)b);
@@ -165,8 +171,12 @@ void pack_rows(long depth, long columns, Get get, typename P::Item* packed, long
         for (long k = 0; k < count; k++) {
             const float* even = get(k * P::PER) + p * PANEL;
             const float* odd = P::PER == 2 && k * 2 + 1 < depth ? get(k * 2 + 1) + p * PANEL : NOTHING;
-            for (long j = 0; j < width; j++) panel[k * PANEL + j] = P::pack(even[j], odd[j]);
-            for (long j = width; j < PANEL; j++) panel[k * PANEL + j] = typename P::Item{};
+            float* to = reinterpret_cast<float*>(panel + k * PANEL);
+            for (long j = 0; j < PANEL; j += WIDTH) {
+                const int here = static_cast<int>(std::clamp<long>(width - j, 0, WIDTH));
+                store(to + j, here == WIDTH ? P::paired(load(even + j), load(odd + j))
+                                            : P::paired(load(even + j, here), load(odd + j, here)));
+            }
         }
     }
 }
