@@ -141,7 +141,7 @@ class Translation:
 
     @classmethod
     def desk(
-        cls, data: str | tuple[str, str] = "multi30k", epochs: int = 8, max_train: int | None = None
+        cls, data: str | tuple[str, str] = "multi30k", epochs: int = 5, max_train: int | None = None
     ) -> Translation:
         """One layer each way of about two and a half million parameters, and Adam alone: minutes on a core. Change
         others with `dataclasses.replace`.
