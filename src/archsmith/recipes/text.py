@@ -34,7 +34,9 @@ def text() -> Recipe:
         name="text",
         summary="any text (--data), by words; cells of 4 leaves in one layer of 128 units, 4 epochs of 20,000 words",
         space=RecurrentCell(base=4),
-        evaluator=replace(LanguageModel.desk("python-docs", epochs=4, max_train=20_000), hidden=128),
+        evaluator=replace(
+            LanguageModel.desk("python-docs", epochs=4, max_train=20_000), hidden=128, max_validation=10_000
+        ),
         searcher=QUICK_CONTROLLER,
         budget=Budget(trials=32),
         limits=Limits(seconds=600),
@@ -48,21 +50,24 @@ def text_chars() -> Recipe:
         text(),
         name="text-chars",
         summary="any text (--data), by characters; cells of 4 leaves in one layer, 200,000 parameters, 4 epochs of 60,000",
-        evaluator=LanguageModel.desk("python-docs", epochs=4, level="char", max_train=60_000),
+        evaluator=replace(
+            LanguageModel.desk("python-docs", epochs=4, level="char", max_train=60_000), max_validation=30_000
+        ),
     )
 
 
 def ptb_cell_desk() -> Recipe:
-    """The paper's space and text, long enough for the controller to learn: some hours on two cores."""
+    """The paper's space and text, long enough for the controller to learn: about an hour on two cores."""
+    evaluator = LanguageModel.desk("ptb", epochs=3, max_train=30_000)
     return Recipe(
         name="ptb-cell-desk",
-        summary="Penn Treebank, cells of 8 leaves in one layer, 1 million parameters, 4 epochs of 60,000 words",
+        summary="Penn Treebank, cells of 8 leaves in one layer, 1 million parameters, 3 epochs of 30,000 words",
         space=RecurrentCell(),
-        evaluator=replace(LanguageModel.desk("ptb", epochs=4, max_train=60_000), parameters=1_000_000),
-        searcher=Reinforce(learning_rate=1e-2, minibatch=10),
-        budget=Budget(trials=300),
+        evaluator=replace(evaluator, parameters=1_000_000, max_validation=10_000),
+        searcher=QUICK_CONTROLLER,
+        budget=Budget(trials=120),
         limits=Limits(seconds=900),
-        finish=replace(DESK_FINISH, top=3, epochs=20, final={**DESK_FINISH.final, "decay_after": 10}),
+        finish=replace(DESK_FINISH, epochs=8, final={"max_train": 200_000, "max_validation": 20_000, "decay_after": 5}),
     )
 
 
