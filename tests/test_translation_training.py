@@ -27,6 +27,7 @@ from archsmith.core.trial import Result
 from archsmith.nn.beam_search import beam_search, greedy
 from archsmith.nn.cell_graph import lstm
 from archsmith.nn.translation import END, UNKNOWN, Translator, translator
+from archsmith.testing.evaluator import EvaluatorContract
 from archsmith.training import Translation, parallel_text, translation_training
 from archsmith.training.parallel_text import JOINER, text_of, tokens, vocabulary
 
@@ -486,6 +487,23 @@ def test_the_space_of_cells_is_searched_on_translation(folder: Path) -> None:
     assert isinstance(baseline, Translator)
     assert 2_700 < sum(p.numel() for p in baseline.parameters()) <= 3_000
     assert isinstance(config.task(), TranslationTask)
+
+
+class TestTranslation(EvaluatorContract):
+    """What every evaluator promises."""
+
+    @pytest.fixture(autouse=True)
+    def _text(self, folder: Path) -> None:
+        self._folder = folder
+
+    def evaluator(self) -> Translation:
+        return settings(self._folder, epochs=2, dropout=0.2)
+
+    def space(self) -> smith.spaces.RecurrentCell:
+        return smith.spaces.RecurrentCell(base=2)
+
+    def diverging(self) -> tuple[Translation, smith.spaces.RecurrentCell]:
+        return settings(self._folder, learning_rate=1e30, initialisation=None), self.space()
 
 
 @pytest.mark.data

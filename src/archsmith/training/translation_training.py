@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archsmith.core.child import Child
-from archsmith.core.errors import ChildFailed, DataError, Diverged, LimitExceeded, UsageError
+from archsmith.core.errors import ChildFailed, DataError, LimitExceeded, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -31,6 +31,7 @@ from archsmith.training import parallel_text
 from archsmith.training.data import stamp
 from archsmith.training.isolation import isolated
 from archsmith.training.parallel_text import ParallelText, Sentences, Vocabulary
+from archsmith.training.perplexity import believable
 
 if TYPE_CHECKING:
     from archsmith.training.translation import Translation
@@ -171,7 +172,7 @@ def test(config: Translation, model: nn.Module, device: str) -> dict[str, float]
     words = float(data.test[1].lengths.sum())
     return {
         "bleu": bleu_of(found, data.text.test[1]),
-        "perplexity": math.exp(min(loss, 700.0)),
+        "perplexity": math.exp(loss),
         "loss": loss,
         "count": float(len(found)),
         "words": words,
@@ -231,12 +232,12 @@ def _fit(
             words += count
             step += 1
             if step % _CHECK_EVERY == 0 or step == total_steps:
-                _check_finite(float(total), f"the training loss in epoch {epoch}")
-        _check_finite(float(total), f"the training loss in epoch {epoch}")
-        row = {"epoch": epoch, "train_loss": float(total) / words, "learning_rate": peaks[0] * factor}
+                believable(float(total) / words, f"the training loss in epoch {epoch}")
+        train_loss = believable(float(total) / words, f"the training loss in epoch {epoch}")
+        row = {"epoch": epoch, "train_loss": train_loss, "learning_rate": peaks[0] * factor}
         if not all_data:
             row["loss"] = _loss(model, data.validation, config.batch_size, context)
-            row["perplexity"] = math.exp(min(row["loss"], 700.0))
+            row["perplexity"] = math.exp(row["loss"])
             found = _translated(config, model, data.text.validation[0], greedily=True, context=context)
             row["bleu"] = bleu_of(found, data.text.validation[1])
             if config.keep_best and row["loss"] < lowest:
@@ -300,8 +301,7 @@ def _loss(model: Translator, pairs: Pairs, size: int, context: Context | None) -
         if context is not None:
             context.check()
         total += float(_sum_of_losses(model, pairs, rows)[0])
-    _check_finite(total, "the loss on held-out pairs")
-    return total / float(pairs[1].lengths.sum())
+    return believable(total / float(pairs[1].lengths.sum()), "the loss on held-out pairs")
 
 
 def padded(rows: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
@@ -311,11 +311,6 @@ def padded(rows: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
     for k, row in enumerate(rows):
         columns[: len(row), k] = row
     return torch.from_numpy(columns), lengths
-
-
-def _check_finite(value: float, what: str) -> None:
-    if not math.isfinite(value):
-        raise Diverged(f"{what} became {value}; a lower learning rate may help")
 
 
 def _translator(model: nn.Module) -> Translator:
