@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from archsmith.spaces.conv_chain import ConvChain
 from archsmith.spaces.nasbench201 import NASBench201
+from archsmith.spaces.nasnet_cell import NASNetCell
 from archsmith.spaces.recurrent_cell import RecurrentCell
 
-__all__ = ["ConvChain", "NASBench201", "RecurrentCell"]
+__all__ = ["ConvChain", "NASBench201", "NASNetCell", "RecurrentCell"]
