@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from archsmith._export.card import readme
 from archsmith.core.child import AnyTask
 from archsmith.core.errors import UsageError
+from archsmith.nn.count import count_parameters
 
 FORMAT, VERSION = "archsmith model", 1
 CARD, README, WEIGHTS = "model.json", "README.md", "model.safetensors"
@@ -58,7 +59,7 @@ class Model:
     @property
     def parameters(self) -> int:
         """How many trainable numbers it has."""
-        return sum(p.numel() for p in self.network.parameters())
+        return count_parameters(self.network)
 
     def to_json(self, format: str) -> dict[str, Any]:
         """The content of `model.json`."""

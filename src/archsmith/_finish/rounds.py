@@ -413,5 +413,6 @@ def _finite(value: float | None) -> float | None:
 
 
 def _parameters(network: Network, evaluator: Finishable) -> int:
-    model = network.build(evaluator).model
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    from archsmith.nn.count import count_parameters
+
+    return count_parameters(network.build(evaluator).model)

@@ -110,6 +110,10 @@ AnyTask: TypeAlias = Task | TextTask | TranslationTask
 class Child:
     """A model with what else its genotype decided. `None` means: as the evaluator has it.
 
+    A model of images may have more that its training uses: `set_progress(done)` is told, before each step, which part of
+    the training is done, from 0 to 1; `forward_with_auxiliary(images)` gives the logits and those of an auxiliary head
+    (or None), whose loss is added times `auxiliary_weight`; the head itself is the attribute `auxiliary`.
+
     Args:
         model: the network, on the CPU, freshly initialised from the current seed.
         learning_rate: the peak learning rate.

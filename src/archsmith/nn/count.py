@@ -34,7 +34,7 @@ class Counts:
     """How large a network is.
 
     Args:
-        parameters: the numbers that training may change; one that is used twice counts once.
+        parameters: the numbers that training may change, by `count_parameters`.
         multiply_adds: of one forward pass of one input, by `RULE` (of text: `RULE_OF_TEXT`).
     """
 
@@ -43,8 +43,13 @@ class Counts:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers training may change; one that is used twice counts once."""
-    return sum(p.numel() for p in module.parameters())
+    """How many numbers training may change; one that is used twice counts once.
+
+    Those of an auxiliary head, the attribute `auxiliary` of a network, are left out: it is there in training alone.
+    """
+    head = getattr(module, "auxiliary", None)
+    beside = sum(p.numel() for p in head.parameters()) if isinstance(head, nn.Module) else 0
+    return sum(p.numel() for p in module.parameters()) - beside
 
 
 def count(module: nn.Module, one_input: Sequence[int] | Tensor) -> Counts:

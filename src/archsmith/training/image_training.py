@@ -119,6 +119,8 @@ def _fit(
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     draws = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
     batches = math.ceil(len(train_at) / config.batch_size)
+    set_progress = getattr(model, "set_progress", None)
+    with_auxiliary = getattr(model, "forward_with_auxiliary", None)
     slack = [pixels.shape[k] - size[k] for k in (0, 1)]
     began = time.perf_counter()
     curve: list[dict[str, float]] = []
@@ -144,13 +146,19 @@ def _fit(
             if not config.channels_last:
                 images = images.contiguous()
             labels = pixels.labels[chosen]
+            if set_progress is not None:
+                set_progress((epoch - 1 + step / batches) / config.epochs)
             with autocast(device, precision):
-                outputs = model(images)
+                outputs, auxiliary = (model(images), None) if with_auxiliary is None else with_auxiliary(images)
                 if step == 0 and epoch == 1:
                     _check_outputs(outputs, len(chosen), len(splits.data.class_names))
                 loss = F.cross_entropy(outputs, labels, label_smoothing=config.label_smoothing)
+                learned = loss
+                if auxiliary is not None:
+                    other = F.cross_entropy(auxiliary, labels, label_smoothing=config.label_smoothing)
+                    learned = loss + float(model.auxiliary_weight) * other  # type: ignore[arg-type]
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            learned.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.detach() * len(chosen)
             right += (outputs.detach().argmax(1) == labels).sum()
