@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 import archsmith as smith
-from archsmith._export import FORMATS, ImageModel, TextModel, export, generate, load, predict
+from archsmith._export import FORMATS, ImageModel, TextModel, cell_source, export, generate, load, predict, text_source
 from archsmith._export import text_onnx as onnx_format
 from archsmith._export.source import run_source
 from archsmith._export.vocabulary import Vocabulary
@@ -265,6 +265,36 @@ def test_a_file_that_gives_other_scores_is_not_declared_good(
     monkeypatch.setattr(onnx_format.OnnxText, "forward", wrong)
     with pytest.raises(UsageError, match="the exported file is not good"):
         onnx_format.check(MODELS["tied words"](), exported["the file alone"])
+
+
+def test_code_of_another_cell_is_not_declared_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = cell_source.cell_source
+    other = lambda graph, name="Found": right(dataclasses.replace(graph, h=graph.h - 1), name)  # noqa: E731
+    monkeypatch.setattr(cell_source, "cell_source", other)
+    monkeypatch.setattr(text_source, "cell_source", other)
+    with pytest.raises(UsageError, match="does not repeat the model"):
+        export(model_of(), format="source", path=tmp_path / "m")
+    with pytest.raises(UsageError, match="does not repeat the cell's numbers"):
+        export("nas_cell", format="source", path=tmp_path / "c.py")
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+@pytest.mark.parametrize("size", [1e3, 1e30])
+def test_a_cell_that_makes_much_of_a_rounding_is_exported_all_the_same(tmp_path: Path, size: float) -> None:
+    """Products of products: what differs in the last bit differs in the first after some steps, or overflows."""
+    space = RecurrentCell(4)
+    genotype = space.from_tokens(" | ".join([*["elem_mult,identity"] * 7, "add,identity", "6, 4"]))
+    model = model_of(
+        WORDS,
+        space=to_config(space),
+        genotype=genotype.to_json(),
+        architecture=decode(space, genotype),
+        network=build(space, genotype, TextTask(len(WORDS), 2, hidden=12)).model,
+    )
+    for parameter in model.network.parameters():
+        parameter.uniform_(-size, size)
+    for format in ("pytorch", "source"):
+        export(model, format=format, path=tmp_path / format)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ or, from Python, `logits = load()(images)` with float32 images [count, {shape}],
 _TEXT = {
     "pytorch": """\
 ```python
+import torch
+
 import archsmith as smith
 
 model = smith.load(".")  # this folder
@@ -52,6 +54,7 @@ The weights are safetensors, everything else is JSON; nothing in it is run.""",
 The file is one step: tokens and a state in, scores and a state out.
 
 ```python
+import numpy
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")

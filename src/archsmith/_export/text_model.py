@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,25 @@ class TextModel(Model):
         with torch.inference_mode():
             scores: Tensor = self.network(given)[0]
         return scores
+
+    def differs(self, other: nn.Module) -> float:
+        """The largest difference of another module's scores and states from the network's, relative to the largest one.
+
+        Each step begins with the state that the network itself has come to: a cell may be chaotic, and in many steps
+        make much of a rounding. What overflows in both is equal.
+        """
+        worst = 0.0
+        for tokens in self.inputs():
+            state = None
+            for step in tokens:
+                with torch.inference_mode():
+                    found, (found_h, found_c) = other(step[None], state)
+                    scores, state = self.network(step[None], state)
+                for a, b in ((found, scores), (found_h, state[0]), (found_c, state[1])):
+                    same = (a == b) | (a.isnan() & b.isnan())
+                    scale = b[b.isfinite()].abs().amax().clamp_min(1.0) if b.isfinite().any() else 1.0
+                    worst = max(worst, float(((a - b) / scale).masked_fill(same, 0.0).abs().nan_to_num(math.inf).max()))
+        return worst
 
     def own_json(self) -> dict[str, Any]:
         """Task and vocabulary."""

@@ -82,12 +82,9 @@ def write_text_onnx(model: TextModel, path: Path) -> Path:
 
 
 def check(model: TextModel, file: Path) -> dict[str, Any]:
-    """Compare ONNX Runtime with the module, over steps. Raises UsageError when they differ by more than rounding."""
+    """Compare ONNX Runtime with the module, step by step. Raises UsageError when they differ by more than rounding."""
     session, card = open_onnx(file)
-    stepped, worst = OnnxText(session, card), 0.0
-    for tokens in model.inputs():
-        expected, found = model.answer(tokens), stepped(tokens)[0]
-        worst = max(worst, float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0)))
+    worst = model.differs(OnnxText(session, card))
     if not worst <= TOLERANCE:
         raise UsageError(
             f"the exported file is not good: ONNX Runtime's scores differ from the module's by {worst:.1e} of the largest "

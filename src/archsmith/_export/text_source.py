@@ -6,7 +6,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from archsmith._export.card import told
@@ -212,12 +211,7 @@ def write_text_source(model: TextModel, path: Path) -> Path:
         (folder / FILE).write_text(text, encoding="utf-8")
         card = model.to_json("source") | {"weights": write_weights(state, folder)}
         write_documents(model, folder, card)
-        again = run_source(folder).load()
-        worst = 0.0
-        for tokens in model.inputs():
-            with torch.inference_mode():
-                expected, found = model.answer(tokens), again(tokens)[0]
-            worst = max(worst, float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0)))
+        worst = model.differs(run_source(folder).load())
         if not worst <= TOLERANCE:
             raise UsageError(
                 f"the written file does not repeat the model: its scores differ by {worst:.1e} of the largest, and "
