@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from archsmith import spaces
-from archsmith.core.child import AnyTask, Task, TextTask, TranslationTask
+from archsmith.core.child import AnyTask, Task, TextTask
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.genotype import Architecture, Genotype
@@ -85,6 +85,8 @@ def describe(
     """
     import torch
 
+    from archsmith.nn.count import count_parameters
+
     found = _find(thing)
     images = {"input_shape": input_shape, "num_classes": num_classes}
     text = {"vocabulary": vocabulary, "hidden": hidden, "layers": layers, "tied": tied}
@@ -92,11 +94,11 @@ def describe(
     with torch.device("meta"):
         child = build(found.space, found.architecture, task)
         multiply_adds, rule = _multiply_adds(child.model, task)
-    count, depth = _depth(found.diagram()) if isinstance(task, Task) else _recurrent_layers(task)
+    count, depth = _layers(found, task)
     return Description(
         name=found.name,
         task=_solved(task, child.model),
-        parameters=sum(p.numel() for p in child.model.parameters()),
+        parameters=count_parameters(child.model),
         multiply_adds=multiply_adds,
         rule=rule,
         layers=count,
@@ -189,8 +191,13 @@ def _solved(task: AnyTask, model: Any) -> AnyTask:
     return replace(task, hidden=hidden, parameters=None)
 
 
-def _recurrent_layers(task: TextTask | TranslationTask) -> tuple[int, int]:
-    """How many recurrent layers a network has, and the most of them on one way through it (in one step)."""
+def _layers(found: _Found, task: AnyTask) -> tuple[int, int]:
+    """How many layers a network has, and the most of them on one way through it; of recurrent ones in one step."""
+    if isinstance(task, Task):
+        # A diagram of cells is not one of the network, so the spaces of cells count by themselves.
+        own = getattr(found.space, "layers_and_depth", None)
+        counted: tuple[int, int] = _depth(found.diagram()) if own is None else own(found.architecture, task)
+        return counted
     count = task.layers if isinstance(task, TextTask) else 2 * task.layers
     return count, count
 

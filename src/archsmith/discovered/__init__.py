@@ -9,18 +9,55 @@ Modules load when first used: the names of networks need no torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from archsmith.discovered.nas_conv import nas_conv_v1
 from archsmith.discovered.nas_recurrent import nas_cell
+from archsmith.discovered.nasnet import (
+    amoebanet_a,
+    amoebanet_a_large,
+    amoebanet_b,
+    amoebanet_c,
+    amoebanet_d,
+    nasnet_a,
+    nasnet_a_large,
+    nasnet_a_mobile,
+)
 from archsmith.discovered.network import Discovered
 
 if TYPE_CHECKING:
     from archsmith.discovered.nas_rnn import NASRNN, NASCell
 
-__all__ = ["NASRNN", "NETWORKS", "Discovered", "NASCell", "nas_cell", "nas_conv_v1"]
+__all__ = [
+    "NASRNN",
+    "NETWORKS",
+    "Discovered",
+    "NASCell",
+    "amoebanet_a",
+    "amoebanet_a_large",
+    "amoebanet_b",
+    "amoebanet_c",
+    "amoebanet_d",
+    "nas_cell",
+    "nas_conv_v1",
+    "nasnet_a",
+    "nasnet_a_large",
+    "nasnet_a_mobile",
+]
 
-NETWORKS = {"nas_cell": nas_cell, "nas_conv_v1": nas_conv_v1}
+NETWORKS: dict[str, Callable[[], Discovered]] = {
+    "amoebanet_a": amoebanet_a,
+    "amoebanet_a_large": amoebanet_a_large,
+    "amoebanet_b": amoebanet_b,
+    "amoebanet_c": amoebanet_c,
+    "amoebanet_d": amoebanet_d,
+    "nas_cell": nas_cell,
+    "nas_conv_v1": nas_conv_v1,
+    "nasnet_a": nasnet_a,
+    "nasnet_a_large": nasnet_a_large,
+    "nasnet_a_mobile": nasnet_a_mobile,
+}
 """The networks by name, as functions: what the command line knows."""
 
 

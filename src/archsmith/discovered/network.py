@@ -1,7 +1,8 @@
-"""What a discovered network is: a genotype of a space, with the paper it is from."""
+"""What a discovered network is: an architecture, as a genotype where its space has one for it, with its paper."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,21 +22,29 @@ class Discovered:
     Args:
         name: what `archsmith describe` and `archsmith transfer` call it.
         summary: one line for a person, with the paper.
-        space: the space it was found in.
-        genotype: the answers that describe it there.
+        space: the space it was found in, which builds it.
         task: what it was published for.
+        genotype: the answers that describe it in its space. None where the published network does not lie in it.
+        data: its architecture, where there is no genotype.
     """
 
     name: str
     summary: str
     space: Space
-    genotype: Genotype
     task: AnyTask
+    genotype: Genotype | None = None
+    data: Architecture = None
+
+    def __post_init__(self) -> None:
+        if (self.genotype is None) == (self.data is None):
+            raise UsageError(
+                f"a discovered network has a genotype or an architecture, and {self.name} has not one of them"
+            )
 
     @property
     def architecture(self) -> Architecture:
         """What the genotype describes, as plain data."""
-        return decode(self.space, self.genotype)
+        return copy.deepcopy(self.data) if self.genotype is None else decode(self.space, self.genotype)
 
     def build(
         self,
@@ -57,4 +66,4 @@ class Discovered:
                     f"{self.name} reads no images, so input_shape and num_classes do not fit; give task=TextTask(...)"
                 )
             task = Task(input_shape or task.input_shape, num_classes if num_classes is not None else task.num_classes)
-        return build(self.space, self.genotype, task).model
+        return build(self.space, self.architecture, task).model

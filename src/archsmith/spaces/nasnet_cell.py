@@ -118,11 +118,23 @@ class NASNetCell:
         for name, value in _of_form(self.form, self.filters).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        check_skeleton(self._skeleton(), "NASNetCell")
+        check_skeleton(self.skeleton(), "NASNetCell")
 
     @classmethod
-    def amoeba(cls, *, cells: int = 3, filters: int = 24, form: str = "cifar") -> NASNetCell:
-        """AmoebaNet's space: 8 operations, sums alone, and the small networks of its search."""
+    def amoeba(
+        cls,
+        *,
+        cells: int = 3,
+        filters: int = 24,
+        form: str = "cifar",
+        drop_path_keep: float = 1.0,
+        auxiliary: float = 0.0,
+        batch_norm_decay: float = 0.9,
+    ) -> NASNetCell:
+        """AmoebaNet's space: 8 operations, sums alone, the small networks of its search and the skeleton of its code.
+
+        For others of its options, `dataclasses.replace`.
+        """
         return cls(
             operations=AMOEBA_OPERATIONS,
             combinations=("add",),
@@ -131,6 +143,10 @@ class NASNetCell:
             filters=filters,
             stem_multiplier=1 if form == "imagenet" else 3,
             bottleneck=True,
+            drop_path_keep=drop_path_keep,
+            auxiliary=auxiliary,
+            auxiliary_scale=0.4,
+            batch_norm_decay=batch_norm_decay,
         )
 
     # --- the questions ------------------------------------------------------------------------------------------------
@@ -145,7 +161,7 @@ class NASNetCell:
             "filters": self.filters,
             "normal": normal,
             "reduction": reduction,
-            "skeleton": self._skeleton(),
+            "skeleton": self.skeleton(),
         }
 
     def _cell(self, choose: Choose, cell: str) -> dict[str, Any]:
@@ -162,7 +178,8 @@ class NASNetCell:
             read.update(inputs)
         return {"blocks": blocks, "concatenated": [k for k in range(self.blocks + 2) if k not in read]}
 
-    def _skeleton(self) -> dict[str, Any]:
+    def skeleton(self) -> dict[str, Any]:
+        """Its options that decide how cells are stacked and trained."""
         return {name: getattr(self, name) for name in SKELETON}
 
     def mutate(self, genotype: Genotype, rng: Random) -> Genotype:
@@ -204,7 +221,7 @@ class NASNetCell:
 
         return Child(NASNet(plan, architecture["skeleton"]))
 
-    def depth(self, architecture: Architecture, task: Task) -> tuple[int, int]:
+    def layers_and_depth(self, architecture: Architecture, task: Task) -> tuple[int, int]:
         """How many convolutions the network has, and the most of them on one way from the image to the classifier."""
         check_architecture(architecture)
         return plan_of(architecture, task).depth()
