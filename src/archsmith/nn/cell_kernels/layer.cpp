@@ -212,7 +212,7 @@ bool forward(const Layer& layer) {
             const long c_row = L * some.units.size(), at = some.leaf * some.units.size();
             float* c = layer.xp + (T * B * L) * some.units.begin + rows.begin * c_row + at;
             product<P>(rows.size(), some.count(), items<P>(d), a + rows.begin * x_row, x_row, 1, some.x, items<P>(d),
-                       panels.begin, panels.end, layer.bias && !some.leaf ? bias + L * some.units.begin : nullptr, 0, c,
+                       panels.begin, panels.end, layer.bias && i % 2 == 0 ? bias + L * some.units.begin : nullptr, 0, c,
                        c_row);
         }
         barrier.wait(count);

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from archsmith.core.errors import UsageError
 from archsmith.nn.cell_graph import CellGraph
 from archsmith.nn.cell_kernels.generated import kernels_of
 from archsmith.nn.cell_kernels.library import Library
@@ -85,8 +85,12 @@ class _Function(torch.autograd.Function):
         return hs, cs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_hs: Tensor | None, grad_cs: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph
+            raise UsageError(
+                "the kernels of recurrent cells have no second derivatives; set ARCHSMITH_KERNELS=plain for the plain loop, "
+                "which has them"
+            )
         if grad_hs is None and grad_cs is None:
             return (None,) * 8
         gradients = ctx.run.backward(ctx.saved_tensors, grad_hs, grad_cs, ctx.threads, ctx.needs_input_grad[1:7])

@@ -95,10 +95,11 @@ inline V exponential(V x) {
 
 inline V sigmoid(V x) { return 1.0f / (1.0f + exponential(-x)); }
 
-// The rational function of Eigen, x P(x^2) / Q(x^2); beyond 7.9 the result is 1 to a few units in the last place.
+// The rational function of Eigen, x P(x^2) / Q(x^2), within 3e-7. It is held where it gives 1 (with fused
+// multiplication), so that what is saturated has no gradient.
 inline V tanh(V x) {
-    x = x < -7.90531110763549805f ? splat(-7.90531110763549805f) : x;
-    x = x > 7.90531110763549805f ? splat(7.90531110763549805f) : x;
+    x = x < -7.99881172180175781f ? splat(-7.99881172180175781f) : x;
+    x = x > 7.99881172180175781f ? splat(7.99881172180175781f) : x;
     V s = x * x;
     V p = splat(-2.76076847742355e-16f);
     p = p * s + 2.00018790482477e-13f;
