@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,7 +22,18 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 import archsmith as smith
-from archsmith._export import FORMATS, ImageModel, TextModel, cell_source, export, generate, load, predict, text_source
+from archsmith._export import (
+    FORMATS,
+    ImageModel,
+    TextModel,
+    cell_source,
+    export,
+    generate,
+    load,
+    predict,
+    text_prediction,
+    text_source,
+)
 from archsmith._export import text_onnx as onnx_format
 from archsmith._export.source import run_source
 from archsmith._export.vocabulary import Vocabulary
@@ -31,7 +43,7 @@ from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.space import build, decode, sample
 from archsmith.spaces import ConvChain, RecurrentCell
-from archsmith.training import LanguageModel
+from archsmith.training import LanguageModel, text
 
 WORDS = Vocabulary("word", ("the", "<eos>", "of", "company", "said", "a", "N", "year", "<unk>"))
 CHARACTERS = Vocabulary("char", tuple(" etaoinshr\n,'é"))
@@ -122,6 +134,21 @@ def test_what_the_vocabulary_has_not_is_unknown_or_refused_by_name() -> None:
             Vocabulary(level, symbols)
     with pytest.raises(ValueError, match="must be one char"):
         Vocabulary("char", ("ab", "c"))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("level", ["word", "char"])
+def test_a_file_of_the_penn_treebank_is_read_as_training_read_it(tmp_path: Path, data_folder: Path, level: str) -> None:
+    packed = data_folder / "ptb_word.tar.xz"
+    with tarfile.open(packed) as archive:
+        member = next(m for m in archive.getmembers() if m.name.endswith("valid.txt"))
+        opened = archive.extractfile(member)
+        assert opened is not None
+        (tmp_path / "valid.txt").write_bytes(opened.read())
+    corpus = text.load("ptb", level)
+    vocabulary = Vocabulary(corpus.level, corpus.vocabulary)
+    assert vocabulary.end == corpus.end
+    np.testing.assert_array_equal(text_prediction.read_tokens(tmp_path / "valid.txt", vocabulary), corpus.validation)
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------

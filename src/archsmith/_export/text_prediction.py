@@ -71,7 +71,7 @@ def score(opened: Opened, paths: Sequence[str]) -> list[Score]:
     scores = []
     for path in paths:
         try:
-            tokens = _read(Path(path), vocabulary)
+            tokens = read_tokens(Path(path), vocabulary)
             loss = mean_loss(
                 opened.network, tokens, vocabulary.end, batch_size=STREAMS, unroll=STEPS, device=torch.device("cpu")
             )
@@ -139,7 +139,7 @@ def _of_text(model: str | os.PathLike[str] | TextModel) -> tuple[nn.Module, Voca
     return opened.network, opened.vocabulary
 
 
-def _read(path: Path, vocabulary: Vocabulary) -> NDArray[np.uint32]:
+def read_tokens(path: Path, vocabulary: Vocabulary) -> NDArray[np.uint32]:
     """The tokens of a text file. Raises DataError when it cannot be read."""
     if path.is_dir():
         raise DataError(f"{path} is a folder; give text files")
