@@ -63,9 +63,10 @@ _Layout: TypeAlias = tuple[dict[str, _Box], list[str], float]
 
 def draw(diagram: Diagram) -> str:
     """The diagram as an SVG document that a file or a page can hold as it is."""
-    boxes, arrows, reach = (_chain if diagram.layout == "chain" else _graph)(diagram)
+    apart = diagram.layout == "graph" and _are_apart(diagram)
+    boxes, arrows, reach = (_chain if diagram.layout == "chain" else _stacked if apart else _graph)(diagram)
     body = [
-        *_frames(diagram.nodes, boxes),
+        *([] if apart else _frames(diagram.nodes, boxes)),
         *arrows,
         *(_node(node, boxes[node.id], diagram.layout == "chain") for node in diagram.nodes),
     ]
@@ -175,6 +176,36 @@ def _graph(diagram: Diagram) -> _Layout:
     return boxes, arrows, max(x[name] - left + width[name] for name in x) + 8
 
 
+def _are_apart(diagram: Diagram) -> bool:
+    """Whether it is of several groups that no edge joins, such as the cells of a network."""
+    group = {node.id: node.group for node in diagram.nodes}
+    joined = any(group[edge.source] != group[edge.target] for edge in diagram.edges)
+    return "" not in group.values() and len(set(group.values())) > 1 and not joined
+
+
+def _stacked(diagram: Diagram) -> _Layout:
+    """Groups that no edge joins, each a graph in a frame with its name, one below the other."""
+    boxes: dict[str, _Box] = {}
+    arrows: list[str] = []
+    reach, down = 0.0, 0.0
+    parts = []
+    for name in dict.fromkeys(node.group for node in diagram.nodes):
+        nodes = tuple(node for node in diagram.nodes if node.group == name)
+        own = {node.id for node in nodes}
+        edges = tuple(edge for edge in diagram.edges if edge.source in own)
+        parts.append((name, _graph(Diagram(name, nodes, edges, "graph"))))
+        reach = max(reach, parts[-1][1][2])
+    for name, (placed, drawn, _) in parts:
+        top, bottom = min(b.y for b in placed.values()), max(b.bottom for b in placed.values())
+        shift = down + TITLE_HEIGHT  # the frame's name stands where a graph of its own has its title
+        arrows.append(_words(name, MARGIN, top + shift - 14, "start", LINE, DETAIL_SIZE))
+        arrows.append(_frame(MARGIN - 8, top + shift - 8, reach - MARGIN + 8, bottom - top + 16))
+        arrows.append(f'<g transform="translate(0 {_n(shift)})">' + "".join(drawn) + "</g>")
+        boxes |= {key: _Box(box.x, box.y + shift, box.width) for key, box in placed.items()}
+        down += bottom - top + 16 + TITLE_HEIGHT
+    return boxes, arrows, reach
+
+
 def _rows(diagram: Diagram) -> dict[str, int]:
     """The row of each box: below all that it reads. Inputs stand in the first row and outputs in the last."""
     row = {node.id: 0 for node in diagram.nodes}
@@ -240,12 +271,15 @@ def _frames(nodes: Iterable[Node], boxes: Mapping[str, _Box]) -> list[str]:
     for name, inside in members.items():
         x, y = min(b.x for b in inside) - 8, min(b.y for b in inside) - 8
         width, height = max(b.right for b in inside) + 8 - x, max(b.bottom for b in inside) + 8 - y
-        frames.append(
-            f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" rx="9" fill="{LINE}" '
-            f'fill-opacity="0.10" stroke="{LINE}" stroke-opacity="0.5"/>'
-            + _words(name, x - 8, y + height / 2 + 4, "end", LINE, DETAIL_SIZE)
-        )
+        frames.append(_frame(x, y, width, height) + _words(name, x - 8, y + height / 2 + 4, "end", LINE, DETAIL_SIZE))
     return frames
+
+
+def _frame(x: float, y: float, width: float, height: float) -> str:
+    return (
+        f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" rx="9" fill="{LINE}" '
+        f'fill-opacity="0.10" stroke="{LINE}" stroke-opacity="0.5"/>'
+    )
 
 
 def _head(x: float, y: float, towards: str) -> str:

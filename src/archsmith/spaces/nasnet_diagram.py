@@ -40,7 +40,7 @@ def _cell(kind: str, blocks: list[Mapping[str, Any]], concatenated: list[int]) -
         state = f"{kind} {b + 2}"
         for side, source, name in zip("ab", block["inputs"], block["operations"], strict=True):
             label, role = caption(name)
-            halves = "stride 2" if kind == "reduction" and source < 2 else ""
+            halves = "/ 2" if kind == "reduction" and source < 2 else ""
             parts.append(Node(f"{state}{side}", label, halves, role, group))
             parts.append(Edge(f"{kind} {source}", f"{state}{side}"))
         parts.append(Node(state, block["combination"], "", "combine", group))
