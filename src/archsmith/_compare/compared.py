@@ -207,11 +207,7 @@ def compared(runs: Sequence[Searched], measure: Measure, baseline: str | None) -
     least = min(spent)
     equal = [run.until(epochs=least) if by_epochs else run.until(trials=int(least)) for run in runs]
     if max(spent) > 1.01 * least:
-        unit = "epochs" if by_epochs else "trials"
-        had = ", ".join(f"{run.name} had {n:,.0f}" for run, n in zip(runs, spent, strict=True))
-        notes.append(
-            f"The budgets are not equal ({unit}: {had}), so differences are taken after {least:,.0f} {unit} of each."
-        )
+        notes.append(_unequal(runs, spent, "epochs" if by_epochs else "trials"))
     for run in runs:
         if run.summary.status != "finished":
             notes.append(f"Run {run.name!r} is {run.summary.status}: this is what there is so far.")
@@ -233,6 +229,18 @@ def compared(runs: Sequence[Searched], measure: Measure, baseline: str | None) -
             name = "the best model" if outcome == "best" else f"the {outcome} models"
             differences.append(difference(mine, others, measure, group=group.label, baseline=held.label, outcome=name))
     return dataclasses.replace(made, differences=differences, notes=notes)
+
+
+def _unequal(runs: Sequence[Searched], spent: Sequence[float], unit: str) -> str:
+    """That some runs had more, and why."""
+    (least, fewest), (most, runs_most) = (
+        pick(zip(spent, (run.name for run in runs), strict=True)) for pick in (min, max)
+    )
+    had = f"from {least:,.0f} {unit} ({fewest}) to {most:,.0f} ({runs_most})"
+    taken = f"so differences are taken after {least:,.0f} {unit} of each"
+    if unit == "epochs" and len(set(map(len, runs))) == 1:
+        return f"Each run had {len(runs[0]):,} trials, but children that fail cost less: {had}, {taken}."
+    return f"The budgets are not equal: {had}, {taken}."
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
