@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import archsmith as smith
 from archsmith._compare.difference import NO_DIFFERENCE, difference, permutation_p
@@ -112,8 +113,6 @@ def test_the_permutation_test_counts_every_deal(a: list[int], b: list[int]) -> N
 def test_many_runs_are_dealt_at_random_and_always_alike() -> None:
     rng = random.Random(1)
     a, b = [rng.gauss(0.8, 1) for _ in range(20)], [rng.gauss(0, 1) for _ in range(20)]
-    from scipy import stats
-
     reference = stats.permutation_test(
         (a, b), lambda x, y: np.mean(x) - np.mean(y), n_resamples=20_000, rng=np.random.default_rng(0)
     ).pvalue
@@ -121,13 +120,12 @@ def test_many_runs_are_dealt_at_random_and_always_alike() -> None:
     assert permutation_p(a, b) == permutation_p(a, b)
 
 
+@settings(deadline=None)  # scipy is slow at first
 @given(
     st.lists(st.floats(50, 150), min_size=2, max_size=9, unique=True),
     st.lists(st.floats(50, 150), min_size=2, max_size=9, unique=True),
 )
 def test_the_interval_is_welchs(a: list[float], b: list[float]) -> None:
-    from scipy import stats
-
     if np.std(a) + np.std(b) < 1e-6:
         return
     found = difference(a, b, ACCURACY, group="a", baseline="b", outcome="best")

@@ -233,10 +233,9 @@ def compared(runs: Sequence[Searched], measure: Measure, baseline: str | None) -
 
 def _unequal(runs: Sequence[Searched], spent: Sequence[float], unit: str) -> str:
     """That some runs had more, and why."""
-    (least, fewest), (most, runs_most) = (
-        pick(zip(spent, (run.name for run in runs), strict=True)) for pick in (min, max)
-    )
-    had = f"from {least:,.0f} {unit} ({fewest}) to {most:,.0f} ({runs_most})"
+    each = sorted(zip(spent, (run.name for run in runs), strict=True))
+    (least, fewest), (most, greatest) = each[0], each[-1]
+    had = f"from {least:,.0f} {unit} ({fewest}) to {most:,.0f} ({greatest})"
     taken = f"so differences are taken after {least:,.0f} {unit} of each"
     if unit == "epochs" and len(set(map(len, runs))) == 1:
         return f"Each run had {len(runs[0]):,} trials, but children that fail cost less: {had}, {taken}."
