@@ -384,7 +384,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main([*asked, "--estimate"]) == 0
     out, err = capsys.readouterr()
     assert "hours a training" in out
-    assert "for 1 trainings of each network" in out
+    assert "for 1 training of each network" in out
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from archsmith.core.executor import derive_seed
 from archsmith.core.finish import Finishable
 from archsmith.core.space import build
 
+LONG_SECONDS = 5.0  # a batch that takes longer needs no other before it is timed
+
 
 @dataclass(frozen=True)
 class NetworkEstimate:
@@ -87,7 +89,8 @@ class Estimate:
     def __str__(self) -> str:
         hours = self.seconds / 3600
         return (
-            f"about {hours:,.3g} hours for {self.seeds} trainings of each network, one after the other, on {self.device} "
+            f"about {hours:,.3g} hours for {self.seeds} training{'s' * (self.seeds != 1)} of each network, one after the "
+            f"other, on {self.device} "
             f"with {self.threads} thread{'s' * (self.threads != 1)}; validation and testing come on top"
         )
 
@@ -103,7 +106,8 @@ def estimate(
     evaluator: Finishable | None = None,
     batches: int = 1,
 ) -> Estimate:
-    """What `transfer` with the same arguments would take. Trains one batch and then `batches` that are timed."""
+    """What `transfer` with the same arguments would take. Trains one batch and then `batches` that are timed;
+    one alone where that takes long."""
     evaluator = evaluator if evaluator is not None else evaluator_for(to, scale, data, epochs)
     return estimate_of(sized(cell_of(thing), evaluator), evaluator, seeds, batches)
 

@@ -65,7 +65,7 @@ def transfer(
 
     cell = _found(thing, store)
     if estimate:
-        print("building both networks and training two batches of each", file=sys.stderr)
+        print("building both networks and training a batch or two of each", file=sys.stderr)
         expected = _transfer.estimate(cell, to, data, scale=scale, seeds=seeds, epochs=epochs)
         if as_json:
             print(json.dumps(expected.to_json(), indent=2))
