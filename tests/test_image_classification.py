@@ -277,6 +277,8 @@ def test_prediction_preprocesses_as_validation_does():
 def test_the_schedules():
     step = dataclasses.replace(SMALL, epochs=20)
     assert [_schedule(step, e) for e in (0, 9.9, 10, 14.9, 15)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    fifth = dataclasses.replace(step, decay_at=(0.25, 0.5, 0.75), decay_factor=0.2)
+    assert [_schedule(fifth, e) for e in (4.9, 5, 10, 19)] == pytest.approx([1, 0.2, 0.04, 0.008])
     cosine = dataclasses.replace(step, schedule="cosine")
     assert [_schedule(cosine, e) for e in (0, 10, 20)] == pytest.approx([1, 0.5, 0])
     warm = dataclasses.replace(step, schedule="constant", warmup=2.0)
@@ -289,6 +291,20 @@ def test_the_schedules():
 def test_the_curve_shows_the_learning_rate():
     curve = evaluate(dataclasses.replace(SMALL, epochs=4, decay_at=(0.5, 0.75))).curve
     assert [row["learning_rate"] for row in curve] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+
+
+def test_adam_is_the_optimizer_where_it_is_asked_for(monkeypatch):
+    made = []
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *args, **settings: made.append(adam(*args, **settings)) or made[0])
+    config = dataclasses.replace(SMALL, optimizer="adam", learning_rate=0.002, weight_decay=0.03, schedule="constant")
+    result = evaluate(config)
+    (group,) = made[0].param_groups
+    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (0.002, (0.9, 0.999), 1e-8, 0.03)
+    assert result.curve[-1]["train_loss"] < result.curve[0]["train_loss"]
+    assert result.curve != evaluate(dataclasses.replace(config, optimizer="sgd")).curve
+    evaluate(SMALL)
+    assert len(made) == 1, "stochastic gradient descent is the default"
 
 
 def test_batch_norms_take_the_epsilon():
@@ -411,6 +427,8 @@ def test_an_augmentation_that_changes_the_shape_is_told_so():
         ({"validation": 10}, "validation must be"),
         ({"decay_at": (0.75, 0.5)}, "decay_at must be fractions"),
         ({"decay_at": (10, 15)}, "decay_at must be fractions"),
+        ({"decay_factor": 0.0}, "decay_factor must be"),
+        ({"decay_factor": 1}, "decay_factor must be"),
         ({"warmup": 50}, "warmup must be"),
         ({"upsample": 0.5}, "upsample must be"),
         ({"label_smoothing": 1.0}, "label_smoothing must be"),
@@ -428,7 +446,7 @@ def test_options_that_cannot_be_are_refused(settings, words):
         ImageClassification(**settings)
 
 
-@pytest.mark.parametrize("settings", [{"schedule": "cosin"}, {"precision": "fp16"}])
+@pytest.mark.parametrize("settings", [{"schedule": "cosin"}, {"precision": "fp16"}, {"optimizer": "adan"}])
 def test_unknown_words_get_the_nearest(settings):
     with pytest.raises(UnknownName, match="did you mean"):
         ImageClassification(**settings)

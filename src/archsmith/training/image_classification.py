@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
+OPTIMIZERS = ("sgd", "adam")
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,13 @@ class ImageClassification:
         epochs: passes over the training images.
         batch_size: images a step; an epoch is divided into batches of about equal size, none larger.
         learning_rate: the peak; a child that decides its own overrides it.
+        optimizer: "sgd" or "adam" (betas 0.9 and 0.999); a child that brings its own overrides it.
         momentum: of stochastic gradient descent.
         nesterov: whether the momentum is Nesterov's.
         weight_decay: of all parameters, as DenseNet has it.
-        schedule: "step" (a tenth after each of `decay_at`), "cosine" (to zero) or "constant".
+        schedule: "step" (falls at each of `decay_at`), "cosine" (to zero) or "constant".
         decay_at: when the learning rate falls, as fractions of the epochs.
+        decay_factor: what it is multiplied by each time.
         warmup: epochs over which the learning rate rises to its peak.
         whiten: whether each image is standardised to mean 0 and deviation 1; otherwise pixels are 0 to 1.
         upsample: images are enlarged by this factor and cropped back at random; validation takes the middle.
@@ -73,11 +76,13 @@ class ImageClassification:
     epochs: int = 50
     batch_size: int = 64
     learning_rate: float = 0.1
+    optimizer: str = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 1e-4
     schedule: str = "step"
     decay_at: tuple[float, ...] = (0.5, 0.75)
+    decay_factor: float = 0.1
     warmup: float = 0.0
     whiten: bool = True
     upsample: float = 1.25
@@ -106,6 +111,7 @@ class ImageClassification:
                 whole(name, getattr(self, name), least)
         number("learning_rate", self.learning_rate, 0, math.inf, "above 0", open_below=True)
         number("momentum", self.momentum, 0, 1, "at least 0 and below 1")
+        number("decay_factor", self.decay_factor, 0, 1, "above 0 and below 1", open_below=True)
         number("weight_decay", self.weight_decay, 0, math.inf, "at least 0")
         number("warmup", self.warmup, 0, self.epochs, "at least 0 and below the epochs")
         number("upsample", self.upsample, 1, 4 + 1e-9, "from 1 to 4")
@@ -121,6 +127,8 @@ class ImageClassification:
             raise UsageError("nesterov=True needs a momentum above 0; with momentum=0 give nesterov=False")
         if self.schedule not in SCHEDULES:
             raise UnknownName("learning-rate schedule", str(self.schedule), SCHEDULES)
+        if self.optimizer not in OPTIMIZERS:
+            raise UnknownName("optimizer", str(self.optimizer), OPTIMIZERS, "(a child may bring any other)")
         if self.precision not in PRECISIONS:
             raise UnknownName("precision", str(self.precision), PRECISIONS)
         ascending = all(a < b for a, b in zip((0.0, *self.decay_at), (*self.decay_at, 1.0), strict=True))

@@ -115,7 +115,7 @@ def _fit(
     precision = resolve_precision(config.precision, device)
 
     peak = config.learning_rate if child.learning_rate is None else child.learning_rate
-    optimizer = (child.optimizer or functools.partial(_sgd, config))(model.parameters(), peak)
+    optimizer = (child.optimizer or functools.partial(_optimizer, config))(model.parameters(), peak)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     draws = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
     batches = math.ceil(len(train_at) / config.batch_size)
@@ -204,7 +204,9 @@ def _measure(
     return right / len(labels), total / len(labels)
 
 
-def _sgd(config: ImageClassification, parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
+def _optimizer(config: ImageClassification, parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, learning_rate, weight_decay=config.weight_decay, fused=True)
     return torch.optim.SGD(
         parameters,
         learning_rate,
@@ -219,7 +221,7 @@ def _schedule(config: ImageClassification, done: float) -> float:
     """The learning rate over its peak after `done` epochs, in fractions of an epoch."""
     factor = 1.0
     if config.schedule == "step":
-        factor = 0.1 ** sum(int(done) >= round(at * config.epochs) for at in config.decay_at)
+        factor = config.decay_factor ** sum(int(done) >= round(at * config.epochs) for at in config.decay_at)
     elif config.schedule == "cosine":
         factor = 0.5 * (1 + math.cos(math.pi * done / config.epochs))
     return factor * min(1.0, (done + 0.1) / config.warmup) if config.warmup else factor
