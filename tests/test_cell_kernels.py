@@ -394,6 +394,20 @@ def test_bf16_rounds_factors_alone(native: library.Library, graph: CellGraph, th
         )
 
 
+@compiler
+def test_autocast_is_bf16_and_keeps_the_state_in_float32(native: library.Library) -> None:
+    inputs = inputs_of(lstm(), 6, 9, 33, 17, bias=True)
+    with cell_kernels.precision("bf16"):
+        expected = trained(cell_kernels.run_layer, lstm(), inputs)
+    x, *others = inputs
+    assert x is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        found = trained(cell_kernels.run_layer, lstm(), [x.to(torch.bfloat16), *others])
+    assert found[0].dtype == found[1].dtype == torch.float32
+    assert found[2].dtype == torch.bfloat16
+    assert_close([found[0], found[3]], [expected[0], expected[3]], 0 if native.bf16 else 1e-2)
+
+
 def test_a_precision_that_is_none_is_refused() -> None:
     with (
         pytest.raises(UsageError, match="precision must be one of fp32, bf16, got 'fp8'"),

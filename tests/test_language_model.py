@@ -234,7 +234,9 @@ def test_the_perplexity_of_a_recurrent_model_hardly_depends_on_the_batch_size() 
     torch.manual_seed(0)
     model = LanguageModel.desk().baseline(100_000, LanguageModel.desk().task())
     child = Child(model)
-    dataclasses.replace(LanguageModel.desk(epochs=1, max_train=9_000), batch_size=4).train(child, RecordingContext())
+    dataclasses.replace(LanguageModel.desk(epochs=1, max_train=9_000), batch_size=4, precision="fp32").train(
+        child, RecordingContext()
+    )
     losses = {n: mean_loss(model, corpus.validation, corpus.end, batch_size=n, unroll=50, device=torch.device("cpu")) for n in (1, 5, 20)}  # fmt: skip
     perplexities = [math.exp(loss) for loss in losses.values()]
     assert max(perplexities) / min(perplexities) < 1.001, perplexities
@@ -320,7 +322,7 @@ def test_an_lstm_learns_more_of_a_real_text_than_how_frequent_words_are() -> Non
 
 def test_perplexity_is_the_best_epochs_and_the_weights_are_its_own() -> None:
     # So high a rate, after a good epoch, that the last epoch is not the best.
-    evaluator = dataclasses.replace(TINY, epochs=4, decay=1.0, learning_rate=8.0, initialisation=0.1)
+    evaluator = dataclasses.replace(TINY, epochs=4, decay=1.0, learning_rate=8.0, initialisation=0.1, precision="fp32")
     model = evaluator.baseline(20_000, evaluator.task())
     result = trained(evaluator, model)
     perplexities = [row["perplexity"] for row in result.curve]

@@ -37,6 +37,7 @@ __all__ = ["compiled", "precision", "run_layer"]
 
 _WAYS = ("plain", "native", "compiled")
 _PRECISIONS = ("fp32", "bf16")
+_BRIEF = 3  # steps times rows, below which the plain loop is as fast
 _compiled: ContextVar[bool] = ContextVar("compiled", default=False)
 _precision: ContextVar[str] = ContextVar("precision", default="fp32")
 
@@ -59,6 +60,8 @@ def precision(name: str) -> Iterator[None]:
     Args:
         name: "fp32", or "bf16": factors are rounded to 8 bits of mantissa, sums and all else stay in float32. On a
             processor without instructions for it (AVX-512 BF16), and in the plain loop, that is "fp32" as well.
+
+    Under `torch.autocast("cpu", torch.bfloat16)` it is "bf16" without this; h and c are then float32 all the same.
 
     Raises UsageError for another name.
     """
@@ -99,23 +102,35 @@ def run_layer(
     """
     if x.is_cuda and weight_hr is None and cuda.available(x):
         return cuda.run_layer_cuda(graph, x, weight_ih, weight_hh, h0, c0, bias=bias, h_mask=h_mask)
-    tensors = (x, weight_ih, weight_hh, h0, c0, bias, h_mask)
     way = _way()
-    if weight_hr is None and _native_can(graph, tensors) and (native := _library(way)) is not None:
+    tensors: tuple[Tensor | None, ...] = (x, weight_ih, weight_hh, h0, c0, bias, h_mask)
+    bf16 = _precision.get() == "bf16"
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        bf16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
+        tensors = tuple(_widened(tensor) for tensor in tensors)
+    # One pass over the weights takes less than packing them.
+    brief = len(x) * x.shape[1] < _BRIEF if x.dim() == 3 else True
+    if (
+        weight_hr is None
+        and not (brief and not way)
+        and _native_can(graph, tensors)
+        and (native := _library(way)) is not None
+    ):
+        *five, bias, h_mask = tensors
         return run_layer_native(
             native,
             graph,
-            x,
-            weight_ih,
-            weight_hh,
-            h0,
-            c0,
+            *(tensor for tensor in five if tensor is not None),
             bias=bias,
             h_mask=h_mask,
-            bf16=_precision.get() == "bf16",
+            bf16=bf16,
             compiled=(way == "compiled" or (not way and _compiled.get())) and _compiles(plan_of(graph), way),
         )
     return run_layer_plainly(graph, x, weight_ih, weight_hh, h0, c0, bias=bias, weight_hr=weight_hr, h_mask=h_mask)
+
+
+def _widened(tensor: Tensor | None) -> Tensor | None:
+    return tensor.float() if tensor is not None and tensor.dtype == torch.bfloat16 else tensor
 
 
 def _native_can(graph: CellGraph, tensors: tuple[Tensor | None, ...]) -> bool:
