@@ -42,7 +42,7 @@ def archsmith(*arguments: str, folder: Path, timeout: float = 240) -> subprocess
 def test_help_names_every_command() -> None:
     done = archsmith("--help", folder=Path.cwd())
     assert done.returncode == 0
-    commands = "auto search resume recipes doctor list show top best report finish export predict describe draw"
+    commands = "auto search resume recipes doctor list show top best report compare finish export predict describe draw"
     for command in commands.split(" "):
         assert command in done.stdout
 
@@ -100,11 +100,16 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
         (["describe", "nas_conv_v2"], "nas_conv_v1"),
         (["describe", "{}"], "genotype"),
         (["auto", "no-such-folder"], "no-such-folder"),
+        (["auto", "python-doc"], "did you mean 'python-docs'"),
+        (["auto", "mine.py"], "at least 20"),
+        (["compare", "nothing"], "does not exist"),
+        (["search", "landscape", "--estimate"], "has no task"),
         (["serach"], "serach"),
         (["search"], "RECIPE"),
     ],
 )
 def test_wrong_use_is_one_clear_sentence_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("four words of text\n")
     done = archsmith(*arguments, folder=tmp_path)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
