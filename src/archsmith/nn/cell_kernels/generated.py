@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from archsmith.nn.cell_graph import ACTIVATIONS
-from archsmith.nn.cell_kernels.library import built
+from archsmith.nn.cell_kernels.library import built, opened
 from archsmith.nn.cell_kernels.plan import COPY, SUM, Instruction, Kind, Plan, Program
 
 _COMBINATIONS = ("ADD", "MULTIPLY", "MAX", "ALONE")  # as vectors.h has them
@@ -27,7 +27,7 @@ class Kernels:
 
     def __init__(self, plan: Plan) -> None:
         source = source_of(plan).encode()
-        self._library = ctypes.CDLL(str(built("cell", source)))
+        self._library = opened(built("cell", source), "cell_forward", "cell_backward")
         functions = (self._library.cell_forward, self._library.cell_backward)
         self.forward, self.backward = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions)
 

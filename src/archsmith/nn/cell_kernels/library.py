@@ -48,7 +48,7 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._library = ctypes.CDLL(str(path))
+        self._library = opened(path, "archsmith_abilities", "archsmith_forward", "archsmith_backward")
         abilities = self._library.archsmith_abilities()
         self.width, self.bf16 = abilities % 256, abilities >= 256
         self.parallel, self.team_size = _openmp()
@@ -76,6 +76,18 @@ def load() -> Library:
     return Library(built("layer", (_HERE / _SOURCES[0]).read_bytes()))
 
 
+def opened(path: Path, *functions: str) -> ctypes.CDLL:
+    """A library that `built` gave, loaded, with these functions in it. Raises NoLibrary where what the compiler made is
+    none for this machine: that of a compiler for another processor is not."""
+    try:
+        library = ctypes.CDLL(str(path))
+        for function in functions:
+            getattr(library, function)
+    except (OSError, AttributeError) as error:
+        raise NoLibrary(f"what the C++ compiler made cannot be loaded: {error}") from None
+    return library
+
+
 def built(name: str, source: bytes) -> Path:
     """The shared library of a C++ source, which may include this folder's headers: from the cache, or compiled.
 
@@ -95,11 +107,14 @@ def built(name: str, source: bytes) -> Path:
                 return path
     if not compiler:
         raise NoLibrary("there is no C++ compiler: install g++ or clang++, or name one in the environment variable CXX")
-    if folder is None:
-        return _compile(compiler, source, Path(tempfile.mkdtemp(prefix="archsmith-")) / f"{stem}-{made_by}.so")
-    path = folder / f"{stem}-{made_by}.so"
-    with filelock.FileLock(str(path.with_suffix(".lock"))):
-        return path if _sound(path) else _compile(compiler, source, path)
+    try:
+        if folder is None:
+            return _compile(compiler, source, Path(tempfile.mkdtemp(prefix="archsmith-")) / f"{stem}-{made_by}.so")
+        path = folder / f"{stem}-{made_by}.so"
+        with filelock.FileLock(str(path.with_suffix(".lock"))):
+            return path if _sound(path) else _compile(compiler, source, path)
+    except OSError as error:  # such as a full disk
+        raise NoLibrary(f"the compiled library cannot be written: {error}") from None
 
 
 def _compile(compiler: list[str], source: bytes, path: Path) -> Path:
@@ -119,7 +134,7 @@ def _compile(compiler: list[str], source: bytes, path: Path) -> Path:
                 raise NoLibrary(f"the C++ compiler {compiler[0]} does not run: {failure}") from None
             if result.returncode == 0:
                 break
-            error = result.stderr.decode(errors="replace").strip()
+            error = result.stderr.decode(errors="replace").strip() or f"with status {result.returncode}"
         else:
             raise NoLibrary(f"the C++ compiler {compiler[0]} failed: {error[-300:]}")
         content = partial.read_bytes()
@@ -164,7 +179,9 @@ def _folder() -> Path | None:
 
 def _compiler() -> list[str]:
     """The command of the C++ compiler; empty if there is none."""
-    named = shlex.split(os.environ.get("CXX", ""))
+    named: list[str] = []
+    with suppress(ValueError):  # a quotation without an end
+        named = shlex.split(os.environ.get("CXX", ""))
     if named and shutil.which(named[0]):
         return [str(shutil.which(named[0])), *named[1:]]
     return next(([path] for path in map(shutil.which, _COMPILERS) if path), [])
