@@ -102,6 +102,7 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
         (["auto", "no-such-folder"], "no-such-folder"),
         (["auto", "python-doc"], "did you mean 'python-docs'"),
         (["auto", "mine.py"], "at least 20"),
+        (["auto", "short.txt"], "do not fill one step"),
         (["compare", "nothing"], "does not exist"),
         (["search", "landscape", "--estimate"], "has no task"),
         (["serach"], "serach"),
@@ -110,6 +111,7 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
 )
 def test_wrong_use_is_one_clear_sentence_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("four words of text\n")
+    (tmp_path / "short.txt").write_text("four words of text\n" * 100)
     done = archsmith(*arguments, folder=tmp_path)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
