@@ -327,7 +327,16 @@ def test_the_page_is_whole_closed_and_the_same_every_time(tmp_path: Path, seeds:
     assert text == found.report(tmp_path / "again.html").read_text()
     assert {"improvement", "progress", "outcomes", "differences", "runs", "words"} <= set(page.ids)
     assert sum(name == "svg" for name, _ in page.elements) == 4
-    for said in (*(d.sentence for d in found.differences), "Improvement over random search", "top 15:"):
+    assert {d.outcome for d in found.differences} == {
+        "the best model",
+        *(f"the mean of top {k} models" for k in (5, 15)),
+    }
+    for said in (
+        found.differences[0].sentence,
+        *(d.outcome for d in found.differences),
+        "Improvement over random search",
+        "top 15:",
+    ):
         assert said in page.text
     assert ("a 95 % interval of the mean over runs" in page.text) == (seeds >= 3)
 

@@ -25,7 +25,8 @@ def page(compared: Compared) -> str:
     ]
     shown = [(id, title, body) for id, title, body in parts if body is not None]
     nav = tag("nav", *(tag("a", title, href=f"#{id}") for id, title, _ in shown))
-    title = " and ".join(group.label for group in compared.groups)
+    *labels, last = (group.label for group in compared.groups)
+    title = f"{', '.join(labels)} and {last}" if labels else last
     return document(title, _headline(compared, title), nav, *(section(*part) for part in shown))
 
 
@@ -37,7 +38,7 @@ def _headline(compared: Compared, title: str) -> Html:
         tag("p", "A comparison of searches with archsmith", cls="eyebrow"),
         tag("h1", title[:1].upper() + title[1:]),
         tag("p", said, cls="lead"),
-        *(tag("p", d.sentence, cls="sure" if d.verdict != NO_DIFFERENCE else "") for d in compared.differences),
+        *(tag("p", d.sentence) for d in compared.differences if d.outcome == "the best model"),
         *(tag("p", note, cls="note") for note in compared.notes),
     )
 
