@@ -171,6 +171,26 @@ def test_an_answer_that_is_not_allowed_is_refused_by_name(change: dict[str, Any]
     assert words in str(refusal.value)
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [nested(100_000), [10**5000], "x" * 10**6, list(range(10**5))])
+def test_what_is_refused_fits_in_its_message(value: Any) -> None:
+    asked = identity(MIXED)
+    for space, answers in (
+        (asked, {**ANSWERS, "0.size": value}),
+        ({**asked, "version": value}, ANSWERS),
+        ({**asked, "options": {"a": value}}, ANSWERS),
+    ):
+        with pytest.raises(IllegalGenotype) as refusal:
+            decode(MIXED, Genotype.from_json({"space": space, "answers": answers}))
+        assert len(str(refusal.value)) < 500
+
+
 def test_an_answer_keeps_its_type() -> None:
     for value in (0.1, 1, True, None, "auto"):
         (*_, last) = decode(MIXED, Genotype(identity(MIXED), {**ANSWERS, "rate": value}))

@@ -313,6 +313,8 @@ def test_what_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> None:
         load("ptb", "sentence")
     with pytest.raises(DataError, match="no file or folder"):
         load(str(tmp_path / "none.txt"))
+    with pytest.raises(DataError, match="name too long"):
+        load("a text in place of a file's name " * 10)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="it has none of them"):
         load(str(tmp_path / "empty"))
@@ -322,6 +324,14 @@ def test_what_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> None:
         load(str(folder_of(tmp_path / "four", {**THREE, "val.txt": "a\n"})))
     with pytest.raises(DataError, match="lacks"):
         load(str(tar(tmp_path / "pictures.tar.gz", {"a.jpg": "x", "b.jpg": "y"}, "w:gz")))
+
+
+def test_a_link_to_nothing_beside_the_texts_does_no_harm(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "text", THREE)
+    whole = load(str(folder))
+    (folder / ".#train.txt").symlink_to("an.editor@holds.it")
+    (folder / "loop.txt").symlink_to("loop.txt")
+    assert load(str(folder)).digest == whole.digest
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.xz", "a.zip", "book.txt.gz", "book.txt.xz"])

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from archsmith.core.errors import IllegalGenotype
+from archsmith.core.shown import shown
 
 Scalar: TypeAlias = str | int | float | bool | None
 """What one option of a choice may be."""
@@ -67,11 +68,11 @@ class Genotype:
             except (ValueError, RecursionError) as error:  # also a number of thousands of digits
                 raise IllegalGenotype(f"a genotype must be JSON, and this text is not: {error}") from None
         if not isinstance(value, Mapping) or set(value) != {"space", "answers"}:
-            found = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+            found = shown(list(value)) if isinstance(value, Mapping) else type(value).__name__
             raise IllegalGenotype(f'a genotype must be an object with the keys "space" and "answers", got {found}')
         space, answers = value["space"], value["answers"]
         if not isinstance(space, Mapping) or not isinstance(space.get("name"), str):
-            raise IllegalGenotype(f'the "space" of a genotype must be an object with a "name", got {space!r}')
+            raise IllegalGenotype(f'the "space" of a genotype must be an object with a "name", got {shown(space)}')
         if not isinstance(answers, Mapping):
             raise IllegalGenotype(f'the "answers" of a genotype must be an object, got {type(answers).__name__}')
         return cls(dict(space), dict(answers))

@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from archsmith.core.child import AnyTask, Child, Task, as_child
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar
+from archsmith.core.shown import shown
 from archsmith.core.walk import Choose, Question, RandomWalk, RecordingWalk, ReplayWalk, option_index
 
 
@@ -70,7 +71,7 @@ def as_space(
         return space
     if callable(space):
         return FunctionSpace(space, build)
-    raise UsageError(f"a space must be one of archsmith.spaces, or a function of choose, got {space!r}")
+    raise UsageError(f"a space must be one of archsmith.spaces, or a function of choose, got {shown(space)}")
 
 
 def identity(space: Space) -> dict[str, Any]:
@@ -132,11 +133,11 @@ def decode(space: Space, genotype: Genotype) -> Architecture:
                 option = next(name for name in needed if given[name] != needed[name])  # the rest would bury it
                 what, given, needed = f"option {option}", given[option], needed[option]
             raise IllegalGenotype(
-                f"this genotype is of another space: its {what} is {given!r}, "
-                f"and that of the space {own['name']} is {needed!r}"
+                f"this genotype is of another space: its {what} is {shown(given)}, "
+                f"and that of the space {own['name']} is {shown(needed)}"
             )
         raise IllegalGenotype(
-            f"the space of a genotype has name, version and options only, got {sorted(genotype.space)}"
+            f"the space of a genotype has name, version and options only, got {shown(list(genotype.space))}"
         )
     walk = ReplayWalk(genotype.answers)
     architecture = space.architecture(walk)
@@ -144,7 +145,7 @@ def decode(space: Space, genotype: Genotype) -> Architecture:
         unknown = next(name for name in genotype.answers if name not in walk.answers)
         known = ", ".join(list(walk.answers)[:12]) + (", ..." if len(walk.answers) > 12 else "")
         raise IllegalGenotype(
-            f"the space {own['name']} has no choice {unknown!r} here; with the other answers it asks: {known}"
+            f"the space {own['name']} has no choice {shown(unknown)} here; with the other answers it asks: {known}"
         )
     return architecture
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Scalar
+from archsmith.core.shown import shown
 
 T = TypeVar("T")
 
@@ -216,5 +217,5 @@ def _refusal(name: str, options: Sequence[Any], given: Mapping[str, Answer], rul
             f"the genotype has no answer to choice {name!r}; it must be {rule} {allowed or 'nothing'}"
         )
     return IllegalGenotype(
-        f"choice {name!r} must be {rule} {allowed or 'nothing (an empty list)'}, got {given[name]!r}"
+        f"choice {name!r} must be {rule} {allowed or 'nothing (an empty list)'}, got {shown(given[name])}"
     )

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsmith.core.errors import DataError, UnknownName
+from archsmith.core.shown import shown
 
 Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -198,7 +199,7 @@ def load(data: str, size: int | None = None, channels: int | None = None) -> Ima
     if name in NAMES:
         return _load_named(name, size, channels)
     path = Path(data).expanduser()
-    if not path.exists():
+    if not is_there(path):
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
         raise UnknownName("data set", data, NAMES, hint="(or give the path of a folder or file)")
@@ -226,11 +227,21 @@ def _load_path(path: str, size: int | None, channels: int | None, stamp: tuple[i
     return _converted(read_path(Path(path), size, channels), size, channels)
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder. Raises DataError where that cannot be known, and for a name too long to be one."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
+
+
 def stamp(path: Path) -> tuple[int, ...]:
     """Changes when files come or go: what keeps the per-process cache from serving data that was replaced."""
     try:
         inner = sorted(path.iterdir()) if path.is_dir() else []
-        return tuple(n for p in (path, *inner) for s in (p.stat(),) for n in (s.st_mtime_ns, s.st_size))
+        # A link to nothing, such as an editor's lock, stands for itself.
+        stats = [path.stat()] + [p.stat() if p.exists() else p.lstat() for p in inner]
+        return tuple(n for s in stats for n in (s.st_mtime_ns, s.st_size))
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
 

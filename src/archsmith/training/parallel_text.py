@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from archsmith.core.errors import DataError, UnknownName
 from archsmith.nn.translation import END, UNKNOWN
+from archsmith.training.data import is_there
 from archsmith.training.download import cache_folder
 
 MULTI30K = "multi30k"
@@ -167,7 +168,7 @@ def read(data: str | tuple[str, str], source: str, target: str, validation: floa
         return _held_out(replace(text, name=MULTI30K), validation, seed)
     if isinstance(data, str):
         path = Path(data)
-        if not path.exists():
+        if not is_there(path):
             if os.sep in data or "/" in data or path.suffix:
                 raise DataError(
                     f"there is no folder {data!r}; data is {MULTI30K!r}, a folder with train.{source} and "

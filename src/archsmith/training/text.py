@@ -12,7 +12,7 @@ from pathlib import Path
 
 from archsmith.core.errors import DataError, UnknownName
 from archsmith.training.corpus import Corpus, Tokens, build
-from archsmith.training.data import stamp
+from archsmith.training.data import is_there, stamp
 from archsmith.training.text_files import read_texts
 
 __all__ = ["LEVELS", "NAMES", "Corpus", "Tokens", "is_name", "load"]
@@ -42,7 +42,7 @@ def load(data: str, level: str = "word", vocabulary: int | None = 10_000) -> Cor
     if is_name(data):
         return _named(_plain(data), level, vocabulary, os.environ.get("ARCHSMITH_DATA", ""))
     path = Path(data).expanduser()
-    if not path.exists():
+    if not is_there(path):
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
         raise UnknownName("text", data, NAMES, hint="(or give the path of a folder or file)")
