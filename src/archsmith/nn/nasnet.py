@@ -136,7 +136,8 @@ class NASNet(nn.Module):
         self.drops = [module for module in self.modules() if isinstance(module, DropPath)]
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.momentum, module.eps = 1 - skeleton["batch_norm_decay"], skeleton["batch_norm_epsilon"]
+                module.momentum = round(1 - skeleton["batch_norm_decay"], 12)
+                module.eps = skeleton["batch_norm_epsilon"]
 
     def forward(self, image: Tensor) -> Tensor:
         """[n, channels, height, width] -> logits [n, num_classes]."""
@@ -190,7 +191,7 @@ def _apply(module: nn.Module, x: Tensor) -> Tensor:
 
 def path(layers: Path) -> nn.Module:
     """The modules of a path, in order; an empty one is the identity."""
-    modules = [module for layer in layers for module in _modules(layer)]
+    modules = [module for k, layer in enumerate(layers) for module in _modules(layer, first=k == 0)]
     return nn.Sequential(*modules) if modules else nn.Identity()
 
 
@@ -209,12 +210,12 @@ def _rectified(step: Path) -> bool:
     return bool(step) and step[0].kind == "relu"
 
 
-def _modules(layer: Layer) -> list[nn.Module]:
+def _modules(layer: Layer, *, first: bool) -> list[nn.Module]:
     left, right, top, bottom = layer.pads
     even = (left, top) == (right, bottom)
     match layer.kind:
         case "relu":
-            return [nn.ReLU()]
+            return [nn.ReLU(inplace=not first)]  # what others may read stays; what batch norm gave is read here alone
         case "norm":
             return [nn.BatchNorm2d(layer.out.channels)]
         case "shift":
@@ -232,12 +233,16 @@ def _modules(layer: Layer) -> list[nn.Module]:
             )
             return [convolution] if even else [nn.ZeroPad2d(layer.pads), convolution]
     # Where one side has one more, the last window reaches over the edge, which for strides is what ceil_mode does.
-    padding, over = (top, left), not even
+    kernel, stride, padding = (_one(pair) for pair in (layer.kernel, layer.stride, (top, left)))
     if layer.kind == "avg_pool":
-        return [nn.AvgPool2d(layer.kernel, layer.stride, padding, ceil_mode=over, count_include_pad=False)]
-    if over and 1 in layer.stride:
-        return [nn.ConstantPad2d(layer.pads, -math.inf), nn.MaxPool2d(layer.kernel, layer.stride)]
-    return [nn.MaxPool2d(layer.kernel, layer.stride, padding, ceil_mode=over)]
+        return [nn.AvgPool2d(kernel, stride, padding, ceil_mode=not even, count_include_pad=False)]
+    if not even and 1 in layer.stride:
+        return [nn.ConstantPad2d(layer.pads, -math.inf), nn.MaxPool2d(kernel, stride)]
+    return [nn.MaxPool2d(kernel, stride, padding, ceil_mode=not even)]
+
+
+def _one(pair: tuple[int, int]) -> int | tuple[int, int]:
+    return pair[0] if pair[0] == pair[1] else pair
 
 
 def initialise(network: nn.Module) -> None:
@@ -254,7 +259,5 @@ def initialise(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
         else:
             continue
-        with (
-            torch.no_grad()
-        ):  # by the inverse of the distribution: torch's own trunc_normal_ rejects, many times slower
+        with torch.no_grad():  # by the inverse of the distribution: torch's own draws until all fit, and is slow
             module.weight.uniform_(-_WITHIN, _WITHIN).erfinv_().mul_(math.sqrt(2 * 2.6 / fan_out))
