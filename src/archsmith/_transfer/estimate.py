@@ -15,8 +15,6 @@ from archsmith.core.executor import derive_seed
 from archsmith.core.finish import Finishable
 from archsmith.core.space import build
 
-LONG_SECONDS = 5.0  # a batch that takes longer needs no other before it is timed
-
 
 @dataclass(frozen=True)
 class NetworkEstimate:
@@ -120,16 +118,16 @@ def estimate_of(networks: Mapping[str, OneCell], evaluator: Finishable, seeds: i
     each, steps = steps_of(evaluator)
     timed = []
     for name, network in networks.items():
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(0, "init"))
-            child = build(network, network.genotype, evaluator.task())
-        timed.append(
-            NetworkEstimate(
-                name,
-                network.hidden,
-                parameters_of(network, evaluator),
-                multiply_adds_of(network, evaluator),
-                step_seconds(evaluator, child, batches),
-            )
-        )
+        size = (network.hidden, parameters_of(network, evaluator), multiply_adds_of(network, evaluator))
+        timed.append(NetworkEstimate(name, *size, _timed(network, evaluator, batches)))
     return Estimate(tuple(timed), each, steps, seeds, device, torch.get_num_threads())
+
+
+def _timed(network: OneCell, evaluator: Finishable, batches: int) -> float:
+    """Seconds of a batch; the network is gone afterwards, before the next one is built."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(0, "init"))
+        child = build(network, network.genotype, evaluator.task())
+    return step_seconds(evaluator, child, batches)
