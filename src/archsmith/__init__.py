@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from archsmith._export import export, generate, load, predict
     from archsmith._finish import finish
     from archsmith._search import Run, build, open_run, search
-    from archsmith._transfer import transfer
+    from archsmith._transfer.transfer import transfer
     from archsmith.core.child import Child, Task, TextTask, TranslationTask
     from archsmith.core.errors import ArchsmithError
     from archsmith.core.finish import FinishPlan
