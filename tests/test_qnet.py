@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from random import Random
 from typing import Any
@@ -17,11 +18,16 @@ from archsmith.core.child import Task, TextTask
 from archsmith.core.errors import IllegalGenotype, LimitExceeded, UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import build, decode, identity, mutate, sample, trace
+from archsmith.discovered import metaqnn_top
 from archsmith.nn.count import count
 from archsmith.nn.qnet import Dense
+from archsmith.recipes import get_recipe
+from archsmith.rewards import accuracy
 from archsmith.spaces import QNet
 from archsmith.spaces.qnet_plan import plan_of, pooled
 from archsmith.testing import SpaceContract
+from archsmith.testing.evaluator import RecordingContext
+from archsmith.training.image_training import _schedule
 
 CIFAR = Task((3, 32, 32), 10)
 SMALL = QNet(image_size=12, max_layers=6, filters=(2, 3), fc_widths=(6, 4))
@@ -395,3 +401,80 @@ def test_wrong_architectures_are_refused(architecture: Any, words: str) -> None:
     for use in (lambda: SMALL.build(architecture, CIFAR), lambda: SMALL.diagram(architecture)):
         with pytest.raises(UsageError, match=words):
             use()
+
+
+# --- the published network and the recipes ----------------------------------------------------------------------------
+
+
+def test_the_discovered_network_has_the_published_size() -> None:
+    network = metaqnn_top()
+    counts = count(network.build(), (3, 32, 32))
+    assert counts.parameters == 11_263_754
+    assert round(counts.parameters / 1e6, 2) == 11.26
+    assert [layer["type"] for layer in network.architecture["layers"]].count("conv") == 6
+    assert network.genotype == network.space.from_layers(TOP)
+
+
+def test_the_paper_scale_recipe_has_the_papers_numbers() -> None:
+    recipe = get_recipe("metaqnn")
+    assert recipe.scale == "paper"
+    assert recipe.space == QNet.cifar10()
+    assert recipe.budget.trials == sum(count for _, count in recipe.searcher.schedule) == 2700
+    searcher = recipe.searcher
+    assert (searcher.learning_rate, searcher.discount, searcher.initial, searcher.replay) == (0.01, 1.0, 0.5, 100)
+    evaluator = recipe.evaluator
+    assert (evaluator.epochs, evaluator.batch_size, evaluator.optimizer, evaluator.learning_rate) == (
+        20,
+        128,
+        "adam",
+        0.001,
+    )
+    rates = [0.001 * _schedule(evaluator, epoch) for epoch in range(20)]
+    assert rates == pytest.approx([0.001] * 5 + [0.0002] * 5 + [0.00004] * 5 + [0.000008] * 5)
+    assert recipe.reward is accuracy
+    assert (recipe.finish.top, recipe.finish.epochs) == (10, 300)
+
+
+def test_the_last_training_on_mnist_falls_every_five_epochs() -> None:
+    recipe = get_recipe("metaqnn-mnist")
+    final = dataclasses.replace(recipe.evaluator, epochs=recipe.finish.epochs, **recipe.finish.final)
+    rates = [_schedule(final, epoch) for epoch in range(40)]
+    assert rates == pytest.approx([0.2 ** (epoch // 5) for epoch in range(40)])
+    assert round(recipe.evaluator.validation * 60_000) == 5000
+
+
+@pytest.mark.parametrize("name", ["metaqnn", "metaqnn-mnist", "metaqnn-desk"])
+def test_the_final_settings_of_a_recipe_are_settings(name: str) -> None:
+    recipe = get_recipe(name)
+    dataclasses.replace(recipe.evaluator, epochs=recipe.finish.epochs, **recipe.finish.final)
+    recipe.finish.points(recipe.evaluator)
+
+
+def test_the_desk_recipe_is_as_small_as_it_says() -> None:
+    recipe = get_recipe("metaqnn-desk")
+    assert recipe.scale == "desk"
+    assert recipe.evaluator.max_train <= 5000
+    assert recipe.evaluator.epochs == 2
+    assert sum(count for _, count in recipe.searcher.schedule) == recipe.budget.trials
+
+
+def test_a_child_of_the_papers_training_takes_a_step() -> None:
+    """One epoch of the paper's settings on few small images: Adam, dropout, every type of layer."""
+    recipe = get_recipe("metaqnn")
+    evaluator = dataclasses.replace(recipe.evaluator, data="digits", epochs=1, max_train=60, batch_size=16, decay_at=())
+    layers = [
+        "C(64,3,1)",
+        "C(64,1,1)",
+        "P(3,2)",
+        "C(64,3,1)",
+        "P(2,2)",
+        "C(64,1,1)",
+        "P(2,2)",
+        "FC(256)",
+        "FC(128)",
+        "SM",
+    ]
+    genotype = recipe.space.from_layers(layers)
+    result = evaluator.evaluate(recipe.space, genotype, RecordingContext())
+    assert math.isfinite(result.metrics["train_loss"])
+    assert 0 <= recipe.reward(result) <= 1

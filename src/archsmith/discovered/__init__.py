@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from archsmith.discovered.metaqnn import metaqnn_top
 from archsmith.discovered.nas_conv import nas_conv_v1
 from archsmith.discovered.nas_recurrent import nas_cell
 from archsmith.discovered.nasnet import (
@@ -39,6 +40,7 @@ __all__ = [
     "amoebanet_b",
     "amoebanet_c",
     "amoebanet_d",
+    "metaqnn_top",
     "nas_cell",
     "nas_conv_v1",
     "nasnet_a",
@@ -52,6 +54,7 @@ NETWORKS: dict[str, Callable[[], Discovered]] = {
     "amoebanet_b": amoebanet_b,
     "amoebanet_c": amoebanet_c,
     "amoebanet_d": amoebanet_d,
+    "metaqnn_top": metaqnn_top,
     "nas_cell": nas_cell,
     "nas_conv_v1": nas_conv_v1,
     "nasnet_a": nasnet_a,

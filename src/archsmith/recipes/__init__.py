@@ -18,6 +18,7 @@ from archsmith.recipes.images import (
     images,
     landscape,
 )
+from archsmith.recipes.metaqnn import metaqnn, metaqnn_desk, metaqnn_mnist
 from archsmith.recipes.recipe import Recipe
 from archsmith.recipes.text import (
     ptb_cell,
@@ -38,11 +39,14 @@ RECIPES = {
     "text-chars": text_chars,
     "ptb-cell-desk": ptb_cell_desk,
     "ptb-cell-desk-max-sin": ptb_cell_desk_max_sin,
+    "metaqnn-desk": metaqnn_desk,
     "landscape": landscape,
     "cifar10-conv": cifar10_conv,
     "cifar10-conv-strides": cifar10_conv_strides,
     "cifar10-conv-pools": cifar10_conv_pools,
     "cifar10-conv-more-filters": cifar10_conv_more_filters,
+    "metaqnn": metaqnn,
+    "metaqnn-mnist": metaqnn_mnist,
     "ptb-cell": ptb_cell,
     "ptb-cell-max-sin": ptb_cell_max_sin,
 }
