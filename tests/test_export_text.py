@@ -337,6 +337,10 @@ def sized(**sizes: Any) -> Any:
     return lambda f: edited(f, lambda c: c["task"].update(**sizes))
 
 
+NESTED: list[Any] = []
+for _ in range(900):
+    NESTED = [NESTED]
+
 DAMAGES: dict[str, tuple[Any, str]] = {
     "weights changed": (lambda f: (f / "model.safetensors").write_bytes(b"x" * 100), "its SHA-256 differs"),
     "vocabulary changed": (lambda f: (f / "vocabulary.json").write_text('["a", "b"]'), "its SHA-256 differs"),
@@ -368,6 +372,13 @@ DAMAGES: dict[str, tuple[Any, str]] = {
         lambda f: edited(f, lambda c: c.update(space=to_config(ConvChain(layers=1)))),
         "ConvChain",
     ),
+    "no architecture": (lambda f: edited(f, lambda c: c.pop("architecture")), "has no architecture"),
+    "no genotype": (lambda f: edited(f, lambda c: c.pop("genotype")), "has no genotype"),
+    "no space": (lambda f: edited(f, lambda c: c.pop("space")), "has no space"),
+    "a name without end": (lambda f: edited(f, lambda c: c.update(name=NESTED)), "name must be text, got"),
+    "a kind without end": (lambda f: edited(f, lambda c: c.update(kind=NESTED)), "in format "),
+    "a size without end": (lambda f: edited(f, lambda c: c["task"].update(hidden=NESTED)), "a whole number, got"),
+    "a space without end": (lambda f: edited(f, lambda c: c["space"].update(activations=NESTED)), "nested too deep"),
     "a space of nobody's": (lambda f: edited(f, lambda c: c["space"].update(type="os:system")), "is none"),
 }
 

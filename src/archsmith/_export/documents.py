@@ -11,6 +11,7 @@ from archsmith._export.image_model import ImageModel
 from archsmith._export.model import CARD, FORMAT, VERSION
 from archsmith._export.text_model import TextModel
 from archsmith.core.errors import UsageError
+from archsmith.core.shown import shown
 
 Kind: TypeAlias = type[ImageModel] | type[TextModel]
 
@@ -39,18 +40,18 @@ def checked_card(value: Any, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise UsageError(f'{path} is not the card of an archsmith model: it has no "format": "{FORMAT}"')
     if value.get("version") != VERSION:
-        raise UsageError(f"{path} is of version {value.get('version')!r}; this archsmith reads {VERSION}")
+        raise UsageError(f"{path} is of version {shown(value.get('version'))}; this archsmith reads {VERSION}")
     takes = value.get("takes", ImageModel.takes)
     if takes not in list(KINDS):
-        raise UsageError(
-            f"{path} is of a model that takes {str(takes)[:80]!r}; this archsmith knows {', '.join(KINDS)}"
-        )
+        raise UsageError(f"{path} is of a model that takes {shown(takes)}; this archsmith knows {', '.join(KINDS)}")
     try:
         kind_of(value).check(value)
         if not isinstance(value["name"], str):
-            raise ValueError(f"name must be text, got {value['name']!r}")
+            raise ValueError(f"name must be text, got {shown(value['name'])}")
         if not isinstance(value["card"], dict):
             raise ValueError(f"card must be an object, got {type(value['card']).__name__}")
-    except (KeyError, TypeError, ValueError) as error:
+        if missing := {"kind", "space", "genotype", "architecture"} - set(value):
+            raise ValueError(f"it has no {min(missing)}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is damaged: {error}") from None
     return value

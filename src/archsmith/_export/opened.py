@@ -19,6 +19,7 @@ from archsmith._export.text_model import TextModel
 from archsmith._export.text_onnx import OnnxText
 from archsmith._export.vocabulary import Vocabulary, read_vocabulary, vocabulary_of
 from archsmith.core.errors import UsageError
+from archsmith.core.shown import shown
 
 _SESSIONS: dict[str, type[OnnxImages] | type[OnnxText]] = {
     ImageModel.takes: OnnxImages,
@@ -71,6 +72,6 @@ def open_model(path: Path) -> Opened:
     elif card["kind"] == "pytorch":
         network = load(path).deployed()
     else:
-        raise UsageError(f"{path} holds a model in format {card['kind']!r}, which this archsmith does not know")
+        raise UsageError(f"{path} holds a model in format {shown(card['kind'])}, which this archsmith does not know")
     vocabulary = read_vocabulary(path, card["vocabulary"]) if takes == TextModel.takes else None
     return Opened(takes, card, network, vocabulary)

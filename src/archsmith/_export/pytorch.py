@@ -22,6 +22,7 @@ from archsmith._search.run import resolve
 from archsmith.core.config import from_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.genotype import Genotype
+from archsmith.core.shown import shown
 from archsmith.core.space import Space, build
 
 
@@ -51,7 +52,9 @@ def load(path: str | os.PathLike[str]) -> ImageModel | TextModel:
     folder = Path(path)
     card = read_card(folder)
     if card.get("kind") != "pytorch":
-        raise UsageError(f"{folder} holds a model in format {card.get('kind')}; only format pytorch is loaded here")
+        raise UsageError(
+            f"{folder} holds a model in format {shown(card.get('kind'))}; only format pytorch is loaded here"
+        )
     kind = kind_of(card)
     task = kind.task_of(card)
     space = _space(card["space"])
@@ -99,7 +102,7 @@ def _space(record: Any) -> Space:
     name = record.get("type") if isinstance(record, dict) else None
     if not isinstance(name, str) or not name.startswith("spaces."):
         raise UsageError(
-            f"format pytorch is loaded through a space of archsmith.spaces, and {name!r} is none; "
+            f"format pytorch is loaded through a space of archsmith.spaces, and {shown(name)} is none; "
             "use format source or onnx, which need no space"
         )
     space: Space = from_config(record, resolve)

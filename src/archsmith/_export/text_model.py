@@ -15,6 +15,7 @@ from archsmith._export.model import Model
 from archsmith._export.vocabulary import FILE, Vocabulary, check_entry, read_vocabulary
 from archsmith.core.child import TextTask
 from archsmith.core.errors import UsageError
+from archsmith.core.shown import shown
 from archsmith.nn.language import LanguageNetwork
 
 CHECKED_SIZES = ((1, 1), (12, 3))  # steps and batch of the tokens that an export is checked on
@@ -124,9 +125,9 @@ class TextModel(Model):
         sizes = {name: task[name] for name in ("vocabulary", "layers", "hidden", "embedding")}
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number, got {value!r}")
+                raise ValueError(f"{name} must be a whole number, got {shown(value)}")
         if not isinstance(task["tied"], bool):
-            raise ValueError(f"tied must be true or false, got {task['tied']!r}")
+            raise ValueError(f"tied must be true or false, got {shown(task['tied'])}")
         if task["tied"] and task["embedding"] != task["hidden"]:
             raise ValueError(
                 f"tied needs as large an embedding as hidden, got {task['embedding']!r} and {task['hidden']!r}"

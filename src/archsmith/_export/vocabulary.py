@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsmith.core.errors import UsageError
+from archsmith.core.shown import shown
 
 WORD, CHARACTER = "word", "char"
 LEVELS = (WORD, CHARACTER)
@@ -159,6 +160,6 @@ def check_entry(entry: Any, size: int) -> None:
     if entry["level"] not in LEVELS:
         raise ValueError(f"the vocabulary's level must be {' or '.join(LEVELS)}, got {str(entry['level'])[:80]!r}")
     if entry["size"] != size:
-        raise ValueError(f"the vocabulary has {entry['size']!r} symbols, and the task {size:,}")
+        raise ValueError(f"the vocabulary has {shown(entry['size'])} symbols, and the task {size:,}")
     if not isinstance(entry["sha256"], str):
         raise ValueError(f"the vocabulary's sha256 must be text, got {type(entry['sha256']).__name__}")

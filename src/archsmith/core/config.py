@@ -46,18 +46,25 @@ def from_config(config: Any, resolve: Callable[[str], Any]) -> Any:
     """The value that `to_config` wrote. `resolve` maps a type's name to the class or function, and decides what may
     be made at all: a store from a stranger is data, so it must know only what archsmith ships.
 
-    Raises UsageError when the fields do not fit the class.
+    Raises UsageError when the fields do not fit the class, or the record is nested without end.
     """
+    try:
+        return _made(config, resolve)
+    except RecursionError:
+        raise UsageError("the record of a configuration is nested too deep to be one") from None
+
+
+def _made(config: Any, resolve: Callable[[str], Any]) -> Any:
     if isinstance(config, list):
-        return tuple(from_config(v, resolve) for v in config)
+        return tuple(_made(v, resolve) for v in config)
     if not isinstance(config, Mapping):
         return config
     if "type" not in config:
-        return {k: from_config(v, resolve) for k, v in config.items()}
+        return {k: _made(v, resolve) for k, v in config.items()}
     target = resolve(str(config["type"]))
     if not isinstance(target, type):
         return target
-    fields = {k: from_config(v, resolve) for k, v in config.items() if k != "type"}
+    fields = {k: _made(v, resolve) for k, v in config.items() if k != "type"}
     known = {f.name for f in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else set()
     if unknown := sorted(set(fields) - known):
         raise UsageError(f"{config['type']} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
