@@ -171,6 +171,14 @@ def test_what_is_no_model_is_told_so(
     refused(card_of(export(model, path=tmp_path / "m"), kind="tarot"), "format 'tarot'")
     (export(model, format="source", path=tmp_path / "s") / "model.py").write_text("def f(:")
     refused(tmp_path / "s", "cannot be run")
+    for program, said in (
+        ("1 / 0", "cannot be run: ZeroDivisionError"),
+        ("", "gives no network: AttributeError"),
+        ("def load(): return 3", "gives a int"),
+        ("def load(): open('weights')", "gives no network: FileNotFoundError"),
+    ):
+        (tmp_path / "s" / "model.py").write_text(program)
+        refused(tmp_path / "s", said)
     wide = {"task": {"input_shape": [1, 8, 9], "num_classes": 3}, "preprocessing": {**model.preprocessing, "width": 9}}
     tall = card_of(export(model, path=tmp_path / "t"), **wide)
     refused(tall, "1 x 8 x 9")

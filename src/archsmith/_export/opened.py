@@ -14,7 +14,7 @@ from archsmith._export.image_onnx import OnnxImages
 from archsmith._export.onnx_file import FILE as ONNX_FILE
 from archsmith._export.onnx_file import VOCABULARY, open_onnx
 from archsmith._export.pytorch import load
-from archsmith._export.source import run_source
+from archsmith._export.source import load_source
 from archsmith._export.text_model import TextModel
 from archsmith._export.text_onnx import OnnxText
 from archsmith._export.vocabulary import Vocabulary, read_vocabulary, vocabulary_of
@@ -68,7 +68,7 @@ def open_model(path: Path) -> Opened:
         session, _ = open_onnx(path / ONNX_FILE)
         network = _SESSIONS[takes](session, card)
     elif card["kind"] == "source":
-        network = run_source(path).load()
+        network = load_source(path)
     elif card["kind"] == "pytorch":
         network = load(path).deployed()
     else:

@@ -98,7 +98,7 @@ def export(
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="What `archsmith export` wrote.")],
+    model: Annotated[Path, typer.Argument(help="What `archsmith export` wrote. Of format source, model.py is run.")],
     files: Annotated[list[Path] | None, typer.Argument(help="Image files, or text files for a language model.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many classes to name for each image.")] = 3,
     text: Annotated[
