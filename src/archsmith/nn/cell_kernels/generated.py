@@ -22,7 +22,7 @@ class Kernels:
     """The compiled programs of a cell.
 
     Attributes:
-        forward, backward: their addresses, for layer.cpp.
+        forward, backward: their addresses, for the library.
     """
 
     def __init__(self, plan: Plan) -> None:

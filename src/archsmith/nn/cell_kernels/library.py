@@ -24,7 +24,10 @@ from pathlib import Path
 import filelock
 
 _HERE = Path(__file__).parent
-_SOURCES = ("layer.cpp", "machine.h", "products.h", "team.h", "vectors.h")
+_SOURCES = (
+    "layer.cpp",
+    *("backward.h", "forward.h", "layer.h", "machine.h", "products.h", "team.h", "vectors.h"),
+)
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared", "-w")
 _TUNED = ("-march=native",), ("-mcpu=native",), ()  # what a compiler takes first

@@ -26,7 +26,7 @@ _FIELDS = (
 
 
 class _Layer(ctypes.Structure):
-    """`Layer` of layer.cpp: numbers and addresses, all of 8 bytes."""
+    """`Layer` of layer.h: numbers and addresses, all of 8 bytes."""
 
     _fields_ = [(name, ctypes.c_int64) for name in _FIELDS]
 

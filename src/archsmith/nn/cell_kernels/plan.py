@@ -21,7 +21,7 @@ _NONE = -1
 
 
 class Kind(IntEnum):
-    """Where a block lies. The order is that of `Kind` in layer.cpp."""
+    """Where a block lies. The order is that of `Kind` in layer.h."""
 
     XP = 0
     """Products W_x x_t; the index counts leaves in `Plan.order`. Where the leaf adds, W_h h_{t-1} is in them as well."""

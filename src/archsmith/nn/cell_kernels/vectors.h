@@ -46,6 +46,16 @@ inline void store(float* to, V x, long count) {
 inline I bits(V x) { return reinterpret_cast<I&>(x); }
 inline V floats(I x) { return reinterpret_cast<V&>(x); }
 
+inline bool all(I lanes) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)lanes, (__m512i)lanes) == 0xFFFF;
+#else
+    int32_t every = -1;
+    for (int i = 0; i < WIDTH; i++) every &= lanes[i];
+    return every != 0;
+#endif
+}
+
 // Half of a butterfly: lane j of the lower result is a[j] where j has no bit `step` and b[j - step] where it has; of the
 // upper one a[j + step] and b[j].
 template <int step, bool upper, int... j>
@@ -119,10 +129,7 @@ inline V tanh(V x) {
 template <int quarter>
 inline V sine(V x) {
     constexpr float FAR = 30000.0f;
-    I near = (x < FAR) & (x > -FAR);
-    bool all = true;
-    for (int i = 0; i < WIDTH; i++) all &= near[i] != 0;
-    if (!all) {
+    if (!all((x < FAR) & (x > -FAR))) {
         V y{};
         for (int i = 0; i < WIDTH; i++) y[i] = quarter ? std::cos(x[i]) : std::sin(x[i]);
         return y;
