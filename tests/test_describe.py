@@ -116,6 +116,7 @@ def test_describing_takes_no_memory_and_draws_no_random_numbers() -> None:
     ("thing", "error", "words"),
     [
         ("nas_conv_v2", UnknownName, "did you mean 'nas_conv_v1'"),
+        ("NASCell", UnknownName, "did you mean 'nas_cell'"),
         ("no/such/file.json", UnknownName, "there are: .*nas_cell, nas_conv_v1"),
         ("", UnknownName, "no discovered network or file"),
         ("{}", IllegalGenotype, "a genotype must be an object with the keys"),

@@ -37,7 +37,8 @@ class UnknownName(UsageError):
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
-        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        plain = {n.lower(): n for n in names}  # NASCell is near to nas_cell, not to what has as many capitals
+        near = [plain[n] for n in get_close_matches(name.lower(), plain, n=3, cutoff=0.5)]
         if near:
             offer = "did you mean " + " or ".join(repr(n) for n in near) + "?"
         elif names:
