@@ -94,6 +94,6 @@ def test_data_of_every_kind_are_told_in_lines() -> None:
     }
     assert data_lines(text) == [
         "a.txt: 5,000 train, 500 validation, 500 test characters",
-        "vocabulary of 50; 1.2 % of the validation text is none of it",
+        'vocabulary of 50; 1.2 % of the validation text is "<unk>"',
     ]
     assert data_lines({}) == ["data: "]

@@ -228,7 +228,7 @@ def _text_lines(dataset: dict[str, Any]) -> list[str]:
     if sizes := dataset.get("vocabulary"):
         more.append("vocabulary of " + " and ".join(f"{n:,}" for n in (sizes if isinstance(sizes, list) else [sizes])))
     if unknown := dataset.get("unknown"):
-        more.append(f"{100 * unknown:.1f} % of the validation text is none of it")
+        more.append(f'{100 * unknown:.1f} % of the validation text is "<unk>"')
     if split := dataset.get("test_split"):
         more.append(f"test split: {split}")
     first = f"{dataset.get('name', 'data')}: {counts}" + (f" {items}" if items else "")
