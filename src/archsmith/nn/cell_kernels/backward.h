@@ -165,7 +165,7 @@ bool backward(const Layer& layer) {
             if (t > 0 || layer.dh0) {
                 const float* dhp = layer.dhp + (t * B + B0) * L * n;
                 const Item* a = reinterpret_cast<const Item*>(dhp);
-                if (gather) {
+                if (gather && own) {
                     Item* rows = a_of_steps + (share.unit_part * B + B0) * own_items;
                     std::vector<float> flat(own);
                     for (long r = 0; r < share.rows.size(); r++) {
