@@ -134,6 +134,14 @@ def test_resume_raises_the_budget_and_continues_to_it(tmp_path: Path) -> None:
     assert log_of(smith.open_run(store, "part").resume(space=chain)) == whole  # nothing is left to do
 
 
+def test_resuming_a_run_whose_budget_is_used_up_changes_nothing_of_it(tmp_path: Path) -> None:
+    store = sqlite(tmp_path)
+    before = smith.search(chain, Landscape(), trials=None, seconds=0.2, store=store, name="r").summary
+    assert smith.open_run(store, "r").resume(space=chain).summary == before  # its clock stands still too
+    with pytest.raises(UsageError, match="another searcher"):
+        smith.open_run(store, "r").resume(space=chain, searcher=Reinforce())
+
+
 def test_resume_refuses_another_searcher_space_or_data(tmp_path: Path) -> None:
     store = sqlite(tmp_path)
     smith.search(chain, Landscape(), trials=3, store=store, name="r")

@@ -172,6 +172,10 @@ def resume(
         made = sum(run.summary.counts.values())
         if trials is not None and trials < made:
             raise UsageError(f"run {run.name!r} has {made} trials already; a budget of {trials} is less than that")
+    if (
+        budget == old and run.summary.status == "finished"
+    ):  # its budget was used up: a session would only add to its clock
+        return Run(run.store, run.name, space=space, evaluator=evaluator)
     with closing(executor if executor is not None else _executor(workers or config["workers"])) as used:
         writer = run.store.write(run.name)
         try:

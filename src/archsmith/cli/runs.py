@@ -16,8 +16,8 @@ from archsmith.core.finish import ACCURACY, Measure, measure_of
 
 if TYPE_CHECKING:
     from archsmith._search import Run
+    from archsmith.cli.live import LiveView
     from archsmith.core.executor import Executor
-    from archsmith.core.store import RunSummary
     from archsmith.recipes import Recipe
 
 
@@ -101,8 +101,9 @@ def begin_or_go_on(
     if trials is not None and made >= trials and run.summary.status == "finished":
         return run
     budget = recorded if trials is None else Budget(trials=trials)
-    say(f"run {name!r} is in {store} already and goes on to {budget}")
-    with watched(budget, go_on, run.summary) as watch:
+    what = "its budget is used up" if _used_up(run, budget) else "goes on"
+    say(f"run {name!r} is in {store} already and {what}: {budget}")
+    with watched(budget, go_on, run) as watch:
         return run.resume(
             trials=trials,
             workers=workers,
@@ -223,22 +224,34 @@ def cores() -> int:
 
 @contextmanager
 def watched(
-    budget: Budget, go_on: str, before: RunSummary | None = None, *, measure: Measure = ACCURACY
-) -> Iterator[Any]:
-    """A live view, from where the run stood before, which knows the measure then; on Ctrl-C, how to go on."""
+    budget: Budget, go_on: str, run: Run | None = None, *, measure: Measure = ACCURACY
+) -> Iterator[LiveView | None]:
+    """A live view, from where the run stood before, which knows the measure then; on Ctrl-C, how to go on.
+
+    None where the run's budget is used up: there is nothing to be seen.
+    """
     from archsmith.cli.live import LiveView
 
     view = LiveView(budget, measure=measure)
-    if before is not None:
+    if run is not None:
+        if _used_up(run, budget):
+            yield None
+            return
+        before = run.summary
         done = sum(before.counts.get(state, 0) for state in ("done", "failed", "stopped"))
         measure = Measure.from_json(before.config.get("measure"))
-        view = LiveView(budget, done=done, epochs=before.epochs, best=before.best_reward, measure=measure)
+        best, trial = before.best_reward, run.best
+        view = LiveView(budget, done=done, epochs=before.epochs, best=best, best_trial=trial, measure=measure)
     try:
         with view:
             yield view
     except KeyboardInterrupt:
         say(f"interrupted; every finished trial is kept. Go on with: {go_on}")
         raise
+
+
+def _used_up(run: Run, budget: Budget) -> bool:
+    return run.summary.status == "finished" and Budget(**run.config["budget"]) == budget
 
 
 def say(text: str) -> None:

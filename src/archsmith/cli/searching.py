@@ -129,7 +129,7 @@ def resume(
     else:
         budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
     go_on = command_line("resume", name, *([file] if file is not None else []), store=store)
-    with watched(budget, go_on, run.summary) as watch:
+    with watched(budget, go_on, run) as watch:
         run = run.resume(
             trials=trials,
             seconds=seconds,
