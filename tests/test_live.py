@@ -225,7 +225,8 @@ def test_a_finish_tells_each_training_once() -> None:
                 if done < 3:
                     view(FinishProgress("final training", "found, seed \x1b[0m1", done, 3, epoch, 2))
             clock.now += 30
-            view(FinishProgress("final training", "found, seed \x1b[0m1", done, 3, reward=0.5))
+            score = "perplexity 12.65" if done == 3 else ""
+            view(FinishProgress("final training", "found, seed \x1b[0m1", done, 3, reward=0.5, score=score))
         view(FinishProgress("testing", "3 models", 0, 3))
     said = lines(console)
     assert (
@@ -233,6 +234,15 @@ def test_a_finish_tells_each_training_once() -> None:
         == "final training 1 of 3: found, seed  [0m1, validation reward 0.5000, 1 min 0 s so far, about 2 min 0 s left of this stage"
     )
     assert len(said) == 3
+    assert "validation perplexity 12.65, 2 min 0 s so far" in said[2]
+
+
+def test_a_run_gone_on_with_knows_its_best_from_before() -> None:
+    console = log()
+    before = finished(3, 0.5, accuracy=0.8)
+    with LiveView(Budget(trials=9), 5, console, best=0.5, best_trial=before, clock=Clock()) as view:
+        view(finished(6, 0.25))
+    assert "6 of 9 trials, best 0.5000 (accuracy 0.8000, trial 3)" in lines(console)[0]
 
 
 def test_a_finish_in_a_terminal_shows_the_stage_and_the_epoch() -> None:

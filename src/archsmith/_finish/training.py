@@ -18,7 +18,7 @@ from archsmith.core.config import to_config
 from archsmith.core.errors import RunLocked
 from archsmith.core.evaluator import Context, Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Reward, derive_seed
-from archsmith.core.finish import Finishable
+from archsmith.core.finish import Finishable, measure_of
 from archsmith.core.genotype import Architecture, Genotype, canonical_json
 from archsmith.core.space import Space, build, identity
 from archsmith.core.store import RunWriter
@@ -146,6 +146,7 @@ class FinishProgress:
         done, total: trainings of this stage.
         epoch, epochs: how far the one that is labelled has come; 0 where that is not known.
         reward: its validation reward, once it has ended.
+        score: by what the networks are compared, once it has ended, for a person: "perplexity 78.41".
     """
 
     stage: str
@@ -155,6 +156,7 @@ class FinishProgress:
     epoch: int = 0
     epochs: int = 0
     reward: float | None = None
+    score: str = ""
 
 
 Watch = Callable[[FinishProgress], None]
@@ -217,7 +219,7 @@ class Trainings:
                 if isinstance(event, Completed):
                     i = running.pop(event.trial)
                     found[i] = self._record(wanted[i], keys[i], event)
-                    self._tell(stage, wanted[i].label, len(found), len(wanted), reward=found[i].reward)
+                    self._tell(stage, wanted[i].label, len(found), len(wanted), ended=found[i])
                 elif isinstance(event, Progress):
                     self._progress(event, stage, wanted, running, len(found))
         found |= {i: replace(found[twin], wanted=wanted[i]) for i, twin in twins.items()}
@@ -318,10 +320,12 @@ class Trainings:
         *,
         epoch: int = 0,
         epochs: int = 0,
-        reward: float | None = None,
+        ended: Trained | None = None,
     ) -> None:
         if self.watch is not None:
-            self.watch(FinishProgress(stage, label, done, total, epoch, epochs, reward))
+            reward = ended.reward if ended is not None else None
+            score = measure_of(self.evaluator).said(ended.result.metrics) if ended is not None else ""
+            self.watch(FinishProgress(stage, label, done, total, epoch, epochs, reward, score))
 
 
 def trained_module(trained: Trained, evaluator: Finishable, artifacts: str) -> torch.nn.Module:

@@ -17,7 +17,7 @@ from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.config import to_config
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import Completed, Executor, Job, Progress, derive_seed
-from archsmith.core.finish import Finishable
+from archsmith.core.finish import Finishable, measure_of
 from archsmith.core.genotype import Genotype, canonical_json
 from archsmith.core.space import Space, build, identity
 from archsmith.core.trial import Result, TrialState
@@ -35,6 +35,7 @@ class TransferProgress:
         done, total: trainings.
         epoch, epochs: how far the one that is labelled has come; 0 where that is not known.
         reward: its validation reward, once it has ended.
+        score: by what the networks are compared, once it has ended, for a person: "perplexity 78.41".
     """
 
     stage: str
@@ -44,6 +45,7 @@ class TransferProgress:
     epoch: int = 0
     epochs: int = 0
     reward: float | None = None
+    score: str = ""
 
 
 Watch = Callable[[TransferProgress], None]
@@ -137,7 +139,7 @@ class Trainings:
                     )
                     found[event.trial] = done
                     self._keep(done)
-                    self._tell(done.wanted.label, len(found), len(wanted), reward=done.reward)
+                    self._tell(done.wanted.label, len(found), len(wanted), ended=done)
                 elif isinstance(event, Progress):
                     progress(event)
         return [found[i] for i in range(len(wanted))]
@@ -173,10 +175,12 @@ class Trainings:
         self.record.put(f"training/{self.key(trained.wanted)}", document)
 
     def _tell(
-        self, label: str, done: int, total: int, epoch: int = 0, epochs: int = 0, reward: float | None = None
+        self, label: str, done: int, total: int, epoch: int = 0, epochs: int = 0, ended: Trained | None = None
     ) -> None:
         if self.watch is not None:
-            self.watch(TransferProgress("training", label, done, total, epoch, epochs, reward))
+            reward = ended.reward if ended is not None else None
+            score = measure_of(self.evaluator).said(ended.result.metrics) if ended is not None else ""
+            self.watch(TransferProgress("training", label, done, total, epoch, epochs, reward, score))
 
 
 def digest_of(value: Any) -> str:

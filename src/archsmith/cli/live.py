@@ -60,6 +60,7 @@ class LiveView:
         console: where to (default: stderr). A terminal gets a live view, anything else plain lines.
         epochs: the cost in epochs before this session, for a budget in epochs.
         best: the best reward before this session.
+        best_trial: the trial that had it.
         measure: the metric that is told of the best trial, and of epochs.
         clock: monotonic seconds.
     """
@@ -72,6 +73,7 @@ class LiveView:
         *,
         epochs: float = 0.0,
         best: float | None = None,
+        best_trial: Trial | None = None,
         measure: Measure = ACCURACY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,7 +84,7 @@ class LiveView:
         self.stopped = 0
         self.epochs = epochs
         self.best = best
-        self.best_trial: Trial | None = None
+        self.best_trial = best_trial
         self.rewards: deque[float] = deque(maxlen=48)
         self.running: dict[int, Progress | None] = {}
         self.last_failure: Trial | None = None
@@ -345,9 +347,10 @@ class FinishView:
         ended = event.epoch == 0 and event.done > 0
         if self._live is None and self._console is not None and ended and self._told != (event.stage, event.done):
             self._told = (event.stage, event.done)
-            reward = f", validation reward {reward_text(event.reward)}" if event.reward is not None else ""
+            score = event.score or (f"reward {reward_text(event.reward)}" if event.reward is not None else "")
+            told = f", validation {score}" if score else ""
             label = event.label or "done before"
-            line = f"{event.stage} {event.done} of {event.total}: {label}{reward}, {self._pace(event)}"
+            line = f"{event.stage} {event.done} of {event.total}: {label}{told}, {self._pace(event)}"
             self._console.out(_printable(line), highlight=False)
 
     def __enter__(self) -> Self:

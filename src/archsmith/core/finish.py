@@ -49,6 +49,10 @@ class Measure:
         spread = f" ± {factor * deviation:.{self.digits}f}" if deviation is not None else ""
         return f"{factor * value:.{self.digits}f}{unit}{spread}"
 
+    def said(self, metrics: Mapping[str, float]) -> str:
+        """The value among some metrics with its name, such as "perplexity 78.41"; empty where there is none."""
+        return f"{self.label} {self.text(metrics[self.name])}" if self.name in metrics else ""
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as the record of a run and of a finish keeps it."""
         return dataclasses.asdict(self)
