@@ -14,6 +14,7 @@ import archsmith as smith
 from archsmith._transfer import TransferProgress, Transferred, estimate, transfer
 from archsmith._transfer import training as transfer_training
 from archsmith._transfer.cell import OneCell, cell_of, multiply_adds_of, parameters_of, sized
+from archsmith._transfer.estimate import Estimate, NetworkEstimate
 from archsmith._transfer.record import FolderRecord, folder_record
 from archsmith._transfer.scale import evaluator_for, steps_of
 from archsmith.cli.main import main
@@ -279,6 +280,22 @@ def test_seconds_choose_epochs_once(tmp_path: Path, translation: Translation, mo
     assert transfer(GENOTYPE, seeds=1, seconds=2.0, folder=tmp_path, evaluator=translation) == done
 
 
+def test_seconds_less_than_an_epoch_train_a_translator_for_a_part_of_one(
+    tmp_path: Path, translation: Translation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = NetworkEstimate("n", 1, 1, 1, 10.0)
+    config = dataclasses.replace(translation, batch_size=8)
+    each, _ = steps_of(config)
+
+    def estimated(*_: Any, **__: Any) -> Estimate:
+        return Estimate((slow, slow), each, each, 1, "cpu", 1)
+
+    monkeypatch.setitem(transfer.__globals__, "estimate_of", estimated)
+    done = transfer(GENOTYPE, seeds=1, seconds=80.0, folder=tmp_path, evaluator=config)
+    assert each > 3
+    assert (done.evaluator["epochs"], done.evaluator["steps"]) == (1, 3)  # three quarters of the time, two networks
+
+
 def test_estimates(translation: Translation, characters: LanguageModel) -> None:
     for config in (dataclasses.replace(translation, batch_size=8, epochs=3), characters):
         found = estimate("nas_cell", seeds=2, evaluator=config)
@@ -287,6 +304,7 @@ def test_estimates(translation: Translation, characters: LanguageModel) -> None:
         assert found.seconds == pytest.approx(2 * found.steps * sum(n.step_seconds for n in found.networks))
         assert (found.steps_per_epoch, found.steps) == steps_of(config)
         assert "about" in str(found)
+        assert found.threads == 1, "a pool of processes trains with one thread each"
         result = config.evaluate(
             smith.spaces.RecurrentCell(base=2),
             smith.Genotype.from_json(json.loads(GENOTYPE)),

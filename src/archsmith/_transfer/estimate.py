@@ -105,13 +105,16 @@ def estimate(
     batches: int = 1,
 ) -> Estimate:
     """What `transfer` with the same arguments would take. Trains one batch and then `batches` that are timed;
-    one alone where that takes long."""
+    one alone where that takes long. A training is reckoned with one thread, as in a pool of processes."""
     evaluator = evaluator if evaluator is not None else evaluator_for(to, scale, data, epochs)
     return estimate_of(sized(cell_of(thing), evaluator), evaluator, seeds, batches)
 
 
-def estimate_of(networks: Mapping[str, OneCell], evaluator: Finishable, seeds: int, batches: int) -> Estimate:
-    """As `estimate`, of networks that are at hand."""
+def estimate_of(
+    networks: Mapping[str, OneCell], evaluator: Finishable, seeds: int, batches: int, threads: int | None = 1
+) -> Estimate:
+    """As `estimate`, of networks that are at hand, with the threads that each training will have: one in a pool of
+    processes; None for those that torch has."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -119,15 +122,15 @@ def estimate_of(networks: Mapping[str, OneCell], evaluator: Finishable, seeds: i
     timed = []
     for name, network in networks.items():
         size = (network.hidden, parameters_of(network, evaluator), multiply_adds_of(network, evaluator))
-        timed.append(NetworkEstimate(name, *size, _timed(network, evaluator, batches)))
-    return Estimate(tuple(timed), each, steps, seeds, device, torch.get_num_threads())
+        timed.append(NetworkEstimate(name, *size, _timed(network, evaluator, batches, threads)))
+    return Estimate(tuple(timed), each, steps, seeds, device, threads or torch.get_num_threads())
 
 
-def _timed(network: OneCell, evaluator: Finishable, batches: int) -> float:
+def _timed(network: OneCell, evaluator: Finishable, batches: int, threads: int | None) -> float:
     """Seconds of a batch; the network is gone afterwards, before the next one is built."""
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(0, "init"))
         child = build(network, network.genotype, evaluator.task())
-    return step_seconds(evaluator, child, batches)
+    return step_seconds(evaluator, child, batches, threads=threads)

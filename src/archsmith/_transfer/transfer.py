@@ -22,7 +22,7 @@ from archsmith._transfer.cell import BASELINE, FoundCell, OneCell, cell_of, mult
 from archsmith._transfer.estimate import estimate_of
 from archsmith._transfer.record import Record, RunRecord, folder_record
 from archsmith._transfer.result import Score, Transferred, TransferredNetwork
-from archsmith._transfer.scale import evaluator_for
+from archsmith._transfer.scale import evaluator_for, steps_of
 from archsmith._transfer.training import Trained, Trainings, TransferProgress, Wanted, Watch, digest_of
 from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.comparison import compare
@@ -147,20 +147,25 @@ def _within(
     workers: int,
     record: Record,
 ) -> Finishable:
-    """The evaluator with as many epochs as fit; the number is on record, so that a second call trains the same."""
+    """The evaluator with as many epochs as fit, one at the least; of a translator, which can count steps, a part of one.
+
+    The number is on record, so that a second call trains the same.
+    """
     config = {**to_config(evaluator), "data": evaluator.fingerprint(), "epochs": None}  # type: ignore[attr-defined]
     asked = {"seconds": seconds, "seeds": seeds, "workers": workers, "evaluator": config}
     asked["cells"] = [repr(network) for network in networks.values()]
     key = f"epochs/{digest_of(asked)}"
     epochs = record.get(key)
     if epochs is None:
-        found = estimate_of(networks, evaluator, seeds, batches=10)
+        found = estimate_of(networks, evaluator, seeds, batches=10, threads=1 if workers > 1 else None)
         epoch_seconds = found.steps_per_epoch * sum(n.step_seconds for n in found.networks)
-        epochs = math.floor(SPARE * seconds * min(workers, 2 * seeds) / (seeds * epoch_seconds))
-        epochs = min(max(epochs, 1), MOST_EPOCHS)
+        epochs = min(SPARE * seconds * min(workers, 2 * seeds) / (seeds * epoch_seconds), MOST_EPOCHS)
         record.put(key, epochs)
-    changed: Finishable = replace(evaluator, epochs=epochs)  # type: ignore[type-var]
-    return changed
+    changed: dict[str, Any] = {"epochs": max(1, math.floor(epochs))}
+    if epochs < 1 and hasattr(evaluator, "steps"):
+        changed["steps"] = max(1, math.floor(epochs * steps_of(evaluator)[0]))
+    fitted: Finishable = replace(evaluator, **changed)  # type: ignore[type-var]
+    return fitted
 
 
 # --- the test ---------------------------------------------------------------------------------------------------------

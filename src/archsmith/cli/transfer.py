@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, print_columns, store_exists
+from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, data_lines, print_columns, store_exists
 from archsmith.core.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def transfer(
         ),
     ] = None,
     scale: Annotated[
-        str, typer.Option("--scale", help="desk (minutes), paper, or for characters paper-large.")
+        str,
+        typer.Option(
+            "--scale", help="desk (small networks), paper, or for characters paper-large; --estimate tells how long."
+        ),
     ] = "desk",
     seeds: Annotated[int, typer.Option("--seeds", help="Trainings of each network.")] = 3,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Of each training (default: the scale's).")] = None,
@@ -64,6 +67,9 @@ def transfer(
     from archsmith.cli.runs import cores
 
     cell = _found(thing, store)
+    evaluator: Any = _transfer.evaluator_for(to, scale, data, epochs)
+    for line in data_lines(evaluator.describe_data()):
+        print(line, file=sys.stderr)
     if estimate:
         print("building both networks and training a batch or two of each", file=sys.stderr)
         expected = _transfer.estimate(cell, to, data, scale=scale, seeds=seeds, epochs=epochs)
