@@ -294,6 +294,14 @@ def trained(evaluator: LanguageModel, model: nn.Module, **context: Any) -> Resul
     return evaluator.train(Child(model), RecordingContext(**context))
 
 
+def test_a_part_of_a_text_is_told_with_the_whole_of_it() -> None:
+    whole = LanguageModel.desk(level="char").describe_data()
+    told = LanguageModel.desk(level="char", max_train=4_000).describe_data()
+    assert (told["train"], told["validation"], told["test"]) == (4_000, 4_000, whole["test"])
+    assert f"the whole text has {whole['train']:,} train, {whole['validation']:,} validation" in told["remarks"][-1]
+    assert whole["remarks"] == []
+
+
 def test_it_is_finishable_by_perplexity() -> None:
     assert isinstance(TINY, Finishable)
     assert TINY.measure.name == "perplexity"

@@ -139,16 +139,16 @@ def build(name: str, texts: Iterable[Text], level: str, cap: int | None, *, test
     if WHOLE in parts:
         parts = _split(name, parts[WHOLE])
         test_split = "the last 10 %, after 10 % to validate with"
-        remarks.append("the text has no parts: its last tenth tests, the tenth before it validates")
     symbols = encoder.symbols()
     del encoder
     table, vocabulary = _vocabulary(name, parts, symbols, cap)
     train, validation, test = (_renumbered(parts.pop(part), table) for part in PARTS)
     unknown = float(np.mean(validation == vocabulary.index(UNKNOWN))) if UNKNOWN in vocabulary else 0.0
     if unknown > 0.1 and level == "word":
+        more = "allow more vocabulary, " if len(vocabulary) == cap else ""  # else all are in it that come twice
         remarks.append(
-            f"{unknown:.0%} of the validation words are unknown; separate punctuation from words, allow more "
-            'vocabulary, or read characters with level="char"'
+            f"{unknown:.0%} of the validation words are unknown; separate punctuation from words, {more}"
+            'or read characters (the recipe text-chars; in Python level="char")'
         )
     end = END if level == "word" else "\n"
     return Corpus(

@@ -186,7 +186,15 @@ class LanguageModel:
 
     def describe_data(self) -> dict[str, Any]:
         """Plain JSON of what the text is, for the record: counts, vocabulary, digest, remarks."""
-        return self.corpus().describe()
+        from archsmith.training import text
+
+        described = self.corpus().describe()
+        there = text.load(self.data, self.level, self.vocabulary).describe()
+        parts = ("train", "validation", "test")
+        if any(described[part] < there[part] for part in parts):
+            counts = ", ".join(f"{there[part]:,} {part}" for part in parts)
+            described["remarks"].append(f"those are the beginnings of the parts; the whole text has {counts}")
+        return described
 
     def task(self) -> TextTask:
         """What children are built for."""
