@@ -228,6 +228,12 @@ def test_seeds_of_one_configuration_are_a_group_and_random_search_is_the_baselin
     assert rows[1][:5] == ("Reinforce", "4", "24", "0", "48")
 
 
+def test_the_late_mean_reward_is_of_trials_that_have_one() -> None:
+    run = a_run(MemoryStore(), "c", [20.0, 10.0, 8.0, 5.0, 4.0, None, None])
+    found = smith.compare([run, a_run(MemoryStore(), "r", [20.0, 10.0, None, None], config=RANDOM)])
+    assert [row[-1] for row in found.table()] == ["late mean reward", f"{80 / 4**2:.4g}", f"{80 / 10**2:.4g}"]
+
+
 def test_the_figure_is_the_difference_of_the_groups_means() -> None:
     runs = seeds_of_two(MemoryStore(), n=2)
     found = smith.compare(runs)

@@ -97,11 +97,12 @@ class Compared:
         means = top_k_unique_means(
             run.value, run.keys, TOPS, [len(run)], higher_is_better=self.measure.higher_is_better
         )
-        late = run.reward[-max(1, len(run) // 4) :]
+        rewards = run.reward[~np.isnan(run.reward)]  # a budget in seconds ends with trials that were stopped
+        late = rewards[-max(1, len(rewards) // 4) :]
         return {
             "best": float(means[0, 0]),
             **{f"mean of top {k}": float(mean) for k, mean in zip(TOPS[1:], means[1:, 0], strict=True)},
-            "late mean reward": float(np.nanmean(late)) if not np.isnan(late).all() else float("nan"),
+            "late mean reward": float(late.mean()) if len(late) else float("nan"),
         }
 
     def improvements(self, label: str) -> tuple[list[int], dict[int, np.ndarray[Any, np.dtype[np.float64]]]]:
