@@ -236,8 +236,13 @@ def test_the_page_of_a_run_is_the_same_every_time(tmp_path: Path) -> None:
         ([done(0.7, parameters=math.nan, loss=math.inf)] * 3, True, "nan"),
         ([done(0.7, parameters=0)] * 2, True, "Number"),
         ([done(1.0)] * 12, True, "The best"),
+        ([done(0.7), failed()], True, "All that have a reward; 1 more is in the store"),
+        ([done(0.7)] * 51, True, "The best 50 by reward; 1 more is in the store"),
     ],
-    ids=["empty", "only proposed", "only failures", "one", "running", "stopped", "NaN", "no parameters", "all equal"],
+    ids=[
+        *("empty", "only proposed", "only failures", "one", "running", "stopped", "NaN", "no parameters", "all equal"),
+        *("one more", "too many"),
+    ],
 )
 def test_a_run_with_little_in_it_gives_a_sensible_page(
     tmp_path: Path, outcomes: list[Any], close: bool, said: str

@@ -146,7 +146,8 @@ def trials(facts: Facts) -> Html:
     head = ("trial", "reward", *(readable(name) for name in shown), "epochs", "time", "finished at", "genotype")
     rows = [_trial(trial, shown, facts.measure) for trial in facts.top]
     left = facts.trials - len(facts.top)
-    more = f"The best {SHOWN_TRIALS} by reward; {number(left)} more are in the store." if left > 0 else ""
+    which = f"The best {SHOWN_TRIALS} by reward" if len(facts.top) >= SHOWN_TRIALS else "All that have a reward"
+    more = f"{which}; {number(left)} more {'is' if left == 1 else 'are'} in the store." if left > 0 else ""
     note = tag("p", more, cls="quiet") if more else None
     return join([note, tag("div", table(head, rows, left=0), cls="tall")])
 
