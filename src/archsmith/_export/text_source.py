@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("text", nargs="?", help="a text to go on with")
     parser.add_argument("--score", nargs="+", metavar="FILE", help="text files, prepared as the training text was")
     parser.add_argument("--length", type=int, default=100, help="how many {unit}s to write (default: 100)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 bolder, 0 the likeliest each time")
+    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 more sober, 0 the likeliest each time")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if (given.text is None) == (given.score is None):
