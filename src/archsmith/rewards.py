@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from archsmith.core.errors import ChildFailed
 from archsmith.core.trial import Result
 
@@ -25,8 +27,14 @@ def squared_accuracy(result: Result) -> float:
 
 
 def scaled_perplexity(result: Result) -> float:
-    """80 / perplexity^2 on the validation text, c = 80 (Zoph and Le 2017, section 4.2): 0.0125 at a perplexity of 80."""
-    return 80.0 / _metric(result, "perplexity") ** 2
+    """80 / perplexity^2 on the validation text, c = 80 (Zoph and Le 2017, section 4.2): 0.0125 at a perplexity of 80.
+
+    Raises ChildFailed for what is no perplexity: one that is not finite, or not above 0.
+    """
+    perplexity = _metric(result, "perplexity")
+    if not 0 < perplexity < math.inf:
+        raise ChildFailed(f"a perplexity is a finite number above 0, got {perplexity!r}", reason="reward")
+    return 80.0 / perplexity**2 if perplexity < 1e150 else 0.0  # a float has no square of more
 
 
 def bleu(result: Result) -> float:
