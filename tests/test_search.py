@@ -124,6 +124,13 @@ def test_a_name_is_taken_once_and_an_unknown_one_names_the_nearest(tmp_path: Pat
         smith.open_run(sqlite(tmp_path), "mime")
 
 
+def test_the_command_is_kept_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for typed, kept in (("/home/me/.venv/bin/archsmith", "archsmith"), ("mine/study.py", "mine/study.py")):
+        monkeypatch.setattr("sys.argv", [typed, "auto", "a text.txt"])
+        run = smith.search(chain, Landscape(), trials=1, store="memory://")
+        assert run.config["command"] == f"{kept} auto 'a text.txt'"
+
+
 def test_resume_raises_the_budget_and_continues_to_it(tmp_path: Path) -> None:
     store = sqlite(tmp_path)
     whole = log_of(smith.search(chain, Landscape(), trials=25, store=store, name="whole", searcher=Reinforce()))

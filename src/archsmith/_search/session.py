@@ -103,7 +103,7 @@ def search(
         "dataset": evaluator.describe_data() if hasattr(evaluator, "describe_data") else None,
         "measure": measure_of(evaluator).to_json() if hasattr(evaluator, "measure") else None,
         "versions": versions(),
-        "command": shlex.join(sys.argv),
+        "command": _command(),
         "note": dict(note or {}),
     }
     executor = executor if executor is not None else _executor(workers)
@@ -252,6 +252,12 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _command() -> str:
+    """The command line as a person types it: exports carry it to others, who have no use for where archsmith lies."""
+    typed = ["archsmith" if os.path.basename(part) == "archsmith" else part for part in sys.argv[:1]]
+    return shlex.join([*typed, *sys.argv[1:]])
 
 
 def _session(loop: Loop) -> None:
