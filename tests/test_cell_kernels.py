@@ -49,7 +49,7 @@ def native() -> library.Library:
 
 
 @pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
+def _threads_as_before() -> Iterator[None]:  # not "threads": a parameter of that name would take its place
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
