@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from archsmith import search
 from archsmith.core.child import Child, TextTask
 from archsmith.core.errors import ChildFailed, DataError, Diverged, UsageError
 from archsmith.core.finish import Finishable
@@ -480,6 +481,14 @@ def test_a_model_that_is_no_language_model_is_told_what_it_must_give() -> None:
     ):
         with pytest.raises(ChildFailed, match=message):
             trained(TINY, Scores(give))
+
+
+def test_a_search_on_too_little_text_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("so few words that no step of training is filled by them\n" * 40)
+    with pytest.raises(DataError, match="do not fill one step of training, so every child would fail; give more data"):
+        search(RecurrentCell(base=2), LanguageModel.desk(str(text)), trials=3, store=tmp_path / "runs.db")
+    assert not (tmp_path / "runs.db").exists()
 
 
 def test_nan_in_the_weights_is_told_as_diverged() -> None:

@@ -19,7 +19,7 @@ from archsmith._search.run import Run, resolve
 from archsmith.core.budget import Budget
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import from_config, to_config
-from archsmith.core.errors import StoreError, UsageError
+from archsmith.core.errors import DataError, StoreError, UsageError
 from archsmith.core.evaluator import Evaluator, Limits, as_evaluator
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import measure_of
@@ -307,9 +307,20 @@ def _check(space: Space, evaluator: Evaluator) -> None:
             f"{type(evaluator).__name__} trains children, and nothing builds those of a space that is a function; "
             "give search(..., build=...): from architecture and task to a torch.nn.Module"
         )
+    check_enough(evaluator)
     genotype = sample(space, Rng(0))
     trace(space, genotype.answers)
     decode(space, Genotype.from_json(genotype.canonical))
+
+
+def check_enough(evaluator: Any) -> None:
+    """Raise DataError where there is too little data for a single step of training: every child would fail."""
+    if hasattr(evaluator, "steps_per_epoch") and evaluator.steps_per_epoch() < 1:
+        described = evaluator.describe_data()
+        raise DataError(
+            f"{described['name']} is too small: the {described['train']:,} that there are to train with do not fill one "
+            "step of training, so every child would fail; give more data"
+        )
 
 
 def _check_same_data(name: str, recorded: str | None, evaluator: Evaluator) -> None:

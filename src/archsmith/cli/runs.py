@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archsmith.cli.looking import data_lines, store_exists
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
-from archsmith.core.errors import DataError, UnknownName, UsageError
+from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.finish import ACCURACY, Measure, measure_of
 
 if TYPE_CHECKING:
@@ -174,21 +174,14 @@ def beside(
 
 
 def tell_data(recipe: Recipe) -> None:
-    """Read the recipe's data, if it has any, and say what they are: what is wrong with them shows before all else.
+    """Read the recipe's data, if it has any, and say what they are: what is wrong with them shows before all else."""
+    from archsmith._search.session import check_enough
 
-    Raises DataError also where there are too few for a single step of training: every child would fail.
-    """
     evaluator: Any = recipe.evaluator
-    if not hasattr(evaluator, "describe_data"):
-        return
-    described = evaluator.describe_data()
-    for line in data_lines(described):
-        say(line)
-    if hasattr(evaluator, "steps_per_epoch") and evaluator.steps_per_epoch() < 1:
-        raise DataError(
-            f"{described['name']} is too small: the {described['train']:,} that there are to train with do not fill one "
-            "step of training, so every child would fail; give more data"
-        )
+    if hasattr(evaluator, "describe_data"):
+        for line in data_lines(evaluator.describe_data()):
+            say(line)
+        check_enough(evaluator)
 
 
 def free_name(store: str, stem: str) -> str:
