@@ -7,15 +7,15 @@ stopped, and one with a wider grid repeats nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from archsmith._search import Run
+from archsmith._search.writing import writing as open_for_writing
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.config import to_config
-from archsmith.core.errors import RunLocked
 from archsmith.core.evaluator import Context, Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Reward, derive_seed
 from archsmith.core.finish import Finishable, measure_of
@@ -93,9 +93,9 @@ class Training:
     keep: bool = False
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
-        import torch
+        from archsmith.nn.seeding import seed_torch
 
-        torch.manual_seed(derive_seed(context.seed, "init"))
+        seed_torch(derive_seed(context.seed, "init"))
         child = Network(space, genotype).build(self.evaluator)
         if child.learning_rate is not None:
             child = replace(child, learning_rate=child.learning_rate * self.factor)
@@ -162,24 +162,9 @@ class FinishProgress:
 Watch = Callable[[FinishProgress], None]
 
 
-@contextmanager
-def writing(run: Run) -> Iterator[RunWriter]:
-    """The run open for writing, for as long as it takes to put a document; its status stays what it was.
-
-    Raises RunLocked, saying what to do, while a search writes it.
-    """
-    status = run.summary.status
-    try:
-        writer = run.store.write(run.name)
-    except RunLocked as error:
-        raise RunLocked(
-            f"run {run.name!r} is being written by another process: finish it when its search, or the other finish, "
-            f"has ended ({error})"
-        ) from None
-    try:
-        yield writer
-    finally:
-        writer.close("interrupted" if status == "running" else status)
+def writing(run: Run) -> AbstractContextManager[RunWriter]:
+    """The run open for writing a document of its finish; see `archsmith._search.writing`."""
+    return open_for_writing(run, "finish it when its search, or the other finish, has ended")
 
 
 @dataclass

@@ -130,7 +130,9 @@ def _timed(network: OneCell, evaluator: Finishable, batches: int, threads: int |
     """Seconds of a batch; the network is gone afterwards, before the next one is built."""
     import torch
 
+    from archsmith.nn.seeding import seed_torch
+
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(0, "init"))
+        seed_torch(derive_seed(0, "init"))
         child = build(network, network.genotype, evaluator.task())
     return step_seconds(evaluator, child, batches, threads=threads)

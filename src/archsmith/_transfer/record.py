@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from archsmith._search import Run
+from archsmith._search.writing import writing
 from archsmith.core.errors import CorruptStore, RunLocked, StoreError, UsageError
 
 _FORMAT = 1
@@ -55,18 +56,8 @@ class RunRecord:
 
     def put(self, key: str, value: Any) -> None:
         """Raises RunLocked while another process writes the run."""
-        status = self.run.summary.status
-        try:
-            writer = self.run.store.write(self.run.name)
-        except RunLocked as error:
-            raise RunLocked(
-                f"run {self.run.name!r} is being written by another process: carry its cell over when that has ended "
-                f"({error})"
-            ) from None
-        try:
+        with writing(self.run, "carry its cell over when that has ended") as writer:
             writer.put_document(f"transfer/{key}", value)
-        finally:
-            writer.close("interrupted" if status == "running" else status)
 
 
 class FolderRecord:

@@ -58,9 +58,9 @@ class Training:
     evaluator: Finishable
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
-        import torch
+        from archsmith.nn.seeding import seed_torch
 
-        torch.manual_seed(derive_seed(context.seed, "init"))
+        seed_torch(derive_seed(context.seed, "init"))
         child = build(space, genotype, self.evaluator.task())
         result = self.evaluator.train(child, context)
         return replace(result, artifact=context.checkpoint(child.model.state_dict()))

@@ -51,16 +51,7 @@ class TextTask:
     tied: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("vocabulary", 2), ("layers", 1), ("hidden", 1), ("parameters", 1), ("embedding", 1)):
-            value = getattr(self, name)
-            if value is None and name in ("hidden", "parameters", "embedding"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if (self.hidden is None) == (self.parameters is None):
-            raise ValueError(
-                f"give a text task either hidden or parameters, got hidden={self.hidden} and parameters={self.parameters}"
-            )
+        _check_sizes(self, {"vocabulary": 2, "layers": 1})
 
 
 @dataclass(frozen=True)
@@ -83,23 +74,22 @@ class TranslationTask:
     embedding: int | None = None
 
     def __post_init__(self) -> None:
-        optional = ("hidden", "parameters", "embedding")
-        for name, least in (
-            ("source_vocabulary", 2),
-            ("target_vocabulary", 2),
-            ("layers", 1),
-            *((n, 1) for n in optional),
-        ):
-            value = getattr(self, name)
-            if value is None and name in optional:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if (self.hidden is None) == (self.parameters is None):
-            raise ValueError(
-                f"give a translation task either hidden or parameters, "
-                f"got hidden={self.hidden} and parameters={self.parameters}"
-            )
+        _check_sizes(self, {"source_vocabulary": 2, "target_vocabulary": 2, "layers": 1})
+
+
+def _check_sizes(task: TextTask | TranslationTask, least: dict[str, int]) -> None:
+    """Raise ValueError unless the sizes are whole numbers of at least so much, and either hidden or parameters is given."""
+    for name, smallest in {**least, "hidden": 1, "parameters": 1, "embedding": 1}.items():
+        value = getattr(task, name)
+        if value is None and name not in least:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+            raise ValueError(f"{name} must be a whole number of at least {smallest}, got {value!r}")
+    if (task.hidden is None) == (task.parameters is None):
+        kind = "text" if isinstance(task, TextTask) else "translation"
+        raise ValueError(
+            f"give a {kind} task either hidden or parameters, got hidden={task.hidden} and parameters={task.parameters}"
+        )
 
 
 AnyTask: TypeAlias = Task | TextTask | TranslationTask

@@ -208,12 +208,10 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed(seed & 0xFFFF_FFFF)
-    if (torch := sys.modules.get("torch")) is not None:
-        # Not torch.manual_seed: for each kind of device that is not in use it keeps the call with its stack for later,
-        # which takes a millisecond and more memory every time.
-        torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_initialized():
-            torch.cuda.manual_seed_all(seed)
+    if "torch" in sys.modules:
+        from archsmith.nn.seeding import seed_torch
+
+        seed_torch(seed)
 
 
 def _plain(result: Any) -> Result:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from archsmith.core.evaluator import Context
+from archsmith.nn.seeding import seed_torch
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -37,7 +38,7 @@ def isolated(seed: int, context: Context) -> Iterator[None]:
     threads, python_state, numpy_state = torch.get_num_threads(), random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
+            seed_torch(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)
             if context.threads != threads:

@@ -98,9 +98,7 @@ class Tabular:
         it has no such row, or no number there."""
         index = self._index(space)
         decode(space, genotype)
-        row = index.rows.get(index.key(genotype.answers))
-        if row is None or len(genotype.answers) != index.counts[row]:
-            raise ChildFailed(f"the table {self.table} has no row for the genotype {genotype.key}", reason="table")
+        row = self._row(index, genotype)
         number = index.values[row]
         if number != number or number in (math.inf, -math.inf):
             raise ChildFailed(f"the table {self.table} has no number in {self.column!r} for this row", reason="table")
@@ -125,9 +123,11 @@ class Tabular:
 
     def row_of(self, space: Space, genotype: Genotype) -> int:
         """The number of a genotype's row. Raises ChildFailed when there is none."""
-        index = self._index(space)
+        return self._row(self._index(space), genotype)
+
+    def _row(self, index: _Index, genotype: Genotype) -> int:
         row = index.rows.get(index.key(genotype.answers))
-        if row is None:
+        if row is None or len(genotype.answers) != index.counts[row]:
             raise ChildFailed(f"the table {self.table} has no row for the genotype {genotype.key}", reason="table")
         return row
 
