@@ -87,7 +87,7 @@ def describe(
 
     from archsmith.nn.count import count_parameters
 
-    found = _find(thing)
+    found = find(thing)
     images = {"input_shape": input_shape, "num_classes": num_classes}
     text = {"vocabulary": vocabulary, "hidden": hidden, "layers": layers, "tied": tied}
     task = _task(found, task, images, text)
@@ -110,7 +110,7 @@ def describe(
 
 def diagram_of(thing: Thing) -> Diagram:
     """The diagram of a network, for `archsmith.report.draw`. Whatever cannot be built is refused, as by `describe`."""
-    found = _find(thing)
+    found = find(thing)
     import torch
 
     with torch.device("meta"):
@@ -139,7 +139,9 @@ def space_of(genotype: Genotype) -> Space:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
+    """A network with its space, before it is built; its genotype and task where they are known."""
+
     name: str
     space: Any
     architecture: Architecture
@@ -151,7 +153,7 @@ class _Found:
         return diagram
 
 
-def _task(found: _Found, task: AnyTask | None, images: Mapping[str, Any], text: Mapping[str, Any]) -> AnyTask:
+def _task(found: Found, task: AnyTask | None, images: Mapping[str, Any], text: Mapping[str, Any]) -> AnyTask:
     """The task that was given, whole or as a few fields of what the network is for."""
     images, text = ({k: v for k, v in fields.items() if v is not None} for fields in (images, text))
     default = found.task or default_task(found.space)
@@ -191,7 +193,7 @@ def _solved(task: AnyTask, model: Any) -> AnyTask:
     return replace(task, hidden=hidden, parameters=None)
 
 
-def _layers(found: _Found, task: AnyTask) -> tuple[int, int]:
+def _layers(found: Found, task: AnyTask) -> tuple[int, int]:
     """How many layers a network has, and the most of them on one way through it; of recurrent ones in one step."""
     if isinstance(task, Task):
         # A diagram of cells is not one of the network, so the spaces of cells count by themselves.
@@ -214,28 +216,29 @@ def _depth(diagram: Diagram) -> tuple[int, int]:
     return sum(weighted.values()), max(longest.values())
 
 
-def _find(thing: Thing) -> _Found:
+def find(thing: Thing) -> Found:
+    """What a name, a genotype or an architecture stands for. Raises UsageError when it is none of them."""
     if isinstance(thing, Discovered):
-        return _Found(thing.name, thing.space, thing.architecture, thing.genotype, thing.task)
+        return Found(thing.name, thing.space, thing.architecture, thing.genotype, thing.task)
     if isinstance(thing, Genotype):
         space = space_of(thing)
-        return _Found(str(identity(space)["name"]), space, decode(space, thing), thing)
+        return Found(str(identity(space)["name"]), space, decode(space, thing), thing)
     if isinstance(thing, Mapping):
         if "kind" in thing:
             return _architecture(thing)
-        return _find(Genotype.from_json(thing))
+        return find(Genotype.from_json(thing))
     if isinstance(thing, str) and thing in NETWORKS:
-        return _find(NETWORKS[thing]())
-    return _find(_json(thing))
+        return find(NETWORKS[thing]())
+    return find(_json(thing))
 
 
-def _architecture(architecture: Mapping[str, Any]) -> _Found:
+def _architecture(architecture: Mapping[str, Any]) -> Found:
     kinds = {getattr(getattr(spaces, name), "kind", None): name for name in spaces.__all__}
     kinds.pop(None, None)
     name = kinds.get(architecture["kind"]) if isinstance(architecture["kind"], str) else None
     if name is None:
         raise UnknownName("kind of architecture", str(architecture["kind"])[:80], [str(kind) for kind in kinds])
-    return _Found(name, getattr(spaces, name)(), architecture)
+    return Found(name, getattr(spaces, name)(), architecture)
 
 
 def _json(thing: object) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from archsmith import __version__
-from archsmith._describe import Thing, _find
+from archsmith._describe import Thing, find
 from archsmith._export.cell_source import cell_file
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import canonical_json
@@ -32,7 +32,7 @@ def write_cell(thing: Thing, path: Path | None) -> Path:
     """
     if isinstance(thing, str) and thing in NETWORKS:
         thing = NETWORKS[thing]()
-    what, summary = _find(thing), thing.summary if isinstance(thing, Discovered) else ""
+    what, summary = find(thing), thing.summary if isinstance(thing, Discovered) else ""
     if not isinstance(what.architecture, dict) or what.architecture.get("kind") != KIND:
         raise UsageError(
             f"{what.name} is no recurrent cell: without a run, format source writes cells alone, in place of "

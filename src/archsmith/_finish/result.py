@@ -9,6 +9,7 @@ from typing import Any
 
 from archsmith.core.comparison import Comparison, spread
 from archsmith.core.finish import ACCURACY, Measure, in_todays_words
+from archsmith.core.shown import in_columns
 from archsmith.core.trial import Cost
 
 
@@ -209,10 +210,7 @@ class Finished:
         return cls(**{**fields, "networks": networks, "comparisons": comparisons, **made})
 
     def __str__(self) -> str:
-        rows = self.table()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, "", self.claim])
+        return "\n".join([in_columns(self.table()), "", self.claim])
 
 
 def score_text(measure: Measure, mean: float | None, deviation: float | None) -> str:

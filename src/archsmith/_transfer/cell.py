@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archsmith._describe import Thing, _find
+from archsmith._describe import Thing, find
 from archsmith._search import Run
 from archsmith.core.child import AnyTask, TextTask, TranslationTask
 from archsmith.core.errors import UsageError
@@ -93,7 +93,7 @@ def cell_of(thing: Run | Thing) -> FoundCell:
             )
         architecture, origin, named = decode(thing.space, genotype), f"run {thing.name!r}, {where}", None
     else:
-        found = _find(thing)
+        found = find(thing)
         architecture, origin = found.architecture, found.name
         named = found.name if found.task is not None else None  # a discovered one
     if not isinstance(architecture, Mapping) or architecture.get("kind") != KIND:

@@ -9,6 +9,7 @@ from typing import Any
 
 from archsmith.core.comparison import Comparison, spread
 from archsmith.core.finish import Measure
+from archsmith.core.shown import in_columns
 from archsmith.core.trial import Cost
 
 
@@ -167,7 +168,4 @@ class Transferred:
         return cls(**{f.name: value[f.name] for f in dataclasses.fields(cls)} | made)
 
     def __str__(self) -> str:
-        rows = self.table()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, "", self.claim])
+        return "\n".join([in_columns(self.table()), "", self.claim])

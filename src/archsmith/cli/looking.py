@@ -15,6 +15,7 @@ import typer
 
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.finish import Measure, in_todays_words
+from archsmith.core.shown import in_columns
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -247,9 +248,7 @@ def duration(seconds: float) -> str:
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns as wide as they need to be."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(in_columns(rows))
 
 
 def _finish(run: Run) -> dict[str, Any] | None:

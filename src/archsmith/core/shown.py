@@ -1,8 +1,8 @@
-"""A stranger's value in a message: never longer than a line, whatever it is."""
+"""Values as text for people: a stranger's in a message, never longer than a line, and rows as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -22,3 +22,9 @@ def shown(value: Any) -> str:
     except (RecursionError, ValueError):  # nested too deep; a number of thousands of digits inside
         return f"{type(value).__name__} of {len(value):,}" if hasattr(value, "__len__") else type(value).__name__
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many texts each, the columns flush left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
