@@ -4,6 +4,7 @@
     ├── UsageError (a ValueError)     the caller asked for something that cannot be: exit status 2 in the CLI
     │   ├── UnknownName               no recipe, space, option, data set or run of that name; suggests the nearest
     │   ├── IllegalGenotype           answers that the space does not allow
+    │   ├── IllegalExpression         a formula that its language does not have
     │   └── DataError                 a data set that cannot be used
     ├── StoreError                    the record of a run cannot be read or written
     │   ├── RunExists
@@ -50,6 +51,10 @@ class UnknownName(UsageError):
 
 class IllegalGenotype(UsageError):
     """Answers that their space does not allow: unknown, missing, or outside the options."""
+
+
+class IllegalExpression(UsageError):
+    """A formula that its language does not have: an unknown symbol, a wrong number of operands, or one too large."""
 
 
 class DataError(UsageError):
