@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from archsmith.discovered.metaqnn import metaqnn_top
+from archsmith.discovered.mnasnet import mnasnet_a1, mnasnet_b1, mnasnet_small
 from archsmith.discovered.nas_conv import nas_conv_v1
 from archsmith.discovered.nas_recurrent import nas_cell
 from archsmith.discovered.nasnet import (
@@ -41,6 +42,9 @@ __all__ = [
     "amoebanet_c",
     "amoebanet_d",
     "metaqnn_top",
+    "mnasnet_a1",
+    "mnasnet_b1",
+    "mnasnet_small",
     "nas_cell",
     "nas_conv_v1",
     "nasnet_a",
@@ -55,6 +59,9 @@ NETWORKS: dict[str, Callable[[], Discovered]] = {
     "amoebanet_c": amoebanet_c,
     "amoebanet_d": amoebanet_d,
     "metaqnn_top": metaqnn_top,
+    "mnasnet_a1": mnasnet_a1,
+    "mnasnet_b1": mnasnet_b1,
+    "mnasnet_small": mnasnet_small,
     "nas_cell": nas_cell,
     "nas_conv_v1": nas_conv_v1,
     "nasnet_a": nasnet_a,
