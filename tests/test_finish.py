@@ -17,8 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import archsmith as smith
-from archsmith._finish import FinishPlan, FinishProgress
+from archsmith._finish import FinishPlan
 from archsmith._finish.result import Finished
+from archsmith._search.trainings import TrainingProgress
 from archsmith.core.child import Child, Task, TextTask
 from archsmith.core.comparison import compare, t_quantile
 from archsmith.core.errors import ChildFailed, Diverged, RunLocked, UsageError
@@ -203,7 +204,7 @@ def comparable(finished: Finished) -> Any:
 
 
 def test_everything_is_trained_as_the_plan_says(run: smith.Run) -> None:
-    executor, told = Counting(), list[FinishProgress]()
+    executor, told = Counting(), list[TrainingProgress]()
     finished = smith.finish(run, plan=PLAN, executor=executor, watch=told.append)
     assert isinstance(run.evaluator, Finishable)
     assert len(executor.jobs) == TRAININGS

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from archsmith._finish.training import FinishProgress
+from archsmith._search.trainings import TrainingProgress
 from archsmith.cli.live import FinishView, LiveView, span, sparkline
 from archsmith.core.budget import Budget
 from archsmith.core.executor import Progress
@@ -98,7 +98,7 @@ def test_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveView(Budget(trials=2)) as view:
         view(finished(0, 0.5))
     with FinishView() as finish:
-        finish(FinishProgress("tuning", "found", 1, 2))
+        finish(TrainingProgress("tuning", "found", 1, 2))
     out, err = capsys.readouterr()
     assert out == ""
     assert "1 of 2 trials, best 0.5000" in err
@@ -219,15 +219,15 @@ def test_spans_read_well() -> None:
 def test_a_finish_tells_each_training_once() -> None:
     clock, console = Clock(), log()
     with FinishView(console, clock=clock) as view:
-        view(FinishProgress("final training", "", 0, 3))
+        view(TrainingProgress("final training", "", 0, 3))
         for done in range(4):
             for epoch in (1, 2):
                 if done < 3:
-                    view(FinishProgress("final training", "found, seed \x1b[0m1", done, 3, epoch, 2))
+                    view(TrainingProgress("final training", "found, seed \x1b[0m1", done, 3, epoch, 2))
             clock.now += 30
             score = "perplexity 12.65" if done == 3 else ""
-            view(FinishProgress("final training", "found, seed \x1b[0m1", done, 3, reward=0.5, score=score))
-        view(FinishProgress("testing", "3 models", 0, 3))
+            view(TrainingProgress("final training", "found, seed \x1b[0m1", done, 3, reward=0.5, score=score))
+        view(TrainingProgress("testing", "3 models", 0, 3))
     said = lines(console)
     assert (
         said[0]
@@ -249,13 +249,13 @@ def test_a_finish_in_a_terminal_shows_the_stage_and_the_epoch() -> None:
     clock, console = Clock(), terminal()
     view = FinishView(console, clock=clock)
     assert "preparing" in drawn(view, console)
-    view(FinishProgress("tuning", "", 1, 7))  # an earlier finish had trained one of them
+    view(TrainingProgress("tuning", "", 1, 7))  # an earlier finish had trained one of them
     clock.now += 70
-    view(FinishProgress("tuning", "learning_rate 0.1", 3, 7, epoch=5, epochs=10))
+    view(TrainingProgress("tuning", "learning_rate 0.1", 3, 7, epoch=5, epochs=10))
     assert (
         "tuning 3 of 7: learning_rate 0.1, epoch 5 of 10, 1 min 10 s so far, about 1 min 38 s left of this stage"
         in drawn(view, console)
     )
     with view:
-        view(FinishProgress("final training", "found", 0, 3))
+        view(TrainingProgress("final training", "found", 0, 3))
     assert "tuning: 7 done in 1 min 10 s" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsmith._finish.result import ExportedModel, Final, Finished, FinishedNetwork
+from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
 from archsmith._page.figures import moving_mean
 from archsmith._page.html import Html, duration, escape, number, tag
 from archsmith._search.run import Run
 from archsmith.core.comparison import compare
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.final import Final
 from archsmith.core.finish import PERPLEXITY, Measure
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import sample

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import archsmith as smith
-from archsmith._transfer import TransferProgress, Transferred, estimate, transfer
+from archsmith._search.trainings import TrainingProgress
+from archsmith._transfer import Transferred, estimate, transfer
 from archsmith._transfer import training as transfer_training
 from archsmith._transfer.cell import OneCell, cell_of, multiply_adds_of, parameters_of, sized
 from archsmith._transfer.estimate import Estimate, NetworkEstimate
@@ -55,10 +56,10 @@ class Counted:
     """A `watch` that remembers, and may end the transfer."""
 
     def __init__(self, stop_after: int = 99) -> None:
-        self.events: list[TransferProgress] = []
+        self.events: list[TrainingProgress] = []
         self.stop_after = stop_after
 
-    def __call__(self, event: TransferProgress) -> None:
+    def __call__(self, event: TrainingProgress) -> None:
         self.events.append(event)
         if event.stage == "training" and event.epoch == 0 and event.label and event.done >= self.stop_after:
             raise KeyboardInterrupt

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from archsmith._finish.result import Finished
 from archsmith._finish.rounds import finish
-from archsmith._finish.training import FinishProgress
 from archsmith.core.finish import FinishPlan
 
-__all__ = ["FinishPlan", "FinishProgress", "Finished", "finish"]
+__all__ = ["FinishPlan", "Finished", "finish"]

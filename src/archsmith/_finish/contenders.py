@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from archsmith._finish.training import HandDesigned, Network, Trained
+from archsmith._finish.training import Network, Trained
 from archsmith._search import Run
-from archsmith.core.child import Task
+from archsmith._search.hand_designed import HandDesigned, baseline_name
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.finish import Finishable
 from archsmith.core.genotype import Genotype
@@ -91,14 +91,13 @@ def best_of(run: Run, top: int, name: str) -> Contender:
 
 def hand_designed(parameters: int, evaluator: Finishable, notes: list[str]) -> Contender | None:
     """What a person would have picked, of about so many parameters; None, with a note, where nobody says what that is."""
-    own = hasattr(evaluator, "baseline")
-    if not own and not isinstance(evaluator.task(), Task):
+    name = baseline_name(evaluator)
+    if name is None:
         notes.append(
             f"{type(evaluator).__name__} has no baseline(parameters, task), so no hand-designed network was trained "
             "beside the found one."
         )
         return None
-    name = str(getattr(evaluator, "baseline_name", "hand-designed network" if own else "residual network"))
     hand = HandDesigned(parameters, evaluator)
     network, origin = Network(hand, hand.genotype), f"hand-designed, about {parameters:,} parameters"
     return Contender(name, [(origin, network)], hand_designed=True, origin=origin, network=network)

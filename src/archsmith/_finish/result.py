@@ -8,33 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from archsmith.core.comparison import Comparison, spread
+from archsmith.core.final import Final
 from archsmith.core.finish import ACCURACY, Measure, in_todays_words
 from archsmith.core.shown import in_columns
 from archsmith.core.trial import Cost
-
-
-@dataclass(frozen=True)
-class Final:
-    """One final training.
-
-    Args:
-        index: which seed of the plan, from 0; networks are compared seed by seed.
-        seed: the seed itself.
-        score, loss: on the test set, the score by the finish's measure; None when the training failed.
-        validation: the validation reward it ended with; None when it had none.
-        artifact: the digest of its weights.
-        failure: why it failed, or None.
-        cost: what it took.
-    """
-
-    index: int
-    seed: int
-    score: float | None
-    loss: float | None
-    validation: float | None
-    artifact: str | None
-    failure: str | None
-    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -195,7 +172,7 @@ class Finished:
         value = in_todays_words(value)
         networks = []
         for n in value["networks"]:
-            finals = [Final(**{**f, "cost": Cost(**f["cost"])}) for f in n["finals"]]
+            finals = [Final.from_json(f) for f in n["finals"]]
             fields = {f.name: n[f.name] for f in dataclasses.fields(FinishedNetwork)}
             networks.append(FinishedNetwork(**{**fields, "finals": finals, "tuning": Cost(**n["tuning"])}))
         comparisons = [

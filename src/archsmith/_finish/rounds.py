@@ -21,24 +21,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from archsmith._finish.contenders import FOUND, Contender, best_of, control_of, finishable, hand_designed, label_of
-from archsmith._finish.result import ExportedModel, Final, Finished, FinishedNetwork
-from archsmith._finish.training import (
-    FinishProgress,
-    Network,
-    Trained,
-    Trainings,
-    Wanted,
-    Watch,
-    trained_module,
-    writing,
-)
+from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
+from archsmith._finish.training import Network, Trained, Trainings, Wanted, trained_module, writing
 from archsmith._search import Run
 from archsmith._search.run import resolve
+from archsmith._search.trainings import TrainingProgress, Watch
 from archsmith.core.comparison import compare
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, Reward, derive_seed
+from archsmith.core.final import Final
 from archsmith.core.finish import Finishable, FinishPlan, Measure, measure_of
 from archsmith.core.trial import Cost
 from archsmith.executors import InProcess, ProcessPool
@@ -308,7 +301,7 @@ def _test(
     """Look at the test set, with the run held: the look is on record before anything is seen."""
     models = [t.result.artifact for c in contenders for t in c.finals if t.reward is not None]
     if trainings.watch is not None:
-        trainings.watch(FinishProgress("testing", f"{len(models)} models", 0, len(models)))
+        trainings.watch(TrainingProgress("testing", f"{len(models)} models", 0, len(models)))
     with writing(run) as writer:
         looks = list(writer.document("finish-looks") or [])
         resumed = bool(looks) and not looks[-1]["done"] and looks[-1]["models"] == models  # a kill while it looked

@@ -5,7 +5,6 @@ from __future__ import annotations
 from archsmith._transfer.estimate import Estimate, estimate
 from archsmith._transfer.result import Transferred
 from archsmith._transfer.scale import evaluator_for
-from archsmith._transfer.training import TransferProgress
 from archsmith._transfer.transfer import transfer
 
-__all__ = ["Estimate", "TransferProgress", "Transferred", "estimate", "evaluator_for", "transfer"]
+__all__ = ["Estimate", "Transferred", "estimate", "evaluator_for", "transfer"]

@@ -1,4 +1,4 @@
-"""Where a transfer is recorded as it goes, so that a killed one goes on: with a run in its store, else in a folder."""
+"""Where a transfer without a run is recorded as it goes, so that a killed one goes on: in a folder."""
 
 from __future__ import annotations
 
@@ -8,56 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from archsmith._search import Run
-from archsmith._search.writing import writing
-from archsmith.core.errors import CorruptStore, RunLocked, StoreError, UsageError
+from archsmith.core.errors import CorruptStore, RunLocked, StoreError
 
 _FORMAT = 1
 _FILE = "transfer.json"
-
-
-class Record(Protocol):
-    """Documents by key, and a folder for weights."""
-
-    @property
-    def artifacts(self) -> str:
-        """The folder of the weights."""
-        ...
-
-    def get(self, key: str) -> Any:
-        """What was put there, as plain JSON, or None."""
-        ...
-
-    def put(self, key: str, value: Any) -> None:
-        """Keep it, at once and for good."""
-        ...
-
-
-class RunRecord:
-    """The documents of a run, beside those of its search and its finish.
-
-    Raises UsageError when the run's store keeps nothing on disk.
-    """
-
-    def __init__(self, run: Run) -> None:
-        if run.store.artifacts is None:
-            raise UsageError(
-                f"a transfer keeps weights, and the store of run {run.name!r} keeps nothing on disk; "
-                'search with store="sqlite:///runs.db"'
-            )
-        self.run, self.artifacts = run, run.store.artifacts
-
-    def get(self, key: str) -> Any:
-        return self.run.reader.document(f"transfer/{key}")
-
-    def put(self, key: str, value: Any) -> None:
-        """Raises RunLocked while another process writes the run."""
-        with writing(self.run, "carry its cell over when that has ended") as writer:
-            writer.put_document(f"transfer/{key}", value)
 
 
 class FolderRecord:

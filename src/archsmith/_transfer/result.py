@@ -8,32 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from archsmith.core.comparison import Comparison, spread
+from archsmith.core.final import Final
 from archsmith.core.finish import Measure
 from archsmith.core.shown import in_columns
 from archsmith.core.trial import Cost
-
-
-@dataclass(frozen=True)
-class Score:
-    """One training, tested.
-
-    Args:
-        index, seed: which seed; networks are compared seed by seed.
-        score, loss: on the test set, the score by the transfer's measure; None when the training failed.
-        validation: the score on validation data that it ended with.
-        artifact: the digest of its weights.
-        failure: why it failed, or None.
-        cost: what it took.
-    """
-
-    index: int
-    seed: int
-    score: float | None
-    loss: float | None
-    validation: float | None
-    artifact: str | None
-    failure: str | None
-    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -52,7 +30,7 @@ class TransferredNetwork:
     hidden: int
     parameters: int
     multiply_adds: int
-    scores: Sequence[Score]
+    scores: Sequence[Final]
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -151,7 +129,7 @@ class Transferred:
         """What `to_json` wrote."""
         networks = []
         for network in value["networks"]:
-            scores = [Score(**{**s, "cost": Cost(**s["cost"])}) for s in network["scores"]]
+            scores = [Final.from_json(s) for s in network["scores"]]
             networks.append(
                 TransferredNetwork(
                     **{k: v for k, v in network.items() if k not in ("mean", "deviation")} | {"scores": scores}

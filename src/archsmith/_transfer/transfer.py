@@ -18,17 +18,20 @@ from typing import Any
 
 from archsmith._describe import Thing
 from archsmith._search import Run
+from archsmith._search.record import Record, RunRecord
+from archsmith._search.trainings import TrainingProgress, Watch, digest_of
 from archsmith._transfer.cell import BASELINE, FoundCell, OneCell, cell_of, multiply_adds_of, parameters_of, sized
 from archsmith._transfer.estimate import estimate_of
-from archsmith._transfer.record import Record, RunRecord, folder_record
-from archsmith._transfer.result import Score, Transferred, TransferredNetwork
+from archsmith._transfer.record import folder_record
+from archsmith._transfer.result import Transferred, TransferredNetwork
 from archsmith._transfer.scale import evaluator_for, steps_of
-from archsmith._transfer.training import Trained, Trainings, TransferProgress, Wanted, Watch, digest_of
+from archsmith._transfer.training import Trained, Trainings, Wanted
 from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.comparison import compare
 from archsmith.core.config import to_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.executor import Executor, derive_seed
+from archsmith.core.final import Final
 from archsmith.core.finish import Finishable, Measure, measure_of
 from archsmith.core.space import build
 from archsmith.executors import InProcess, ProcessPool
@@ -120,7 +123,7 @@ def transfer(
                 "The test set was not looked at"
             )
         if watch is not None:
-            watch(TransferProgress("testing", f"{len(outcomes)} models", 0, len(outcomes)))
+            watch(TrainingProgress("testing", f"{len(outcomes)} models", 0, len(outcomes)))
         transferred = _test(cell, networks, evaluator, outcomes, record)
         record.put(f"result/{key}", transferred.to_json())
     return transferred
@@ -129,7 +132,7 @@ def transfer(
 @contextmanager
 def _recorded(thing: Any, folder: Path) -> Iterator[Record]:
     if isinstance(thing, Run):
-        yield RunRecord(thing)
+        yield RunRecord(thing, "transfer", "carry its network over when that has ended")
     else:
         with folder_record(folder) as record:
             yield record
@@ -238,12 +241,12 @@ def _tested(trained: Trained, evaluator: Finishable, record: Record) -> dict[str
     return dict(metrics)
 
 
-def _score(trained: Trained, metrics: dict[str, float], measure: Measure) -> Score:
+def _score(trained: Trained, metrics: dict[str, float], measure: Measure) -> Final:
     result, failed = trained.result, trained.result.failure
     score = metrics.get(measure.name)
     if score is not None and not math.isfinite(score):
         score = None
-    return Score(
+    return Final(
         index=trained.wanted.index,
         seed=trained.wanted.seed,
         score=score,

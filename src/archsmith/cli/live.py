@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from archsmith._finish.training import FinishProgress
-    from archsmith._transfer.training import TransferProgress
+    from archsmith._search.trainings import TrainingProgress
 
 LINE_SECONDS = 10.0  # plain lines: no more often than this, or at each tenth of the budget, or at a new best
 BEST_SECONDS = 1.0  # a new best within a second of the last line waits for the next
@@ -334,10 +333,10 @@ class FinishView:
         self._stage = ""
         self._stage_from = 0  # trainings of the stage that an earlier finish had done already
         self._told: tuple[str, int] | None = None
-        self._now: FinishProgress | TransferProgress | None = None
+        self._now: TrainingProgress | None = None
         self._live: Live | None = None
 
-    def __call__(self, event: FinishProgress | TransferProgress) -> None:
+    def __call__(self, event: TrainingProgress) -> None:
         """Note how far it is."""
         if event.stage != self._stage:
             if self._live is not None and self._now is not None:
@@ -380,7 +379,7 @@ class FinishView:
         line = f"{event.stage} {event.done} of {event.total}{label}{epoch}, {self._pace(event)}"
         yield Text(_printable(line), no_wrap=True, overflow="ellipsis")
 
-    def _pace(self, event: FinishProgress | TransferProgress) -> str:
+    def _pace(self, event: TrainingProgress) -> str:
         spent = self._clock() - self._stage_began
         done = event.done + (event.epoch / event.epochs if event.epochs else 0.0)
         parts = [f"{span(self._clock() - self._began)} so far"]

@@ -1,0 +1,52 @@
+"""The network designed by hand that stands beside a found one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archsmith.core.child import AnyTask, Task
+from archsmith.core.finish import Finishable
+from archsmith.core.genotype import Architecture, Genotype
+from archsmith.core.space import identity
+from archsmith.core.walk import Choose
+
+
+class HandDesigned:
+    """The network that a person would have picked, as a space in which there is one thing to choose.
+
+    Not a dataclass, so that the evaluator is no part of its identity.
+
+    Args:
+        parameters: about how many it shall have.
+        by: the evaluator, whose `baseline(parameters, task)` is asked where it has one.
+    """
+
+    def __init__(self, parameters: int, by: Finishable) -> None:
+        self.parameters = parameters
+        self.by = by
+
+    def architecture(self, choose: Choose) -> Architecture:
+        return {"network": "hand-designed", "parameters": choose("parameters", (self.parameters,))}
+
+    def build(self, architecture: Architecture, task: AnyTask) -> Any:
+        """The evaluator's own baseline, or the residual network for images (He et al. 2016)."""
+        own = getattr(self.by, "baseline", None)
+        if own is not None:
+            return own(self.parameters, task)
+        from archsmith.nn.resnet import resnet_of_size
+
+        assert isinstance(task, Task)
+        return resnet_of_size(self.parameters, task)
+
+    @property
+    def genotype(self) -> Genotype:
+        """The only one."""
+        return Genotype(identity(self), {"parameters": self.parameters})
+
+
+def baseline_name(evaluator: Finishable) -> str | None:
+    """What a person calls the network that `HandDesigned` builds; None where nobody says what that is."""
+    own = hasattr(evaluator, "baseline")
+    if not own and not isinstance(evaluator.task(), Task):
+        return None
+    return str(getattr(evaluator, "baseline_name", "hand-designed network" if own else "residual network"))
