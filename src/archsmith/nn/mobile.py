@@ -38,7 +38,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c, h, w] -> the same."""
-        gate = self.gate(self.expand(self.relu(self.reduce(self.average(x)))))
+        gate: Tensor = self.gate(self.expand(self.relu(self.reduce(self.average(x)))))
         return x * gate.unsqueeze(2).unsqueeze(3)
 
 

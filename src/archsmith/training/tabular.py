@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Tabular"]
 
+DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
+"""Whose latencies NAS-Bench-201's cells have."""
+
 Columns: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 
@@ -41,27 +44,36 @@ class Tabular:
         table: the path of an .npz, .csv or .parquet file.
         column: the column of the number to be searched for, which is reported as the metric "value".
         scale: is multiplied into it: 0.01 makes a fraction of a percentage, -1 turns a loss around.
-        metrics: further columns to report, under their own names. Leave what was measured on test data out.
+        metrics: further columns to report, under their own names; or, as a dict or as pairs, columns with the names to
+            report them under: {"hw/cifar10/pixel3_latency": "latency"}. Leave what was measured on test data out.
         seconds: how long the training of a row took: a column, or a number for all rows.
         epochs: how many epochs it took.
         choices: the columns that are choices of the space. Empty: those the space asks, which is known only where its
             questions do not depend on answers.
+        called: a second name that the number is reported under, such as "accuracy", for rewards that read it by that.
     """
 
     table: str
     column: str
     scale: float = 1.0
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[str | tuple[str, str], ...] | Mapping[str, str] = ()
     seconds: str | float = 0.0
     epochs: float = 1.0
     choices: tuple[str, ...] = ()
+    called: str | None = None
 
     default_reward = staticmethod(value)
 
     def __post_init__(self) -> None:
         path = os.path.expanduser(str(self.table))
         object.__setattr__(self, "table", os.path.abspath(path) if os.path.exists(path) else path)
-        object.__setattr__(self, "metrics", tuple(self.metrics))
+        object.__setattr__(self, "metrics", _named(self.metrics))
+        names = [name for _, name in _pairs(self)]
+        taken = ["value", *([self.called] if self.called is not None else []), *names]
+        if not all(isinstance(name, str) and name for name in taken) or len(set(taken)) != len(taken):
+            raise UsageError(
+                f"the metrics of Tabular must have names of their own, and one is called value; got {', '.join(map(repr, taken))}"
+            )
         object.__setattr__(self, "choices", tuple(self.choices))
         for name in ("scale", "epochs"):
             number = getattr(self, name)
@@ -79,7 +91,8 @@ class Tabular:
         dataset: str = "cifar10",
         *,
         epochs: int = 200,
-        metrics: tuple[str, ...] = (),
+        metrics: tuple[str | tuple[str, str], ...] | Mapping[str, str] = (),
+        latency: str | None = None,
     ) -> Tabular:
         """The validation accuracy, as a fraction, of the cells of `archsmith.spaces.NASBench201`.
 
@@ -87,9 +100,18 @@ class Tabular:
             table: the .npz file with NAS-Bench-201's arrays.
             dataset: "cifar10", "cifar100" or "ImageNet16-120".
             epochs: of the trainings: 200 or 12.
-            metrics: further columns, such as "hw/cifar10/edgegpu_latency".
+            metrics: further columns, such as "hw/cifar10/edgegpu_energy"; as in `Tabular`.
+            latency: a device whose measured latency is reported as the metric "latency", in milliseconds: "edgegpu",
+                "raspi4", "edgetpu", "pixel3", "eyeriss" or "fpga" (HW-NAS-Bench, Li et al. 2021). The accuracy is then
+                reported as "accuracy" as well, so that `archsmith.rewards.latency_weighted` reads both.
         """
-        return cls(os.fspath(table), f"acc{epochs}_val/{dataset}", scale=0.01, metrics=metrics, epochs=float(epochs))
+        path, column = os.fspath(table), f"acc{epochs}_val/{dataset}"
+        if latency is None:
+            return cls(path, column, scale=0.01, metrics=metrics, epochs=float(epochs))
+        if latency not in DEVICES:
+            raise UnknownName("device of NAS-Bench-201", str(latency), DEVICES)
+        named = (*_named(metrics), (f"hw/{dataset}/{latency}_latency", "latency"))
+        return cls(path, column, scale=0.01, metrics=named, epochs=float(epochs), called="accuracy")
 
     # --- looking up ---------------------------------------------------------------------------------------------------
 
@@ -102,9 +124,9 @@ class Tabular:
         number = index.values[row]
         if number != number or number in (math.inf, -math.inf):
             raise ChildFailed(f"the table {self.table} has no number in {self.column!r} for this row", reason="table")
-        metrics = {"value": number}
-        for name, column in index.metrics.items():
-            metrics[name] = column[row]
+        metrics = {"value": number} | ({self.called: number} if self.called is not None else {})
+        for column, name in _pairs(self):
+            metrics[name] = index.metrics[column][row]
         return Result(metrics, cost=Cost(seconds=index.seconds[row], epochs=self.epochs))
 
     def best(self, space: Space) -> tuple[dict[str, Any], float]:
@@ -156,8 +178,31 @@ class Tabular:
                 )
             choices = tuple(question.name for question in questions)
         return _indexed(
-            self.table, _stamp(self.table), choices, self.column, float(self.scale), self.metrics, self.seconds
+            self.table,
+            _stamp(self.table),
+            choices,
+            self.column,
+            float(self.scale),
+            tuple(column for column, _ in _pairs(self)),
+            self.seconds,
         )
+
+
+def _named(metrics: Any) -> tuple[str | tuple[str, str], ...]:
+    """Columns, and pairs of a column and its name, as a configuration keeps them: it is hashed, and a dict is not."""
+    if isinstance(metrics, Mapping):
+        return tuple((str(column), name) for column, name in metrics.items())
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics of Tabular must be a tuple of columns, got the text {metrics!r}")
+    for entry in metrics:
+        if not isinstance(entry, str) and (not isinstance(entry, list | tuple) or len(entry) != 2):
+            raise UsageError(f"metrics of Tabular must be columns, or pairs of a column and a name, got {entry!r}")
+    return tuple(entry if isinstance(entry, str) else (entry[0], entry[1]) for entry in metrics)
+
+
+def _pairs(config: Tabular) -> list[tuple[str, str]]:
+    """Column and name of each further metric."""
+    return [(entry, entry) if isinstance(entry, str) else entry for entry in _named(config.metrics)]
 
 
 def _orderly(number: float) -> float:
