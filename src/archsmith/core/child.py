@@ -109,12 +109,15 @@ class Child:
         learning_rate: the peak learning rate.
         optimizer: from parameters and a learning rate to an optimizer.
         augmentation: from a batch of training images to a batch of the same shape.
+        inherits: whether it starts from the weights of the trial it was made from, wherever layers have the same name
+            and shapes, if those were kept.
     """
 
     model: torch.nn.Module
     learning_rate: float | None = None
     optimizer: Callable[[Iterable[Any], float], torch.optim.Optimizer] | None = None
     augmentation: Callable[[torch.Tensor], torch.Tensor] | None = None
+    inherits: bool = False
 
 
 def as_child(built: Child | torch.nn.Module) -> Child:

@@ -2,6 +2,7 @@
 
 The same function of `choose` serves random search (answer at random), a controller (answer from an LSTM), evolution
 (replay the parent's answers, change one), enumeration, and loading (answer from JSON). A space holds no values.
+`archsmith.core.grown` has the second shape of a space, which asks nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from archsmith.core.child import AnyTask, Child, Task, as_child
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar
+from archsmith.core.grown import GrownSpace, edited, wander
 from archsmith.core.shown import shown
 from archsmith.core.walk import Choose, Question, RandomWalk, RecordingWalk, ReplayWalk, option_index
 
@@ -112,7 +114,9 @@ _SCALAR_TYPES = (str, int, float, bool, type(None))
 
 
 def sample(space: Space, rng: Random) -> Genotype:
-    """A genotype with every choice answered uniformly at random."""
+    """A genotype with every choice answered uniformly at random; of a grown space, one after a walk of edits."""
+    if isinstance(space, GrownSpace):
+        return wander(space, rng)
     walk = RandomWalk(rng)
     space.architecture(walk)
     return Genotype(identity(space), walk.answers)
@@ -139,6 +143,8 @@ def decode(space: Space, genotype: Genotype) -> Architecture:
         raise IllegalGenotype(
             f"the space of a genotype has name, version and options only, got {shown(list(genotype.space))}"
         )
+    if isinstance(space, GrownSpace):
+        return space.read(genotype.answers)
     walk = ReplayWalk(genotype.answers)
     architecture = space.architecture(walk)
     if len(walk.answers) != len(genotype.answers):
@@ -165,11 +171,14 @@ def mutate(space: Space, genotype: Genotype, rng: Random) -> Genotype:
     """A copy with one choice, uniformly drawn, changed to another value (a subset: one member flipped).
 
     Answers that are still legal stay, new questions are answered at random, orphans go. A space with a `mutate` of
-    its own is asked instead. A genotype whose every choice has one option comes back unchanged.
+    its own is asked instead. A genotype whose every choice has one option comes back unchanged. Of a grown space: one
+    edit, drawn until one succeeds.
     """
     own = getattr(space, "mutate", None)
     if own is not None:
         return cast(Genotype, own(genotype, rng))
+    if isinstance(space, GrownSpace):
+        return edited(space, genotype, rng)
     questions = trace(space, genotype.answers)
     changeable = [q for q in questions if (q.options if q.subset else len(q.options) > 1)]
     if not changeable:
@@ -191,7 +200,9 @@ def mutate(space: Space, genotype: Genotype, rng: Random) -> Genotype:
 
 
 def trace(space: Space, answers: Mapping[str, Answer]) -> list[Question]:
-    """The questions that a space asks when it is given these answers, in order."""
+    """The questions that a space asks when it is given these answers, in order; none of a grown space."""
+    if isinstance(space, GrownSpace):
+        return []
 
     def answer(question: Question) -> int | list[int]:
         given = answers[question.name]
@@ -298,7 +309,9 @@ def script(space: Space) -> tuple[Question, ...] | None:
 
 
 def space_size(space: Space) -> int | None:
-    """How many genotypes a space has, exactly, or None when its questions depend on answers."""
+    """How many genotypes a space has, exactly, or None when its questions depend on answers, or it is grown."""
+    if isinstance(space, GrownSpace):
+        return None
     questions = script(space)
     if questions is None:
         return None

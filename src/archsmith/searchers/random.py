@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
-from archsmith.core.space import Space, identity
+from archsmith.core.space import Space, identity, sample
 from archsmith.core.trial import Proposal, Trial
 from archsmith.core.walk import RandomWalk
 from archsmith.searchers.depth_schedule import DepthSchedule, Forced
@@ -22,7 +22,8 @@ __all__ = ["Random"]
 
 @dataclass(frozen=True)
 class Random:
-    """Proposes genotypes at random: each option of a choice alike, each member of a subset by a fair coin.
+    """Proposes genotypes at random: each option of a choice alike, each member of a subset by a fair coin; of a grown
+    space, what a walk of edits from the seed comes to.
 
     Args:
         depth_schedule: forces the depth, so that a controller with a schedule is compared at equal depths.
@@ -55,12 +56,12 @@ class LiveRandom:
         proposals = []
         for number in range(self._asked, self._asked + n):
             self._rng.seed(derive_seed(self._seed, "proposal", number))
-            walk = RandomWalk(self._rng)
             if self._schedule is None:
-                self._space.architecture(walk)
-            else:
-                depth = self._schedule.depth(number, self._depths)
-                self._space.architecture(Forced(walk, self._schedule.choice, depth))
+                proposals.append(Proposal(sample(self._space, self._rng)))
+                continue
+            walk = RandomWalk(self._rng)
+            depth = self._schedule.depth(number, self._depths)
+            self._space.architecture(Forced(walk, self._schedule.choice, depth))
             proposals.append(Proposal(Genotype(space, walk.answers)))
         self._asked += n
         return proposals
