@@ -109,6 +109,7 @@ class Loop:
                 seed=derive_seed(self.seed, "trial", trial.number),
                 limits=self.limits,
                 artifacts=self.artifacts,
+                proposed_at=trial.proposed_at,
             )
         )
 

@@ -27,9 +27,9 @@ from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import Searcher
 from archsmith.core.space import FunctionSpace, Space, as_space, default_task, sample
 from archsmith.core.space import build as build_child
-from archsmith.core.store import Store
+from archsmith.core.store import RunWriter, Store
 from archsmith.core.walk import Choose
-from archsmith.executors import InProcess, ProcessPool
+from archsmith.executors import InProcess, ProcessPool, Simulated
 from archsmith.rewards import value
 from archsmith.searchers.random import Random
 from archsmith.store import open_store
@@ -107,10 +107,12 @@ def search(
         "note": dict(note or {}),
     }
     executor = executor if executor is not None else _executor(workers)
+    config |= _workers(executor)
     with closing(executor):
         opened = open_store(store)
         name = name if name is not None else _free_name(opened, space, searcher)
         run = opened.create(name, config)
+        _keep_time(run, executor)
         loop = Loop(
             space=space,
             evaluator=evaluator,
@@ -176,8 +178,16 @@ def resume(
         budget == old and run.summary.status == "finished"
     ):  # its budget was used up: a session would only add to its clock
         return Run(run.store, run.name, space=space, evaluator=evaluator)
-    with closing(executor if executor is not None else _executor(workers or config["workers"])) as used:
+    simulated = config.get("clock")
+    with closing(executor if executor is not None else _executor(workers or config["workers"], simulated)) as used:
+        if (simulated is None) != (getattr(used, "clock", None) is None):
+            kept, other = ("the wall's", "a simulated one") if simulated is None else ("a simulated one", "the wall's")
+            raise UsageError(
+                f"the clock of run {run.name!r} is {kept}, and {type(used).__name__} goes by {other}; "
+                "a run goes on by the clock that it began with"
+            )
         writer = run.store.write(run.name)
+        _keep_time(writer, used)
         try:
             if budget != old:
                 writer.configure({"budget": vars(budget) | {}})
@@ -276,9 +286,24 @@ def _session(loop: Loop) -> None:
                 raise
 
 
-def _executor(workers: int) -> Executor:
+def _keep_time(run: RunWriter, executor: Executor) -> None:
+    """By the executor's clock, where it has one; before anything is recorded."""
+    if (clock := getattr(executor, "clock", None)) is not None:
+        run.keep_time(clock)
+
+
+def _workers(executor: Executor) -> dict[str, Any]:
+    """Of workers on a clock of their own, what simulates them again."""
+    if getattr(executor, "clock", None) is None:
+        return {}
+    return {"workers": executor.slots, "clock": {"seconds": getattr(executor, "seconds", None)}}
+
+
+def _executor(workers: int, simulated: Mapping[str, Any] | None = None) -> Executor:
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UsageError(f"workers must be a whole number of at least 1, got {workers!r}")
+    if simulated is not None:
+        return Simulated(workers, seconds=simulated.get("seconds"))
     return InProcess() if workers == 1 else ProcessPool(workers)
 
 

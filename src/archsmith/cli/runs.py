@@ -144,6 +144,8 @@ def beside(
     if wanted is None or (run.summary.status != "finished" and not always):
         return None
     trials = sum(run.summary.counts.values())
+    if executor is None and config.get("clock") is not None:
+        executor = "simulated"  # as the run itself
     reward = own.reward if own else None
     if own is None and to_config(getattr(run.evaluator, "default_reward", None)) != config["reward"]:
         reward = from_config(config["reward"], resolve)
@@ -195,7 +197,7 @@ def free_name(store: str, stem: str) -> str:
 
 def make_executor(name: str | None, workers: int) -> Executor | None:
     """The executor of that name; None for the default that follows from the number of workers."""
-    from archsmith.executors import InProcess, ProcessPool
+    from archsmith.executors import InProcess, ProcessPool, Simulated
 
     if name is None:
         return None
@@ -207,7 +209,9 @@ def make_executor(name: str | None, workers: int) -> Executor | None:
         return InProcess()
     if name == "pool":
         return ProcessPool(workers)
-    raise UnknownName("executor", name, ["in-process", "pool"])
+    if name == "simulated":
+        return Simulated(workers)
+    raise UnknownName("executor", name, ["in-process", "pool", "simulated"])
 
 
 def cores() -> int:

@@ -43,7 +43,12 @@ WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="Children trained side by side (default: one for each core).")
 ]
 ExecutorOption = Annotated[
-    str | None, typer.Option("--executor", help="Where children are trained: in-process, or pool (of processes).")
+    str | None,
+    typer.Option(
+        "--executor",
+        help="Where children are trained: in-process, pool (of processes), or simulated: looked up, on a clock that "
+        "counts what their trainings took.",
+    ),
 ]
 ControlOption = Annotated[
     bool,

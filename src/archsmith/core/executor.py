@@ -27,6 +27,7 @@ class Job:
         limits: what it may use.
         artifacts: the folder for weights that are kept, or None where nothing can be kept.
         earlier: the digests of artifacts that earlier trials kept, by trial number.
+        proposed_at: when it was proposed, in seconds of the run's clock; None where nobody counts.
     """
 
     trial: int
@@ -38,6 +39,7 @@ class Job:
     limits: Limits = Limits()
     artifacts: str | None = None
     earlier: Mapping[int, str] = field(default_factory=dict)
+    proposed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,26 @@ class Completed:
 Event: TypeAlias = Started | Progress | Completed
 
 
+@dataclass
+class Clock:
+    """A clock that an executor keeps in place of the wall's: what it shows is the run's time.
+
+    Args:
+        seconds: what it shows. A run sets it to where its record ends; from there the executor alone moves it on.
+    """
+
+    seconds: float = 0.0
+
+
 @runtime_checkable
 class Executor(Protocol):
     """Runs jobs. Used by one thread; nothing it is given or does raises because of a child.
 
     One that trains within `completed` has an attribute `on_progress`: a callable that is given each `Progress` in the
     middle of the training, and may cancel it; `completed` then does not give it again.
+
+    One whose time is not the wall's has an attribute `clock`, a `Clock`: the run's times, its budget in seconds and the
+    timeout of `completed` are then seconds of that clock.
     """
 
     @property

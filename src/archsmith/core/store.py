@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from archsmith.core.executor import Clock
 from archsmith.core.searcher import State
 from archsmith.core.trial import Proposal, Trial
 
@@ -145,7 +146,12 @@ class RunWriter(RunReader, Protocol):
         ...
 
     def elapsed(self) -> float:
-        """Seconds of the run's own clock: wall time summed over its sessions."""
+        """Seconds of the run's own clock: wall time summed over its sessions, or what the clock of `keep_time` shows."""
+        ...
+
+    def keep_time(self, clock: Clock) -> None:
+        """From now on the run's time is what this clock shows, and no longer the wall's. Sets it to where the record
+        ends."""
         ...
 
     def close(self, status: str = "interrupted") -> None:

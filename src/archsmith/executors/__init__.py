@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from archsmith.executors.in_process import InProcess
 from archsmith.executors.process_pool import ProcessPool
+from archsmith.executors.simulated import Simulated
 
-__all__ = ["InProcess", "ProcessPool"]
+__all__ = ["InProcess", "ProcessPool", "Simulated"]

@@ -162,7 +162,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     rate = len(facts.series.number) / s.seconds * 60 if s.seconds > 0 else 0.0
     tiles.append(
         (
-            "Wall clock",
+            "Wall clock" if s.config.get("clock") is None else "Simulated time",
             duration(s.seconds),
             f"{number(round(rate) if rate >= 10 else rate, 2)} trials a minute" if rate else "",
         )

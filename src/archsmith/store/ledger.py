@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from archsmith.core.errors import StoreError
+from archsmith.core.executor import Clock
 from archsmith.core.trial import Proposal, Trial, TrialState
 
 _PROPOSED, _RUNNING, _DONE = TrialState.PROPOSED, TrialState.RUNNING, TrialState.DONE
@@ -61,10 +62,18 @@ class Ledger:
         self.open = open_trials
         self._seconds = seconds
         self._opened = time.monotonic()  # never the wall clock, which may jump
+        self._clock: Clock | None = None
 
     def elapsed(self) -> float:
         """Seconds of the run's own clock."""
+        if self._clock is not None:
+            return self._clock.seconds
         return self._seconds + (time.monotonic() - self._opened)
+
+    def keep_time(self, clock: Clock) -> None:
+        """Take the time from this clock, set to where the record ends."""
+        clock.seconds = self._seconds
+        self._clock = clock
 
     def proposed(self, proposals: Sequence[Proposal], at: float) -> tuple[list[Trial], Tally]:
         """The proposals as trials, numbered on."""

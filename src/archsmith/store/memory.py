@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from archsmith.core.errors import RunExists, RunLocked, StoreError, UnknownName
+from archsmith.core.executor import Clock
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
 from archsmith.core.store import Asked, Learned, LogEntry, RunReader, RunSummary, RunWriter, Told
@@ -226,6 +227,9 @@ class _MemoryWriter(_MemoryReader):
 
     def elapsed(self) -> float:
         return self._ledger.elapsed()
+
+    def keep_time(self, clock: Clock) -> None:
+        self._ledger.keep_time(clock)
 
     def close(self, status: str = "interrupted") -> None:
         check_status(status)

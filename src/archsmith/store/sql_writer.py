@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from archsmith.core.errors import CorruptStore, StoreError
+from archsmith.core.executor import Clock
 from archsmith.core.searcher import State
 from archsmith.core.store import Asked, LogEntry, Told
 from archsmith.core.trial import Proposal, Trial, TrialState
@@ -211,6 +212,9 @@ class SQLWriter(SQLReader):
 
     def elapsed(self) -> float:
         return self._ledger.elapsed()
+
+    def keep_time(self, clock: Clock) -> None:
+        self._ledger.keep_time(clock)
 
     def close(self, status: str = "interrupted") -> None:
         check_status(status)

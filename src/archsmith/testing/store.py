@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from archsmith.core.errors import RunExists, RunLocked, StoreError, UnknownName, UsageError
+from archsmith.core.executor import Clock
 from archsmith.core.genotype import Genotype
 from archsmith.core.store import Asked, RunWriter, Store, Told
 from archsmith.core.trial import Cost, Failure, Proposal, Result, Trial, TrialState
@@ -509,6 +510,26 @@ class StoreContract:
         assert before <= stopped <= run.elapsed() < stopped + 60
         [trial] = run.propose([proposal(1)])
         assert trial.proposed_at >= stopped
+        run.close()
+
+    def test_another_clock_keeps_the_time(self, tmp_path: Path) -> None:
+        store = self.store(tmp_path)
+        clock = Clock(77.0)
+        run = store.create("a", {})
+        run.keep_time(clock)
+        assert clock.seconds == run.elapsed() == 0.0, "a new run begins at 0, whatever the clock showed"
+        clock.seconds = 1000.0
+        [trial] = run.propose([proposal(0)])
+        clock.seconds = 5000.0
+        run.start(0)
+        clock.seconds = 9000.0
+        [finished] = run.finish([done(trial, 1.0)])
+        assert (finished.proposed_at, finished.started_at, finished.finished_at) == (1000.0, 5000.0, 9000.0)
+        run.close()
+        assert store.read("a").summary().seconds == 9000.0
+        run, clock = self.again(store).write("a"), Clock()
+        run.keep_time(clock)
+        assert clock.seconds == run.elapsed() == 9000.0, "the clock is set to where the record ends"
         run.close()
 
     # --- values, not references

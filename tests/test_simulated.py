@@ -1,0 +1,339 @@
+"""The simulated clock: workers side by side on it, budgets in its seconds, and a resume after a kill at any moment."""
+
+from __future__ import annotations
+
+import heapq
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import archsmith as smith
+from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import Limits
+from archsmith.core.executor import Completed, Executor, Job, Progress, Started
+from archsmith.core.space import as_space, sample
+from archsmith.core.trial import Cost, Result, TrialState
+from archsmith.executors import Simulated
+from archsmith.searchers import Random, RegularizedEvolution
+from archsmith.store import open_store
+from archsmith.testing import ExecutorContract
+from test_cli import archsmith
+
+
+class TestSimulated(ExecutorContract):
+    def executor(self) -> Executor:
+        return Simulated(3, seconds=0.5, device="cpu")
+
+
+class Timed:
+    """Looks a number up, and what its training took."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self.seconds = seconds
+
+    def evaluate(self, space: Any, genotype: Any, context: Any) -> Result:
+        x = genotype.answers["x"]
+        return Result({"value": x / 100}, cost=Cost(self.seconds(x), 1.0))
+
+
+def number(choose: Any) -> Any:
+    return choose("x", tuple(range(100)))
+
+
+SPACE = as_space(number)
+EVALUATOR = Timed(lambda x: 1.0 + (x * 37 % 11))
+
+
+def job(trial: int, seconds: float, *, proposed_at: float | None = None, limits: Limits = Limits()) -> Job:  # noqa: B008
+    import random
+
+    genotype = sample(SPACE, random.Random(trial))
+    return Job(
+        trial,
+        SPACE,
+        genotype,
+        Timed(lambda _: seconds),
+        lambda r: r.metrics["value"],
+        trial,
+        limits=limits,
+        proposed_at=proposed_at,
+    )
+
+
+def drained(executor: Simulated) -> list[tuple[int, float]]:
+    """Which trial completed when, by the clock."""
+    seen = []
+    while events := executor.completed():
+        seen += [(event.trial, executor.clock.seconds) for event in events if isinstance(event, Completed)]
+    return seen
+
+
+# --- the clock --------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=30), st.integers(1, 5))
+def test_jobs_complete_as_that_many_machines_would_have_completed_them(took: list[int], workers: int) -> None:
+    executor = Simulated(workers)
+    for trial, seconds in enumerate(took):
+        executor.submit(job(trial, seconds))
+    free, expected = [0] * workers, []
+    for trial, seconds in enumerate(took):  # a queue before so many machines, reckoned by hand
+        ends = heapq.heappop(free) + seconds
+        heapq.heappush(free, ends)
+        expected.append((ends, trial))
+    assert drained(executor) == [(trial, ends) for ends, trial in sorted(expected)]
+
+
+def test_ties_complete_in_the_order_submitted_and_one_by_one() -> None:
+    executor = Simulated(4)
+    for trial in (3, 1, 2):
+        executor.submit(job(trial, 5.0))
+    assert [event.trial for event in executor.completed() if isinstance(event, Started)] == [3, 1, 2]
+    assert [[event.trial for event in executor.completed()] for _ in range(3)] == [[3], [1], [2]]
+    assert executor.clock.seconds == 5.0
+
+
+def test_a_timeout_is_of_the_clock() -> None:
+    executor = Simulated(1)
+    executor.submit(job(0, 10.0))
+    executor.completed()
+    assert executor.completed(4.0) == []
+    assert executor.clock.seconds == 4.0
+    [done] = executor.completed(6.0)
+    assert (done.trial, executor.clock.seconds) == (0, 10.0)
+
+
+def test_what_is_cancelled_took_as_long_as_it_ran_and_its_worker_is_free() -> None:
+    executor = Simulated(1)
+    executor.submit(job(0, 10.0))
+    executor.submit(job(1, 3.0))
+    executor.completed()
+    executor.completed(4.0)
+    executor.cancel(0)
+    events = [*executor.completed(), *executor.completed()]
+    assert events[:2] == [Completed(0, TrialState.STOPPED, Result(cost=Cost(4.0, 0.4))), Started(1)]
+    assert events[2].trial == 1
+    assert executor.clock.seconds == 7.0
+
+
+def test_a_child_is_cut_off_at_its_limit() -> None:
+    executor = Simulated(1)
+    executor.submit(job(0, 10.0, limits=Limits(seconds=4.0)))
+    executor.completed()
+    [done] = executor.completed()
+    assert isinstance(done, Completed)
+    assert (done.state, done.result.cost) == (TrialState.FAILED, Cost(4.0, 0.4))
+    assert done.result.failure is not None
+    assert done.result.failure.reason == "seconds"
+    assert executor.clock.seconds == 4.0
+
+
+def test_a_job_of_before_began_when_it_was_proposed() -> None:
+    executor = Simulated(2)
+    executor.clock.seconds = 100.0
+    executor.submit(job(0, 30.0, proposed_at=90.0))
+    executor.submit(job(1, 1.0, proposed_at=95.0))
+    executor.submit(job(2, 10.0, proposed_at=99.0))  # waits for a worker; that of trial 1 was free from 96 on
+    assert drained(executor) == [(1, 100.0), (2, 109.0), (0, 120.0)]
+
+
+def test_epochs_that_are_reported_are_given_between_begin_and_end() -> None:
+    class Trains:
+        def evaluate(self, space: Any, genotype: Any, context: Any) -> Result:
+            assert context.report(1, {"accuracy": 0.5})
+            return Result({"value": 1.0}, cost=Cost(2.0, 1.0))
+
+    executor = Simulated(1)
+    executor.submit(replace(job(0, 1.0), evaluator=Trains()))
+    events = [*executor.completed(), *executor.completed()]
+    assert [type(event) for event in events] == [Started, Progress, Completed]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_result_without_a_cost_in_seconds_is_refused_and_a_default_helps() -> None:
+    with pytest.raises(UsageError, match=r"trial 0 has no cost in seconds.*seconds="):
+        smith.search(number, lambda x: x / 100, trials=5, store="memory://", executor=Simulated(2))
+    run = smith.search(number, lambda x: x / 100, trials=6, store="memory://", executor=Simulated(2, seconds=10))
+    assert run.summary.seconds == 30.0
+    assert [t.finished_at for t in run.trials()] == [10.0, 10.0, 20.0, 20.0, 30.0, 30.0]
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1.0])
+def test_a_cost_that_is_no_time_is_refused(cost: float) -> None:
+    with pytest.raises(UsageError, match="finite number of at least 0"):
+        smith.search(number, Timed(lambda _: cost), trials=5, store="memory://", executor=Simulated(2))
+
+
+def test_a_clock_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archsmith.executors.simulated.MOST_IN_NO_TIME", 50)
+
+    class Fails:
+        def evaluate(self, space: Any, genotype: Any, context: Any) -> Result:
+            raise ValueError("no such row")
+
+    with pytest.raises(UsageError, match="took no time on the simulated clock"):
+        smith.search(number, Fails(), trials=None, seconds=10, store="memory://", executor=Simulated(2))
+    run = smith.search(number, Fails(), trials=None, seconds=10, store="memory://", executor=Simulated(2, seconds=2))
+    assert run.summary.counts["failed"] == 9
+    assert run.summary.counts["stopped"] == 1, "of two that end with the budget, the second is one too late"
+
+
+@pytest.mark.parametrize("workers", [0, -1, True, 1.5, "2"])
+def test_bad_workers_are_refused(workers: Any) -> None:
+    with pytest.raises(UsageError, match="workers must be"):
+        Simulated(workers)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, float("inf"), "2"])
+def test_bad_seconds_are_refused(seconds: Any) -> None:
+    with pytest.raises(UsageError, match="seconds must be"):
+        Simulated(seconds=seconds)
+
+
+def test_a_run_keeps_the_kind_of_clock_that_it_began_with() -> None:
+    store = open_store("memory://")
+    run = smith.search(number, EVALUATOR, trials=5, store=store, name="a", executor=Simulated(2))
+    with pytest.raises(UsageError, match=r"a simulated one, and InProcess goes by the wall's"):
+        run.resume(trials=9, executor=smith.executors.InProcess())
+    run = smith.search(number, EVALUATOR, trials=5, store=store, name="b")
+    with pytest.raises(UsageError, match=r"the wall's, and Simulated goes by a simulated one"):
+        run.resume(trials=9, executor=Simulated(2))
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def story(run: smith.Run) -> list[tuple[Any, ...]]:
+    """All that a simulated run says, but when and how often a process began a trial."""
+    return [(t.number, t.genotype.key, t.parent, t.state, t.reward, t.proposed_at, t.finished_at) for t in run.trials()]
+
+
+EVOLUTION = RegularizedEvolution(population=6, sample=3)
+
+
+@pytest.mark.parametrize("workers", [1, 7, 50])
+def test_the_times_of_a_run_are_those_of_its_clock(workers: int) -> None:
+    run = smith.search(
+        number, EVALUATOR, searcher=EVOLUTION, trials=60, store="memory://", executor=Simulated(workers), seed=4
+    )
+    trials = list(run.trials())
+    for trial in trials:
+        assert trial.result is not None
+        assert trial.started_at == trial.proposed_at
+        assert trial.finished_at == trial.proposed_at + trial.result.cost.seconds
+    busy = sum(t.result.cost.seconds for t in trials if t.result is not None)
+    assert run.summary.seconds == max(t.finished_at or 0.0 for t in trials)
+    assert run.summary.seconds * workers >= busy
+    assert workers > 1 or run.summary.seconds == busy
+    again = smith.search(
+        number, EVALUATOR, searcher=EVOLUTION, trials=60, store="memory://", executor=Simulated(workers), seed=4
+    )
+    assert story(again) == story(run)
+
+
+def test_evolution_meets_results_in_the_order_of_the_clock() -> None:
+    """With several workers a parent may only be one whose result was in when the child was proposed."""
+    run = smith.search(
+        number, EVALUATOR, searcher=EVOLUTION, trials=60, store="memory://", executor=Simulated(9), seed=1
+    )
+    trials = list(run.trials())
+    children = [t for t in trials if t.parent is not None]
+    assert children
+    assert all((trials[t.parent].finished_at or 0.0) <= t.proposed_at for t in children if t.parent is not None)
+
+
+def test_a_budget_in_seconds_is_of_the_clock_and_stops_what_runs() -> None:
+    run = smith.search(
+        number, EVALUATOR, trials=None, seconds=40.0, store="memory://", executor=Simulated(3, seconds=1), seed=2
+    )
+    assert run.summary.seconds == 40.0
+    trials = list(run.trials())
+    stopped = [t for t in trials if t.state is TrialState.STOPPED]
+    assert len(trials) > 12
+    assert all((t.finished_at or 0.0) <= 40.0 for t in trials)
+    assert all(t.finished_at == 40.0 and t.result and t.result.cost.seconds == 40 - t.proposed_at for t in stopped)
+    assert 1 <= len(stopped) <= 3
+    further = run.resume(seconds=55.0)
+    assert further.summary.seconds == 55.0
+
+
+def _killed_after(moments: int, store: str) -> None:
+    """Runs in a forked process and kills itself with SIGKILL before or after some write."""
+    count = 0
+
+    def ticking(method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            for late in (False, True):
+                count += 1
+                if count == moments:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if not late:
+                    result = method(*args, **kwargs)
+            return result
+
+        return wrapped
+
+    opened = open_store(store)
+    create = opened.create
+
+    def create_ticking(name: str, config: Any) -> Any:
+        writer = create(name, config)
+        for method in ("propose", "start", "finish"):
+            setattr(writer, method, ticking(getattr(writer, method)))
+        return writer
+
+    opened.create = create_ticking  # type: ignore[method-assign]
+    smith.search(number, EVALUATOR, searcher=EVOLUTION, trials=20, store=opened, name="k", executor=Simulated(4))
+
+
+def test_a_run_killed_at_any_moment_and_resumed_equals_one_that_was_not(tmp_path: Path) -> None:
+    whole = story(
+        smith.search(number, EVALUATOR, searcher=EVOLUTION, trials=20, store="memory://", executor=Simulated(4))
+    )
+    fork = multiprocessing.get_context("fork")
+    for cut in range(2, 112, 6):
+        store = f"sqlite:///{tmp_path / f'cut{cut}.db'}"
+        process = fork.Process(target=_killed_after, args=(cut, store))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        run = smith.open_run(store, "k")
+        assert run.summary.status == "interrupted"
+        resumed = run.resume(space=as_space(number), evaluator=EVALUATOR)  # as many workers as before, by the record
+        assert story(resumed) == whole, f"killed at moment {cut}"
+
+
+def test_raising_a_budget_goes_on_by_the_clock() -> None:
+    whole = smith.search(number, EVALUATOR, searcher=Random(), trials=30, store="memory://", executor=Simulated(1))
+    run = smith.search(number, EVALUATOR, searcher=Random(), trials=12, store="memory://", executor=Simulated(1))
+    assert story(run.resume(trials=30)) == story(whole)
+
+
+def test_the_command_line_simulates(tmp_path: Path) -> None:
+    rows = "".join(f"{x},{x / 100},{60 * (1 + x % 7)}\n" for x in range(100))
+    (tmp_path / "table.csv").write_text("x,accuracy,took\n" + rows)
+    (tmp_path / "mine.py").write_text(
+        "import archsmith as smith\nfrom archsmith.core.budget import Budget\nfrom archsmith.core.space import as_space\n"
+        "recipe = smith.recipes.Recipe('mine', 'a table', as_space(lambda choose: choose('x', tuple(range(100)))),\n"
+        "    smith.training.Tabular('table.csv', 'accuracy', seconds='took'), smith.searchers.Random(), Budget(trials=40))\n"
+    )
+    options = ("--executor", "simulated", "--workers", "8", "--no-control")
+    done = archsmith("search", "mine.py", *options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = smith.open_run(f"sqlite:///{tmp_path / 'runs.db'}", "mine")
+    assert run.config["workers"] == 8
+    assert run.summary.seconds > 40 * 60 / 8
+    assert "Simulated time" in run.report(tmp_path / "page.html").read_text()
+    done = archsmith("resume", "mine", "mine.py", "--trials", "50", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
