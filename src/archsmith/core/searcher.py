@@ -18,6 +18,9 @@ class LiveSearcher(Protocol):
 
     Deterministic: the same seed and the same sequence of `ask(n)` and `tell(trials)` give the same proposals. That is
     what resuming a run rests on.
+
+    One whose proposals have parents may also offer `needs() -> set[int]`: the trials that may still become parents.
+    Their weights, where they were kept, stay for as long as they are in it.
     """
 
     @property

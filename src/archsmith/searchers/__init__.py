@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from archsmith.searchers.depth_schedule import DepthSchedule
+    from archsmith.searchers.large_scale_evolution import LargeScaleEvolution
     from archsmith.searchers.ppo import PPO
     from archsmith.searchers.q_learning import QLearning
     from archsmith.searchers.random import Random
     from archsmith.searchers.regularized_evolution import RegularizedEvolution
     from archsmith.searchers.reinforce import Reinforce
 
-__all__ = ["PPO", "DepthSchedule", "QLearning", "Random", "RegularizedEvolution", "Reinforce"]
+__all__ = ["PPO", "DepthSchedule", "LargeScaleEvolution", "QLearning", "Random", "RegularizedEvolution", "Reinforce"]
 
 _HOME = {
     "PPO": "ppo",
     "DepthSchedule": "depth_schedule",
+    "LargeScaleEvolution": "large_scale_evolution",
     "QLearning": "q_learning",
     "Random": "random",
     "RegularizedEvolution": "regularized_evolution",

@@ -118,6 +118,10 @@ class LiveRegularizedEvolution:
                 self._alive.remove(min(self._draw(), key=lambda member: member[2]))
                 self._removed += 1
 
+    def needs(self) -> set[int]:
+        """The trials that are alive: any of them may become a parent, whose weights a child may inherit."""
+        return {number for number, _, _ in self._alive}
+
     def diagnostics(self) -> Mapping[str, float]:
         """How many are alive, and their mean and best reward; empty before the first."""
         if not self._alive:
