@@ -527,7 +527,7 @@ def test_the_source_computes_the_same(network: Callable[..., Discovered], form: 
 
 def test_onnx_computes_the_same() -> None:
     runtime = pytest.importorskip("onnxruntime")
-    from archsmith._export.onnx_file import to_onnx
+    from archsmith.nn.onnx_program import to_onnx
 
     model = trained(amoebanet_c(1, 4).build(input_shape=(3, 11, 8), num_classes=3))
     images = torch.rand(2, 3, 11, 8)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import fresh_folder, write_documents
-from archsmith._export.onnx_file import FILE, needed, open_onnx, save_onnx, to_onnx
+from archsmith._export.onnx_file import FILE, open_onnx, save_onnx
 from archsmith.core.errors import UsageError
+from archsmith.nn.onnx_program import needed, to_onnx
 
 INPUT, OUTPUT = "images", "logits"
 TOLERANCE = 1e-4  # of the largest logit: what two ways of summing floats may differ by

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from archsmith._export.model import fresh_folder, write_documents
-from archsmith._export.onnx_file import FILE, VOCABULARY, needed, open_onnx, save_onnx, to_onnx
+from archsmith._export.onnx_file import FILE, VOCABULARY, open_onnx, save_onnx
 from archsmith._export.text_model import TextModel
 from archsmith._export.text_source import plain_model
 from archsmith.core.errors import UsageError
+from archsmith.nn.onnx_program import needed, to_onnx
 
 INPUTS, OUTPUTS = ("tokens", "h", "c"), ("scores", "new_h", "new_c")
 TOLERANCE = 1e-4  # of the largest score: what two ways of summing floats may differ by

@@ -16,9 +16,11 @@ from archsmith.core.child import Child, Task
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Genotype
+from archsmith.core.shown import shown
 from archsmith.core.space import Space
 from archsmith.core.trial import Result
 from archsmith.rewards import cubed_accuracy
+from archsmith.training.latency import Latency
 from archsmith.training.settings import located, number, whole
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
-OPTIMIZERS = ("sgd", "adam")
+OPTIMIZERS = ("sgd", "adam", "rmsprop")
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class ImageClassification:
         epochs: passes over the training images.
         batch_size: images a step; an epoch is divided into batches of about equal size, none larger.
         learning_rate: the peak; a child that decides its own overrides it.
-        optimizer: "sgd" or "adam" (betas 0.9 and 0.999); a child that brings its own overrides it.
-        momentum: of stochastic gradient descent.
+        optimizer: "sgd", "adam" (betas 0.9 and 0.999) or "rmsprop" (MnasNet's: decay 0.9, epsilon 0.001); a child that
+            brings its own overrides it.
+        momentum: of stochastic gradient descent and of rmsprop.
         nesterov: whether the momentum is Nesterov's.
         weight_decay: of all parameters, as DenseNet has it.
         schedule: "step" (falls at each of `decay_at`), "cosine" (to zero) or "constant".
@@ -70,6 +73,8 @@ class ImageClassification:
         channels_last: whether images lie in memory with the channels innermost, which suits convolutions on most
             processors; results differ from the other layout by rounding only.
         keep_weights: whether `evaluate` keeps the trained weights as an artifact of the trial.
+        latency: measures how long each child takes for an input, before it is trained, with threads of its own; the
+            metric "latency", in milliseconds. Unlike all else it does not repeat to the bit. None: not measured.
     """
 
     data: str = "digits"
@@ -98,6 +103,7 @@ class ImageClassification:
     precision: str = "auto"
     channels_last: bool = True
     keep_weights: bool = False
+    latency: Latency | None = None
 
     default_reward = staticmethod(cubed_accuracy)
 
@@ -129,6 +135,8 @@ class ImageClassification:
             raise UnknownName("learning-rate schedule", str(self.schedule), SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise UnknownName("optimizer", str(self.optimizer), OPTIMIZERS, "(a child may bring any other)")
+        if self.latency is not None and not isinstance(self.latency, Latency):
+            raise UsageError(f"latency must be a Latency(...) or None, got {shown(self.latency)}")
         if self.precision not in PRECISIONS:
             raise UnknownName("precision", str(self.precision), PRECISIONS)
         ascending = all(a < b for a, b in zip((0.0, *self.decay_at), (*self.decay_at, 1.0), strict=True))

@@ -63,6 +63,8 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
     set_epsilon(model, config.batch_norm_epsilon)
     seed = derive_seed(context.seed, "train")
     with isolated(seed, context):
+        latency = config.latency.measure(model, config.task().input_shape) if config.latency is not None else None
+        context.check()
         multiply_adds = count(model, config.task().input_shape).multiply_adds
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
@@ -73,6 +75,8 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
             model.eval()
     last = curve[-1]
     metrics: dict[str, float] = {"parameters": parameters, "multiply_adds": multiply_adds}
+    if latency is not None:
+        metrics |= {"latency": latency.median, "latency_low": latency.low, "latency_high": latency.high}
     metrics["train_seconds"], metrics["train_loss"] = seconds, last["train_loss"]
     if not all_data:
         metrics["accuracy"] = max(row["accuracy"] for row in curve[-5:])
@@ -207,6 +211,16 @@ def _measure(
 def _optimizer(config: ImageClassification, parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, learning_rate, weight_decay=config.weight_decay, fused=True)
+    if config.optimizer == "rmsprop":
+        # TensorFlow, which the paper used, has the epsilon inside of the root.
+        return torch.optim.RMSprop(
+            parameters,
+            learning_rate,
+            alpha=0.9,
+            eps=1e-3,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
     return torch.optim.SGD(
         parameters,
         learning_rate,
