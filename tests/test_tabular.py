@@ -14,8 +14,8 @@ from archsmith import search
 from archsmith.core.child import Task
 from archsmith.core.errors import ChildFailed, DataError, IllegalGenotype, UnknownName, UsageError
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import FunctionSpace, decode, enumerate_genotypes, identity, sample, space_size
-from archsmith.nn.count import count_parameters
+from archsmith.core.space import FunctionSpace, build, decode, enumerate_genotypes, identity, sample, space_size
+from archsmith.nn.count import count, count_parameters
 from archsmith.searchers import RegularizedEvolution
 from archsmith.spaces import NASBench201
 from archsmith.testing import EvaluatorContract, SpaceContract
@@ -200,3 +200,62 @@ def test_evolution_finds_a_cell_near_the_best_of_the_real_table(nb201):
     assert run.best is not None
     assert run.best.reward is not None
     assert best - run.best.reward < 0.01
+
+
+# --- how a search is judged, and what it cost -------------------------------------------------------------------------
+
+
+def test_regret_is_the_distance_from_the_best_by_the_column_that_judges(small):
+    by_itself = Tabular(small, "accuracy", scale=0.01)
+    judged = Tabular(small, "accuracy", scale=0.01, judge="took")
+    for width in (1, 2, 3):
+        pool = genotype(SPACE, op="pool", width=width)
+        assert by_itself.regret(SPACE, pool) == pytest.approx(0.31 - width / 10)
+        assert judged.regret(SPACE, pool) == pytest.approx((1.5 - width / 2) / 100)
+        assert "took" not in judged.evaluate(SPACE, pool, RecordingContext()).metrics
+    answers, _ = by_itself.best(SPACE)
+    assert by_itself.regret(SPACE, Genotype(identity(SPACE), {**answers, "width": int(answers["width"])})) == 0
+    with pytest.raises(UnknownName, match="test_accuracy"):
+        Tabular(small, "accuracy", judge="test_accuracy").regret(SPACE, genotype(SPACE, op="pool", width=1))
+    with pytest.raises(ChildFailed, match="no row"):
+        by_itself.regret(SPACE, genotype(SPACE, op="pool", width=9))
+
+
+def test_a_row_without_a_number_has_no_regret(tmp_path):
+    table = csv(tmp_path / "t.csv", "x,accuracy,test\n1,0.5,nan\n2,0.25,0.75\n")
+    space = FunctionSpace(lambda choose: choose("x", (1, 2)))
+    judged = Tabular(table, "accuracy", judge="test")
+    assert judged.regret(space, genotype(space, x=2)) == 0
+    with pytest.raises(ChildFailed, match="no number to judge"):
+        judged.regret(space, genotype(space, x=1))
+
+
+def test_seconds_may_be_in_another_unit(small):
+    pool = genotype(SPACE, op="pool", width=3)
+    for seconds, expected in (("took", 5400.0), (2.0, 7200.0)):
+        table = Tabular(small, "accuracy", seconds=seconds, seconds_scale=3600)
+        assert table.evaluate(SPACE, pool, RecordingContext()).cost.seconds == expected
+    for bad in (-1.0, float("nan"), True):
+        with pytest.raises(UsageError, match="seconds_scale of Tabular"):
+            Tabular(small, "accuracy", seconds_scale=bad)
+
+
+def test_a_table_is_found_in_the_data_folder(small, monkeypatch):
+    name = "the-table-of-this-test.csv"
+    Path(small).rename(Path(small).with_name(name))
+    with pytest.raises(DataError, match="ARCHSMITH_DATA"):
+        Tabular(name, "accuracy").fingerprint()
+    monkeypatch.setenv("ARCHSMITH_DATA", str(Path(small).parent))
+    assert Tabular(name, "accuracy").table == str(Path(small).with_name(name))
+
+
+@pytest.mark.data
+def test_the_multiply_adds_of_the_benchmark_are_those_of_the_networks():
+    """The benchmark counts normalisation and pooling as well, which are less than 12 in a hundred."""
+    table = Tabular.nasbench201(Path(os.environ["ARCHSMITH_DATA"]) / "nb201.npz")
+    space = NASBench201()
+    for seed in range(5):
+        cell = sample(space, Random(seed))
+        network = build(space, cell, Task((3, 32, 32), 10)).model
+        told = table.column_of("multiply_adds_cifar10")[table.row_of(space, cell)]
+        assert 0.88 * told < count(network, (3, 32, 32)).multiply_adds < told

@@ -41,7 +41,8 @@ class Tabular:
     """An evaluator that looks results up.
 
     Args:
-        table: the path of an .npz, .csv or .parquet file.
+        table: the path of an .npz, .csv or .parquet file; one that is not there is looked for in the folder that
+            ARCHSMITH_DATA names.
         column: the column of the number to be searched for, which is reported as the metric "value".
         scale: is multiplied into it: 0.01 makes a fraction of a percentage, -1 turns a loss around.
         metrics: further columns to report, under their own names; or, as a dict or as pairs, columns with the names to
@@ -51,6 +52,9 @@ class Tabular:
         choices: the columns that are choices of the space. Empty: those the space asks, which is known only where its
             questions do not depend on answers.
         called: a second name that the number is reported under, such as "accuracy", for rewards that read it by that.
+        seconds_scale: is multiplied into `seconds`: 3600 for a column of hours.
+        judge: the column by which `regret` judges, such as accuracy on test data (default: `column` itself). No result has
+            it, so that nothing can be chosen by it.
     """
 
     table: str
@@ -61,12 +65,13 @@ class Tabular:
     epochs: float = 1.0
     choices: tuple[str, ...] = ()
     called: str | None = None
+    seconds_scale: float = 1.0
+    judge: str | None = None
 
     default_reward = staticmethod(value)
 
     def __post_init__(self) -> None:
-        path = os.path.expanduser(str(self.table))
-        object.__setattr__(self, "table", os.path.abspath(path) if os.path.exists(path) else path)
+        object.__setattr__(self, "table", _found(str(self.table)))
         object.__setattr__(self, "metrics", _named(self.metrics))
         names = [name for _, name in _pairs(self)]
         taken = ["value", *([self.called] if self.called is not None else []), *names]
@@ -75,12 +80,13 @@ class Tabular:
                 f"the metrics of Tabular must have names of their own, and one is called value; got {', '.join(map(repr, taken))}"
             )
         object.__setattr__(self, "choices", tuple(self.choices))
-        for name in ("scale", "epochs"):
+        for name in ("scale", "epochs", "seconds_scale"):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
                 raise UsageError(f"{name} of Tabular must be a finite number, got {number!r}")
-        if self.epochs < 0:
-            raise UsageError(f"epochs of Tabular must be at least 0, got {self.epochs!r}")
+        for name in ("epochs", "seconds_scale"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} of Tabular must be at least 0, got {getattr(self, name)!r}")
         if not isinstance(self.seconds, str) and not 0 <= self.seconds < math.inf:
             raise UsageError(f"seconds of Tabular must be a column or a number of at least 0, got {self.seconds!r}")
 
@@ -127,7 +133,7 @@ class Tabular:
         metrics = {"value": number} | ({self.called: number} if self.called is not None else {})
         for column, name in _pairs(self):
             metrics[name] = index.metrics[column][row]
-        return Result(metrics, cost=Cost(seconds=index.seconds[row], epochs=self.epochs))
+        return Result(metrics, cost=Cost(index.seconds[row] * self.seconds_scale, self.epochs))
 
     def best(self, space: Space) -> tuple[dict[str, Any], float]:
         """The answers and the value of the best row: what regret is measured against."""
@@ -135,6 +141,18 @@ class Tabular:
         row = max(range(len(index.values)), key=lambda i: _orderly(index.values[i]))
         key = next(key for key, at in index.rows.items() if at == row)
         return dict(zip(index.choices, key, strict=True)), index.values[row]
+
+    def regret(self, space: Space, genotype: Genotype) -> float:
+        """How far a genotype is from the best there is, by the column that judges; 0 for the best.
+
+        For telling how a search went, once it is over. Raises ChildFailed when the table has no such row, or no number
+        there, and UnknownName for a column that it does not have.
+        """
+        row = self.row_of(space, genotype)
+        values, best = _judged(self.table, _stamp(self.table), self.judge or self.column, float(self.scale))
+        if not math.isfinite(values[row]):
+            raise ChildFailed(f"the table {self.table} has no number to judge {genotype.key} by", reason="table")
+        return best - values[row]
 
     def column_of(self, name: str) -> npt.NDArray[Any]:
         """A column of the table, row by row. Raises UnknownName."""
@@ -209,6 +227,15 @@ def _orderly(number: float) -> float:
     return number if math.isfinite(number) else -math.inf
 
 
+def _found(table: str) -> str:
+    """The whole path of a table: where it is said to be, else in the data folder; as it was said where it is in neither."""
+    path = os.path.expanduser(table)
+    for folder in ("", os.environ.get("ARCHSMITH_DATA", "")):
+        if os.path.exists(os.path.join(folder, path)):
+            return os.path.abspath(os.path.join(folder, path))
+    return path
+
+
 # --- the table by its choices -----------------------------------------------------------------------------------------
 
 
@@ -273,6 +300,16 @@ def _indexed(
     )
 
 
+@functools.lru_cache(maxsize=8)
+def _judged(table: str, stamp: tuple[int, ...], column: str, scale: float) -> tuple[list[float], float]:
+    """What every row is judged by, and the best of it."""
+    columns = _read(table, stamp)
+    if column not in columns:
+        raise UnknownName(f"column of {Path(table).name}", column, columns)
+    values = (_numbers(table, column, columns[column]) * scale).tolist()
+    return values, max(map(_orderly, values))
+
+
 def _numbers(table: str, name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     try:
         return values.astype("float64")
@@ -287,7 +324,9 @@ def _stamp(table: str) -> tuple[int, ...]:
     try:
         stat = os.stat(table)
     except OSError as error:
-        raise DataError(f"cannot read the table {table!r}: {error.strerror}") from None
+        raise DataError(
+            f"cannot read the table {table!r}: {error.strerror}; name the file, or with ARCHSMITH_DATA its folder"
+        ) from None
     return (stat.st_mtime_ns, stat.st_size)
 
 
@@ -338,7 +377,10 @@ def _read_npz(table: str) -> Columns:
 
 
 def _nasbench201(arrays: Mapping[str, npt.NDArray[Any]]) -> Columns:
-    """One column for each edge, and one for each number: "acc200_val/cifar10", "hw/cifar100/pixel3_latency"."""
+    """One column for each edge, and one for each number: "acc200_val/cifar10", "hw/cifar100/pixel3_latency".
+
+    Beside "flops_M_cifar10", in millions, stands "multiply_adds_cifar10", one by one.
+    """
     names, edges, ops = arrays["op_names"], arrays["edge_order"], arrays["ops"]
     if ops.ndim != 2 or ops.shape[1] != len(edges) or ops.max(initial=0) >= len(names):
         raise DataError(
@@ -359,6 +401,8 @@ def _nasbench201(arrays: Mapping[str, npt.NDArray[Any]]) -> Columns:
                 {name: values} if values.ndim == 2 else {f"{name}/{d}": values[:, k] for k, d in enumerate(datasets)}
             )
             columns |= {f"{key}/{what}": part[:, k] for key, part in parts.items() for k, what in enumerate(inner)}
+    millions = [name for name in columns if name.startswith("flops_M_")]
+    columns |= {name.replace("flops_M", "multiply_adds"): columns[name].astype("float64") * 1e6 for name in millions}
     return columns
 
 
