@@ -12,6 +12,7 @@ from archsmith.core.config import from_config
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Evaluator
 from archsmith.core.executor import Executor
+from archsmith.core.pareto import pareto
 from archsmith.core.space import Space
 from archsmith.core.store import RunReader, RunSummary, Store
 from archsmith.core.trial import Trial
@@ -81,6 +82,15 @@ class Run:
         if k < 1:
             raise UsageError(f"top(k) needs k of at least 1, got {k}")
         return self.reader.top(k)
+
+    def pareto(self, *metrics: str) -> list[Trial]:
+        """The trials that no other beats in every metric, in the order of the last: `run.pareto("accuracy", "latency")`
+        from the fastest to the most accurate.
+
+        Metrics are "reward" and those of the results; of one that archsmith does not know a sign says which way is
+        better, as in "-energy". Raises UsageError for fewer than two, and for an unknown one without a sign.
+        """
+        return pareto(self.trials(), metrics)
 
     @property
     def space(self) -> Space:

@@ -134,25 +134,59 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
 def top(
     name: RunName,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    pareto: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRICS",
+            help="The whole Pareto front instead: of the score and one metric (latency), or of several (accuracy,latency). "
+            "A sign says which way is better: -energy.",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the best trials of a run."""
+    """Show the best trials of a run, or those that no other beats in several metrics."""
     if k < 1:
         raise UsageError(f"-k must be at least 1, got {k}")
     run = open_existing(store, name)
-    trials, measure = run.top(k), Measure.from_json(run.config.get("measure"))
+    measure = Measure.from_json(run.config.get("measure"))
+    more: list[str] = []  # metrics in columns of their own
+    if pareto is None:
+        trials = run.top(k)
+        more = ["latency"] if any("latency" in t.result.metrics for t in trials if t.result) else []
+    else:
+        metrics = [part.strip() for part in pareto.split(",")]
+        if len(metrics) == 1:
+            metrics.insert(0, ("+" if measure.higher_is_better else "-") + measure.name)
+        trials = run.pareto(*metrics)
+        if not trials:
+            raise UsageError(
+                f"run {name!r} has no trial with the metrics {', '.join(m.lstrip('+-') for m in metrics)}{_metrics_there(run)}"
+            )
+        more = [m for m in (m.lstrip("+-") for m in metrics) if m not in ("reward", "parameters", measure.name)]
     if as_json:
         print(json.dumps([trial_json(trial) for trial in trials], indent=2))
         return
-    rows = [("TRIAL", "REWARD", measure.label.upper(), "PARAMETERS", "SECONDS", "GENOTYPE")]
+    rows = [("TRIAL", "REWARD", measure.label.upper(), *map(_column, more), "PARAMETERS", "SECONDS", "GENOTYPE")]
     for trial in trials:
-        metrics = trial.result.metrics if trial.result else {}
-        score = score_text(metrics[measure.name], measure) if measure.name in metrics else "-"
-        parameters = f"{metrics['parameters']:,.0f}" if "parameters" in metrics else "-"
+        found = trial.result.metrics if trial.result else {}
+        score = score_text(found[measure.name], measure) if measure.name in found else "-"
+        others = (f"{found[m]:.4g}" if m in found else "-" for m in more)
+        parameters = f"{found['parameters']:,.0f}" if "parameters" in found else "-"
         seconds = f"{trial.result.cost.seconds:.1f}" if trial.result else "-"
-        rows.append((str(trial.number), f"{trial.reward:.6g}", score, parameters, seconds, trial.genotype.key))
+        rows.append((str(trial.number), f"{trial.reward:.6g}", score, *others, parameters, seconds, trial.genotype.key))
     print_columns(rows)
+
+
+def _column(metric: str) -> str:
+    return "LATENCY (ms)" if metric == "latency" else metric.replace("_", " ").upper()
+
+
+def _metrics_there(run: Run) -> str:
+    """What the best trial has, for a message."""
+    best = run.best
+    there = sorted(best.result.metrics) if best is not None and best.result is not None else []
+    return f"; its best has: {', '.join(['reward', *there])}" if there else ""
 
 
 def best(name: RunName, store: StoreOption = DEFAULT_STORE) -> None:
