@@ -9,9 +9,10 @@ from typing import Any
 from archsmith._finish.training import Network, Trained
 from archsmith._search import Run
 from archsmith._search.hand_designed import HandDesigned, baseline_name
-from archsmith.core.errors import UnknownName, UsageError
-from archsmith.core.finish import Finishable
+from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
+from archsmith.core.finish import Finishable, FinishPlan
 from archsmith.core.genotype import Genotype
+from archsmith.core.space import Space, decode, identity
 from archsmith.core.trial import Trial
 
 FOUND = "found"
@@ -68,8 +69,9 @@ def finishable(run: Run) -> Finishable:
     return evaluator  # type: ignore[return-value]
 
 
-def best_of(run: Run, top: int, name: str) -> Contender:
-    """The best trials with distinct genotypes."""
+def best_of(run: Run, plan: FinishPlan, name: str) -> Contender:
+    """The best trials with distinct genotypes, in networks as large as the plan has them."""
+    top = plan.top
     taken: dict[Genotype, Trial] = {}
     asked, best = top, run.top(top)
     while True:
@@ -84,9 +86,21 @@ def best_of(run: Run, top: int, name: str) -> Contender:
         raise UsageError(f"run {run.name!r} has no trial that was trained to its end, so there is nothing to finish")
     summary = run.summary
     searched = f"of run {run.name!r} ({sum(summary.counts.values())} trials, {summary.epochs:,.0f} epochs)"
-    return Contender(
-        name, [(f"trial {t.number} {searched}", Network(run.space, genotype)) for genotype, t in taken.items()]
-    )
+    space = plan.stacked(run.space)
+    networks = {
+        t.number: Network(space, _in(space, genotype) if plan.space else genotype) for genotype, t in taken.items()
+    }
+    return Contender(name, [(f"trial {number} {searched}", network) for number, network in networks.items()])
+
+
+def _in(space: Space, genotype: Genotype) -> Genotype:
+    """The same answers in another space. Raises UsageError where it asks something else."""
+    moved = Genotype(identity(space), genotype.answers)
+    try:
+        decode(space, moved)
+    except IllegalGenotype as error:
+        raise UsageError(f"the finish plan's space does not take what was searched: {error}") from None
+    return moved
 
 
 def hand_designed(parameters: int, evaluator: Finishable, notes: list[str]) -> Contender | None:

@@ -87,9 +87,9 @@ def finish(
             plan = _plan_of(stored)
     plan = replace(plan, **changes)
     points = plan.points(evaluator)
-    found, notes = best_of(run, plan.top, FOUND), list[str]()
+    found, notes = best_of(run, plan, FOUND), list[str]()
     beside = control_of(run, control, notes)
-    contenders = [found] + ([best_of(beside, plan.top, label_of(beside))] if beside is not None else [])
+    contenders = [found] + ([best_of(beside, plan, label_of(beside))] if beside is not None else [])
     candidates = {c.name: [network.genotype.key for _, network in c.candidates] for c in contenders}
     if stored is not None:
         _check_same(stored, plan, candidates)

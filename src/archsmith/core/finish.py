@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from archsmith.core.child import AnyTask, Child
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Context, Evaluator
+from archsmith.core.space import Space
 from archsmith.core.trial import Result
 
 if TYPE_CHECKING:
@@ -153,6 +154,9 @@ class FinishPlan:
         seeds: how many final trainings each network gets.
         all_data: whether final trainings learn from the validation set too. Nothing is left then to choose a model
             by, and the first seed's is exported.
+        space: options of the space to replace in every training of the finish, such as `{"cells": 6, "filters": 32}`:
+            what was searched in small networks is tuned and trained in large ones. The answers stay, so an option must
+            not change what the space asks.
     """
 
     top: int = 3
@@ -165,8 +169,13 @@ class FinishPlan:
     seeds: int = 3
     all_data: bool = False
     stretch: Sequence[str] = ()
+    space: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.space, Mapping):
+            raise UsageError(
+                f'space of a finish plan must map options of the space to values, such as {{"cells": 6}}, got {self.space!r}'
+            )
         if isinstance(self.stretch, str):
             raise UsageError(
                 f'stretch of a finish plan must list settings, such as ("decay_after",), got {self.stretch!r}'
@@ -254,6 +263,22 @@ class FinishPlan:
             final={k: v for k, v in self.final.items() if k in have},
             stretch=tuple(name for name in self.stretch if name in have),
         )
+
+    def stacked(self, space: Space) -> Space:
+        """The space with the plan's `space` options, whose networks a finish trains; the space itself without any.
+
+        Raises UsageError when the space has no such option, or not such a value of it.
+        """
+        if not self.space:
+            return space
+        for name in self.space:
+            if name not in (have := _fields(space)):
+                raise UsageError(
+                    f"the finish plan changes {name!r} of the space, and {type(space).__name__} has no such option; "
+                    f"it has: {', '.join(sorted(have)) or 'none'}"
+                )
+        changed: Space = dataclasses.replace(space, **self.space)  # type: ignore[type-var]
+        return changed
 
     def points(self, evaluator: Any) -> list[dict[str, Any]]:
         """The settings to try, as fields of the evaluator to replace; the first, empty, is the evaluator as it is.

@@ -7,6 +7,7 @@ A recipe is data. Write your own in a file with a value named `recipe` and run i
 
 from __future__ import annotations
 
+from archsmith.recipes.amoebanet import amoebanet, amoebanet_desk, amoebanet_non_aging
 from archsmith.recipes.data import for_data
 from archsmith.recipes.images import (
     cifar10_conv,
@@ -19,6 +20,7 @@ from archsmith.recipes.images import (
     landscape,
 )
 from archsmith.recipes.metaqnn import metaqnn, metaqnn_desk, metaqnn_mnist
+from archsmith.recipes.nasnet import nasnet, nasnet_desk
 from archsmith.recipes.recipe import Recipe
 from archsmith.recipes.text import (
     ptb_cell,
@@ -39,12 +41,17 @@ RECIPES = {
     "text-chars": text_chars,
     "ptb-cell-desk": ptb_cell_desk,
     "ptb-cell-desk-max-sin": ptb_cell_desk_max_sin,
+    "nasnet-desk": nasnet_desk,
+    "amoebanet-desk": amoebanet_desk,
     "metaqnn-desk": metaqnn_desk,
     "landscape": landscape,
     "cifar10-conv": cifar10_conv,
     "cifar10-conv-strides": cifar10_conv_strides,
     "cifar10-conv-pools": cifar10_conv_pools,
     "cifar10-conv-more-filters": cifar10_conv_more_filters,
+    "nasnet": nasnet,
+    "amoebanet": amoebanet,
+    "amoebanet-non-aging": amoebanet_non_aging,
     "metaqnn": metaqnn,
     "metaqnn-mnist": metaqnn_mnist,
     "ptb-cell": ptb_cell,

@@ -41,6 +41,9 @@ class ImageClassification:
     random comes from the context's seed: the same seed and threads give the same result to the bit in fp32 on a CPU,
     and the process's own random state is left as it was.
 
+    Batch norms whose running averages would remember more than a thirtieth of the training, as those of the released
+    ImageNet networks do in a short one, forget faster while it lasts; the metric "batch_norm_decay" then tells how fast.
+
     Args:
         data: "digits", "mnist", "fashion-mnist", "cifar10" or "cifar100", or a path: a folder (or .tar.gz, .zip) with
             one folder of pictures a class, an .npz, a folder of IDX files, CIFAR's binary archive.
@@ -63,6 +66,7 @@ class ImageClassification:
         flip: whether images are mirrored at random. None: where a mirrored image shows the same thing, which is
             for colour pictures and Fashion-MNIST, and not for grey ones, which may be of characters.
         label_smoothing: how much of the target is spread over all classes.
+        clip: the largest norm of the gradients of all parameters together (NASNet: 5, for ImageNet 10); None: no limit.
         size: pixels a side that images are resized to. None: as they are; pictures of a folder 32.
         channels: 1 (grey) or 3 (colour) that images are converted to. None: as they are.
         validation: the part of the training images that is set aside, stratified by class.
@@ -72,7 +76,8 @@ class ImageClassification:
         precision: "fp32", "bf16" (mixed, weights stay fp32) or "auto": bf16 where the processor computes in it.
         channels_last: whether images lie in memory with the channels innermost, which suits convolutions on most
             processors; results differ from the other layout by rounding only.
-        keep_weights: whether `evaluate` keeps the trained weights as an artifact of the trial.
+        keep_weights: whether `evaluate` keeps the trained weights as an artifact of the trial. Children that inherit
+            weights need it: those of `GrownGraph` in evolution.
         latency: measures how long each child takes for an input, before it is trained, with threads of its own; the
             metric "latency", in milliseconds. Unlike all else it does not repeat to the bit. None: not measured.
     """
@@ -94,6 +99,7 @@ class ImageClassification:
     pad: float = 0.0
     flip: bool | None = None
     label_smoothing: float = 0.0
+    clip: float | None = None
     size: int | None = None
     channels: int | None = None
     validation: float = 0.1
@@ -123,6 +129,8 @@ class ImageClassification:
         number("upsample", self.upsample, 1, 4 + 1e-9, "from 1 to 4")
         number("pad", self.pad, 0, 0.5, "at least 0 and below 0.5")
         number("label_smoothing", self.label_smoothing, 0, 1, "at least 0 and below 1")
+        if self.clip is not None:
+            number("clip", self.clip, 0, math.inf, "above 0, or None", open_below=True)
         number("validation", self.validation, 0, 1, "above 0 and below 1", open_below=True)
         number("batch_norm_epsilon", self.batch_norm_epsilon, 0, math.inf, "above 0", open_below=True)
         if self.flip not in (None, True, False) or (isinstance(self.flip, int) and not isinstance(self.flip, bool)):

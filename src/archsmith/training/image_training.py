@@ -27,8 +27,9 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.augment import as_floats, centre_crop, from_unit, gather_crops
-from archsmith.nn.batch_norm import set_epsilon
+from archsmith.nn.batch_norm import forgetting_within, set_epsilon
 from archsmith.nn.count import count, count_parameters
+from archsmith.nn.inheritance import inherit
 from archsmith.training.isolation import autocast, isolated, resolve_precision
 
 if TYPE_CHECKING:
@@ -44,11 +45,24 @@ def evaluate(config: ImageClassification, space: Space, genotype: Genotype, cont
     """See `ImageClassification.evaluate`."""
     with isolated(derive_seed(context.seed, "init"), context):
         child = build(space, genotype, config.task())
+        inherited = _inherited(child, context)
         result = train(config, child, context)
+        if inherited is not None:
+            result = dataclasses.replace(result, metrics={**result.metrics, "inherited_parameters": inherited})
         if not config.keep_weights:
             return result
         weights = {k: v.detach().cpu().contiguous() for k, v in child.model.state_dict().items()}
         return Result(result.metrics, result.curve, result.cost, artifact=context.checkpoint(weights))
+
+
+def _inherited(child: Child, context: Context) -> int | None:
+    """Take over the weights that the child inherits; gives how many, or None where there is no parent to inherit from.
+
+    Raises StoreError where its parent's were kept and are gone: it would be trained as something else than it is.
+    """
+    parent = context.parent if child.inherits else None
+    weights = context.artifact(parent) if parent is not None else None
+    return None if weights is None else inherit(child.model, weights)
 
 
 def train(config: ImageClassification, child: Child, context: Context, *, all_data: bool = False) -> Result:
@@ -67,9 +81,11 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
         context.check()
         multiply_adds = count(model, config.task().input_shape).multiply_adds
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        steps = config.epochs * math.ceil(len(splits.train) / config.batch_size)
         model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         try:
-            curve, seconds = _fit(config, child, splits, context, seed, all_data)
+            with forgetting_within(model, steps) as decay:
+                curve, seconds = _fit(config, child, splits, context, seed, all_data)
         finally:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             model.eval()
@@ -77,6 +93,8 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
     metrics: dict[str, float] = {"parameters": parameters, "multiply_adds": multiply_adds}
     if latency is not None:
         metrics |= {"latency": latency.median, "latency_low": latency.low, "latency_high": latency.high}
+    if decay is not None:
+        metrics["batch_norm_decay"] = decay
     metrics["train_seconds"], metrics["train_loss"] = seconds, last["train_loss"]
     if not all_data:
         metrics["accuracy"] = max(row["accuracy"] for row in curve[-5:])
@@ -163,6 +181,8 @@ def _fit(
                     learned = loss + float(model.auxiliary_weight) * other  # type: ignore[arg-type]
             optimizer.zero_grad(set_to_none=True)
             learned.backward()  # type: ignore[no-untyped-call]
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             total += loss.detach() * len(chosen)
             right += (outputs.detach().argmax(1) == labels).sum()
