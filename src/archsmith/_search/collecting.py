@@ -1,5 +1,5 @@
-"""Which weights stay: those of each run's best trials, and those that `finish` trained. The rest go, oldest first, once
-the folder is over its cap."""
+"""Which weights stay: those of each run's best trials, those that a searcher may still hand on to children, and those
+that `finish` trained. The rest go, oldest first, once the folder is over its cap."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from archsmith._search.parents import DOCUMENT, since
 from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.store import Store
 
@@ -27,7 +28,10 @@ def needed(store: Store) -> set[str]:
         reader = store.read(summary.name)
         digests.update(t.result.artifact for t in reader.top(BEST_PER_RUN) if t.result and t.result.artifact)
         for key in reader.documents():
-            digests.update(_named(reader.document(key)))
+            document = reader.document(key)
+            digests.update(_named(document))
+            if key == DOCUMENT:
+                digests.update(since(reader, document))
     return digests
 
 

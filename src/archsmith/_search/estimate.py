@@ -152,6 +152,10 @@ class Probe:
         return cls("cuda" if torch.cuda.is_available() else "cpu", threads or torch.get_num_threads(), batches)
 
     @property
+    def parent(self) -> None:
+        return None
+
+    @property
     def step_seconds(self) -> float:
         """Of one batch. Raises UsageError when there were none."""
         if len(self._times) < 2:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from archsmith._search.parents import Parents
 from archsmith.core.budget import Budget
 from archsmith.core.errors import ReplayMismatch
 from archsmith.core.evaluator import Evaluator, Limits
@@ -47,6 +48,7 @@ class Loop:
     watch: Watch | None = None
     collect: Callable[[], object] | None = None  # removes weights that nothing needs
 
+    _parents: Parents = field(init=False)
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _version: int = field(default=0, init=False)
     _events: int = field(default=0, init=False)
@@ -59,6 +61,7 @@ class Loop:
         self._version = self.searcher.version
         summary = self.run.summary()
         proposed, epochs = sum(summary.counts.values()), summary.epochs
+        self._parents = Parents(self.run, self.searcher, proposed)
         waiting = deque(self.run.unfinished())  # what a kill interrupted runs again, as the same trial
         while True:
             free = self.executor.slots - len(self._running)
@@ -109,7 +112,9 @@ class Loop:
                 seed=derive_seed(self.seed, "trial", trial.number),
                 limits=self.limits,
                 artifacts=self.artifacts,
+                earlier={} if self.artifacts is None else self._parents.of(trial),
                 proposed_at=trial.proposed_at,
+                parent=trial.parent,
             )
         )
 
@@ -137,9 +142,10 @@ class Loop:
             self._snapshot_cost = self._snapshot_at - began
         for trial in recorded:
             self._show(trial)
-            self._kept += trial.result is not None and trial.result.artifact is not None
+            self._kept += self._parents.told(trial)
         if self.collect is not None and self._kept >= ARTIFACTS_PER_COLLECTION:
             self._kept = 0
+            self._parents.note()
             self.collect()
 
     def _snapshot_due(self) -> bool:

@@ -58,6 +58,11 @@ class Context(Protocol):
         """What it may use."""
         ...
 
+    @property
+    def parent(self) -> int | None:
+        """The trial that the child's genotype was made from, or None; `artifact(parent)` has its weights."""
+        ...
+
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell how it goes after an epoch (counted from 1); whether to go on.
 
@@ -74,7 +79,10 @@ class Context(Protocol):
         ...
 
     def artifact(self, trial: int) -> Mapping[str, Any] | None:
-        """The tensors that an earlier trial kept, or None."""
+        """The tensors that an earlier trial kept, or None: those of the parent alone are at hand.
+
+        Raises StoreError when they were kept and are gone.
+        """
         ...
 
 

@@ -26,8 +26,9 @@ class Job:
         seed: the child's own.
         limits: what it may use.
         artifacts: the folder for weights that are kept, or None where nothing can be kept.
-        earlier: the digests of artifacts that earlier trials kept, by trial number.
+        earlier: the digests of artifacts that earlier trials kept, by trial number: the parent's, if it kept one.
         proposed_at: when it was proposed, in seconds of the run's clock; None where nobody counts.
+        parent: the trial that its genotype was made from, or None.
     """
 
     trial: int
@@ -40,6 +41,7 @@ class Job:
     artifacts: str | None = None
     earlier: Mapping[int, str] = field(default_factory=dict)
     proposed_at: float | None = None
+    parent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

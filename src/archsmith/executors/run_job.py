@@ -82,6 +82,11 @@ class JobContext:
         return self._job.limits
 
     @property
+    def parent(self) -> int | None:
+        """The trial that the child's genotype was made from."""
+        return self._job.parent
+
+    @property
     def cost(self) -> Cost:
         """What it has taken so far, in epochs that were reported."""
         return Cost(time.monotonic() - self._began, float(len(self.curve)))

@@ -39,6 +39,8 @@ class RecordingContext:
     limits: Limits = Limits()
     stop_after: int | None = None
     fail_at: int | None = None
+    parent: int | None = None
+    earlier: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     reported: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     kept: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     looks: int = 0
@@ -59,7 +61,7 @@ class RecordingContext:
         return digest
 
     def artifact(self, trial: int) -> Mapping[str, Any] | None:
-        return None
+        return self.earlier.get(trial)
 
 
 class EvaluatorContract:
