@@ -7,7 +7,18 @@ from archsmith.spaces.grown_graph import GrownGraph
 from archsmith.spaces.mobile_blocks import MobileBlocks
 from archsmith.spaces.nasbench201 import NASBench201
 from archsmith.spaces.nasnet_cell import NASNetCell
+from archsmith.spaces.product import GrownProduct, Product
 from archsmith.spaces.qnet import QNet
 from archsmith.spaces.recurrent_cell import RecurrentCell
 
-__all__ = ["ConvChain", "GrownGraph", "MobileBlocks", "NASBench201", "NASNetCell", "QNet", "RecurrentCell"]
+__all__ = [
+    "ConvChain",
+    "GrownGraph",
+    "GrownProduct",
+    "MobileBlocks",
+    "NASBench201",
+    "NASNetCell",
+    "Product",
+    "QNet",
+    "RecurrentCell",
+]

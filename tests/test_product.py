@@ -1,0 +1,236 @@
+"""Products of spaces: several parts in one genotype, for every searcher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import pytest
+from torch import nn
+
+import archsmith as smith
+from archsmith import searchers
+from archsmith.core.child import AnyTask, Child, Task
+from archsmith.core.config import from_config, to_config
+from archsmith.core.errors import IllegalGenotype, UsageError
+from archsmith.core.genotype import Architecture, Genotype
+from archsmith.core.parts import canonical
+from archsmith.core.space import decode, identity, mutate, sample, script, space_size, trace
+from archsmith.core.walk import Choose
+from archsmith.nn.models import model_named
+from archsmith.spaces import ConvChain, GrownGraph, GrownProduct, NASNetCell, Product
+from archsmith.testing.space import SpaceContract
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A part: how fast the child learns."""
+
+    model: str = "resnet20"
+
+    def architecture(self, choose: Choose) -> Architecture:
+        return {"mantissa": choose("mantissa", (1, 2, 5)), "exponent": choose("exponent", (-3, -2, -1))}
+
+    def baseline(self, task: AnyTask) -> Child:
+        assert isinstance(task, Task)
+        return Child(model_named(self.model, task))
+
+    def edit(self, architecture: Architecture, child: Child, task: AnyTask) -> Child:
+        return replace(child, learning_rate=architecture["mantissa"] * 10.0 ** architecture["exponent"])
+
+    def build(self, architecture: Architecture, task: AnyTask) -> Child:
+        return self.edit(architecture, self.baseline(task), task)
+
+    def standards(self) -> Mapping[str, Architecture | None]:
+        return {"0.1": None}
+
+    def canonical(self, architecture: Architecture) -> Any:
+        return architecture["mantissa"] * 10.0 ** architecture["exponent"]
+
+
+@dataclass(frozen=True)
+class Warp(Rate):
+    """Another part, of the same network: whether ReLUs are cut off at 6."""
+
+    def architecture(self, choose: Choose) -> Architecture:
+        return {"capped": choose("capped", (False, True))}
+
+    def edit(self, architecture: Architecture, child: Child, task: AnyTask) -> Child:
+        if architecture["capped"]:
+            for module in child.model.modules():
+                for name, inner in module.named_children():
+                    if isinstance(inner, nn.ReLU):
+                        setattr(module, name, nn.ReLU6())
+        return child
+
+    def canonical(self, architecture: Architecture) -> Any:
+        return None
+
+
+CHAIN = ConvChain(layers=3, filter_heights=(1, 3), filter_widths=(1, 3), filters=(4, 8))
+MIXED = Product(CHAIN, Warp(), Rate())
+
+
+class TestMixed(SpaceContract):
+    def space(self) -> Product:
+        return MIXED
+
+
+class TestWithItsOwnMutations(SpaceContract):
+    samples = 3
+
+    def space(self) -> Product:
+        return Product(Rate(), NASNetCell(blocks=2, cells=1, filters=2))
+
+
+class TestOfPartsAlone(SpaceContract):
+    samples = 3
+
+    def space(self) -> Product:
+        return Product(Warp(), Rate())
+
+
+def test_each_part_is_asked_as_by_itself() -> None:
+    questions = script(MIXED)
+    assert questions is not None
+    own = script(CHAIN)
+    assert own is not None
+    assert [q.name for q in questions[: len(own)]] == [f"ConvChain.{q.name}" for q in own]
+    assert [q.kind for q in questions[: len(own)]] == [f"ConvChain.{q.kind}" for q in own]
+    assert [q.refers for q in questions[: len(own)]] == [q.refers for q in own]
+    size = space_size(CHAIN)
+    assert size is not None
+    assert space_size(MIXED) == size * 2 * 9
+
+
+def test_the_child_has_every_part() -> None:
+    genotype = sample(MIXED, Random(4))
+    architecture = decode(MIXED, genotype)
+    architecture["parts"]["Warp"]["capped"] = True
+    child = MIXED.build(architecture, Task((1, 8, 8), 3))
+    rate = architecture["parts"]["Rate"]
+    assert child.learning_rate == pytest.approx(rate["mantissa"] * 10.0 ** rate["exponent"])
+    kinds = {type(module) for module in child.model.modules()}
+    assert nn.ReLU6 in kinds
+    assert nn.ReLU not in kinds
+    alone = Product(Rate(), Warp()).build(
+        {"kind": "product", "parts": {"Rate": rate, "Warp": {"capped": False}}}, Task((1, 8, 8), 3)
+    )
+    assert alone.learning_rate == child.learning_rate
+    assert nn.ReLU in {type(module) for module in alone.model.modules()}
+
+
+def test_two_parts_of_one_kind_have_names_of_their_own() -> None:
+    twice = Product(CHAIN, Rate(), Rate())
+    assert twice.names == ("ConvChain", "Rate", "Rate2")
+    names = [q.name for q in trace(twice, sample(twice, Random(0)).answers)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_mutation_changes_one_part_and_every_part_in_time() -> None:
+    genotype = sample(MIXED, Random(0))
+    changed = set()
+    for seed in range(200):
+        other = mutate(MIXED, genotype, Random(seed))
+        differ = {n.partition(".")[0] for n in genotype.answers if genotype.answers[n] != other.answers.get(n)}
+        assert len(differ) == 1
+        changed |= differ
+    assert changed == {"ConvChain", "Warp", "Rate"}
+
+
+def test_the_record_of_a_product_makes_it_again() -> None:
+    record = json.loads(json.dumps(to_config(Product(CHAIN, CHAIN_PART))))
+    assert from_config(
+        record, lambda name: {"spaces.Product": Product, "spaces.ConvChain": ConvChain}.get(name, Rate)
+    ) == (Product(CHAIN, CHAIN_PART))
+
+
+CHAIN_PART = Rate("wrn_16_1")
+
+
+def test_equal_children_have_one_canonical_form() -> None:
+    architecture = decode(MIXED, sample(MIXED, Random(1)))
+    other = json.loads(json.dumps(architecture))
+    assert canonical(MIXED, architecture) == canonical(MIXED, other)
+    other["parts"]["Warp"]["capped"] = not other["parts"]["Warp"]["capped"]
+    assert canonical(MIXED, architecture) != canonical(MIXED, other)
+    two = Product(CHAIN, Warp())
+    assert canonical(two, decode(two, sample(two, Random(0)))) is None
+
+
+@pytest.mark.parametrize("searcher", ["Random", "Reinforce", "PPO", "RegularizedEvolution", "QLearning"])
+def test_every_searcher_takes_it(searcher: str) -> None:
+    def reward(architecture: Architecture) -> float:
+        return float(architecture["parts"]["Rate"]["mantissa"]) - len(json.dumps(architecture)) / 1e4
+
+    run = smith.search(MIXED, reward, searcher=getattr(searchers, searcher)(), trials=40, store="memory://")
+    assert run.best is not None
+    assert run.best.reward == max(t.reward for t in run.trials() if t.reward is not None)
+
+
+def test_the_diagram_shows_each_part_in_a_frame() -> None:
+    drawn = MIXED.diagram(decode(MIXED, sample(MIXED, Random(0))))
+    assert {node.group for node in drawn.nodes} == {"ConvChain", "Warp", "Rate"}
+
+
+GROWN = Product(Rate(), GrownGraph())
+
+
+@pytest.mark.parametrize("searcher", ["Random", "RegularizedEvolution", "LargeScaleEvolution"])
+def test_a_product_with_a_grown_space_is_a_grown_space(searcher: str) -> None:
+    run = smith.search(
+        GROWN, lambda a: len(json.dumps(a)) / 1e4, searcher=getattr(searchers, searcher)(), trials=60, store="memory://"
+    )
+    assert {trial.state for trial in run.trials()} == {"done"}
+    child = GROWN.build(decode(GROWN, list(run.trials())[-1].genotype), Task((1, 8, 8), 3))
+    assert child.learning_rate is not None
+
+
+def test_the_edits_of_a_grown_product_change_each_part() -> None:
+    assert isinstance(GROWN, GrownProduct)
+    seed = GROWN.seed()
+    assert GROWN.seed() == seed
+    assert decode(GROWN, seed) == decode(GROWN, Genotype.from_json(seed.to_json()))
+    changed = {name: edit(seed, Random(0)) for name, edit in GROWN.edits.items()}
+    assert {name.partition(".")[0] for name, made in changed.items() if made is not None} == {"Rate", "GrownGraph"}
+    for name, made in changed.items():
+        if made is not None:
+            decode(GROWN, made)
+            differ = {n for n in {*made.answers, *seed.answers} if made.answers.get(n) != seed.answers.get(n)}
+            assert {n.partition(".")[0] for n in differ} <= {name.partition(".")[0]}
+
+
+@pytest.mark.parametrize("searcher", ["Reinforce", "PPO", "QLearning"])
+def test_a_controller_refuses_a_grown_product(searcher: str) -> None:
+    with pytest.raises(UsageError, match="LargeScaleEvolution"):
+        smith.search(GROWN, lambda a: 0.0, searcher=getattr(searchers, searcher)(), trials=4, store="memory://")
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ((), "two spaces or more"),
+        ((CHAIN,), "two spaces or more"),
+        ((CHAIN, CHAIN), "would each build one"),
+        ((Rate(), Warp("wrn_16_1")), "resnet20 and wrn_16_1"),
+        ((CHAIN, Rate), "spaces that build or edit"),
+        ((CHAIN, "Rate"), "spaces that build or edit"),
+        ((CHAIN, Product(CHAIN, Rate())), "no products themselves"),
+    ],
+)
+def test_what_makes_no_child_is_refused(parts: tuple[Any, ...], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        Product(*parts)
+
+
+def test_answers_and_architectures_of_no_part_are_refused() -> None:
+    genotype = sample(MIXED, Random(0))
+    with pytest.raises(IllegalGenotype, match="Other"):
+        mutate(MIXED, Genotype(identity(MIXED), {**genotype.answers, "Other.x": 1}), Random(0))
+    wrongs: list[Any] = [{}, [], {"kind": "product", "parts": {"ConvChain": {}}}, {"kind": "chain", "parts": {}}]
+    for wrong in wrongs:
+        with pytest.raises(UsageError, match="architecture of"):
+            MIXED.build(wrong, Task())
