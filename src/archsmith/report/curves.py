@@ -108,19 +108,48 @@ def pareto_front(parameters: Floats, reward: Floats) -> Any:
 
 def reward_by_parameters(s: Series, name: str) -> tuple[Html, int]:
     """Reward against parameters on a logarithmic axis with the Pareto front; also how many dots lie below the axis."""
+    return _by_cost(s.parameters, s.reward, name, "parameters", "reward")
+
+
+def score_by_latency(
+    s: Series, name: str, ylabel: str, *, higher_is_better: bool = True, target: float | None = None
+) -> tuple[Html, int]:
+    """The score (the reward where there is none) against latency, likewise, with a dashed line at the target; also how
+    many dots lie outside the axis."""
+    scored = bool((s.score == s.score).any())
+    better = higher_is_better or not scored
+    worth = s.score if scored else s.reward
+    return _by_cost(s.latency, worth, name, "latency, ms", ylabel, higher_is_better=better, target=target)
+
+
+def _by_cost(
+    cost: Floats,
+    worth: Floats,
+    name: str,
+    xlabel: str,
+    ylabel: str,
+    *,
+    higher_is_better: bool = True,
+    target: float | None = None,
+) -> tuple[Html, int]:
+    """What networks are worth against what they cost, on a logarithmic axis, with the front; also how many dots lie
+    outside the axis."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    usable = (s.parameters > 0) & np.isfinite(s.parameters) & ~np.isnan(s.reward)
-    front = pareto_front(s.parameters, s.reward)
+    usable = (cost > 0) & np.isfinite(cost) & ~np.isnan(worth)
+    front = pareto_front(cost, worth if higher_is_better else -worth)
     with styled():
-        figure, axes = axes_of("parameters (logarithmic)", "reward")
+        figure, axes = axes_of(f"{xlabel} (logarithmic)", ylabel)
         axes.set_xscale("log")
         shown = thinned(usable)
-        dots(axes, s.parameters[shown], s.reward[shown], RUN, dot_size(len(shown)), 0.38)
-        axes.step(s.parameters[front], s.reward[front], where="post", color=INK, linewidth=1.2)
-        dots(axes, s.parameters[front], s.reward[front], INK, 5.0)
-        low = _cut(axes, s.reward[usable])
-        left, right = s.parameters[usable].min(), s.parameters[usable].max()
+        dots(axes, cost[shown], worth[shown], RUN, dot_size(len(shown)), 0.38)
+        axes.step(cost[front], worth[front], where="post", color=INK, linewidth=1.2)
+        dots(axes, cost[front], worth[front], INK, 5.0)
+        outside = _cut(axes, worth[usable], higher_is_better=higher_is_better)
+        left, right = cost[usable].min(), cost[usable].max()
+        if target is not None:
+            axes.axvline(target, color=MUTED, linewidth=1.2, linestyle=(0, (4, 2)))
+            left, right = min(left, target), max(right, target)
         if right / left < 1.05:
             left, right = left / 1.5, right * 1.5
         pad = (right / left) ** 0.04
@@ -129,7 +158,7 @@ def reward_by_parameters(s: Series, name: str) -> tuple[Html, int]:
         axes.xaxis.set_minor_formatter(NullFormatter())
         if right / left < 30:
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        return svg(figure, name, "reward against parameters"), low
+        return svg(figure, name, f"{ylabel} against {xlabel.partition(',')[0]}"), outside
 
 
 def _short(value: float) -> str:

@@ -41,7 +41,7 @@ class Series:
         reward: NaN for trials without one (failed or stopped).
         score: the metric of the run's measure, NaN where there is none.
         failed: whether they failed; a stopped trial did not.
-        parameters: the metric of that name, NaN where there is none.
+        parameters, latency: the metrics of these names, NaN where there is none.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Series:
     failed: npt.NDArray[np.bool_]
     parameters: Floats
     score: Floats
+    latency: Floats
 
 
 @dataclass
@@ -199,7 +200,7 @@ def redacted(text: str) -> str:
 
 # --- trials as arrays -------------------------------------------------------------------------------------------------
 
-_Row = tuple[float, int, float, bool, float, float]
+_Row = tuple[float, int, float, bool, float, float, float]
 
 
 def _row(trial: Trial, measure: Measure) -> _Row:
@@ -211,6 +212,7 @@ def _row(trial: Trial, measure: Measure) -> _Row:
         trial.state is TrialState.FAILED,
         result.metrics.get("parameters", math.nan) if result is not None else math.nan,
         _shown(result.metrics.get(measure.name) if result is not None and trial.state is TrialState.DONE else None),
+        _shown(result.metrics.get("latency") if result is not None and trial.state is TrialState.DONE else None),
     )
 
 
@@ -221,7 +223,8 @@ def _shown(value: float | None) -> float:
 
 def _series(name: str, rows: list[_Row]) -> Series:
     rows.sort()  # by the time they finished
-    at, numbers, reward, failed, parameters, score = zip(*rows, strict=True) if rows else ((), (), (), (), (), ())
+    columns = zip(*rows, strict=True) if rows else ((),) * 7
+    at, numbers, reward, failed, parameters, score, latency = columns
     return Series(
         name=name,
         number=np.array(numbers, dtype=np.int64),
@@ -230,6 +233,7 @@ def _series(name: str, rows: list[_Row]) -> Series:
         failed=np.array(failed, dtype=np.bool_),
         parameters=np.array(parameters, dtype=np.float64),
         score=np.array(score, dtype=np.float64),
+        latency=np.array(latency, dtype=np.float64),
     )
 
 

@@ -35,6 +35,7 @@ REWARDS = {
     "rewards.cubed_accuracy": "the cube of the highest validation accuracy of the last five epochs",
     "rewards.squared_accuracy": "the square of the highest validation accuracy of the last five epochs",
     "rewards.accuracy": "the highest validation accuracy of the last five epochs",
+    "rewards.LatencyWeighted": "the accuracy times (latency / target)^w, whose target and exponents are in the record",
     "rewards.bleu": "a hundredth of the validation BLEU",
     "rewards.value": "the number that the evaluator returned",
 }

@@ -47,12 +47,39 @@ def progress(facts: Facts) -> Html:
             [tag("span", cls="key ink"), f"the Pareto front: those that no network as small or smaller beats.{note}"]
         )
         plots.append(figure(drawn, text, title="By size"))
+    plots += _latency(facts)
     if facts.curves:
         plots.append(learning_curves(facts))
         absent = None
     else:
         absent = tag("p", "No trial told how it went epoch by epoch, so there are no learning curves.", cls="quiet")
     return join([tag("ul", *items, cls="legend"), tag("div", *plots, cls="plots"), absent, _comparison(facts)])
+
+
+def _latency(facts: Facts) -> list[Html]:
+    """The score against latency, where the trials have one."""
+    s, measure = facts.series, facts.measure
+    scored = bool((s.score == s.score).any())
+    worth = s.score if scored else s.reward
+    if not ((s.latency > 0) & (worth == worth)).any():
+        return []
+    reward = facts.summary.config.get("reward")
+    target = reward.get("target") if type_of(reward) == "rewards.LatencyWeighted" else None  # type: ignore[union-attr]
+    if not isinstance(target, int | float) or not 1e-6 < target < 1e9:  # a store may come from anywhere
+        target = None
+    what = f"validation {measure.label}" if scored else "reward"
+    better, ylabel = measure.higher_is_better, axis(measure) if scored else "reward"
+    drawn, outside = curves.score_by_latency(s, "latency", ylabel, higher_is_better=better, target=target)
+    where = f" {count(outside, 'trial lies', 'trials lie')} outside the axis." if outside else ""
+    line = f" The dashed line is the target of the reward, {number(target)} ms." if target is not None else ""
+    text = join(
+        [
+            f"The {what} of each trial against the time that its network takes for an input, as its evaluator tells it. ",
+            tag("span", cls="key ink"),
+            f"the Pareto front: those that no network as fast or faster beats.{line}{where}",
+        ]
+    )
+    return [figure(drawn, text, title="By latency")]
 
 
 def _scores(many: Sequence[Series], measure: Measure) -> list[Html]:
