@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from archsmith.testing.evaluator import EvaluatorContract
 from archsmith.testing.executor import ExecutorContract
+from archsmith.testing.grown_space import GrownSpaceContract
 from archsmith.testing.searcher import SearcherContract
 from archsmith.testing.space import SpaceContract
 from archsmith.testing.store import StoreContract
 
-__all__ = ["EvaluatorContract", "ExecutorContract", "SearcherContract", "SpaceContract", "StoreContract"]
+__all__ = [
+    "EvaluatorContract",
+    "ExecutorContract",
+    "GrownSpaceContract",
+    "SearcherContract",
+    "SpaceContract",
+    "StoreContract",
+]
