@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from archsmith._search.parents import Parents
+from archsmith._search.twins import Twins
 from archsmith.core.budget import Budget
 from archsmith.core.errors import ReplayMismatch
 from archsmith.core.evaluator import Evaluator, Limits
@@ -63,8 +64,10 @@ class Loop:
         proposed, epochs = sum(summary.counts.values()), summary.epochs
         self._parents = Parents(self.run, self.searcher, proposed)
         waiting = deque(self.run.unfinished())  # what a kill interrupted runs again, as the same trial
+        twins = Twins(self.space, self.run.trials())
         while True:
-            free = self.executor.slots - len(self._running)
+            ended: list[Trial] = []
+            free = self.executor.slots - len(self._running) - twins.waiting
             open_for_more = self.budget.allows(trials=proposed, seconds=self.run.elapsed(), epochs=epochs)
             if open_for_more and free > len(waiting):
                 n = free - len(waiting)
@@ -75,20 +78,26 @@ class Loop:
                 self._events += n
             if not self._out_of_time():
                 for trial in [waiting.popleft() for _ in range(min(free, len(waiting)))]:
-                    self._submit(trial)
-            if not self._running:
+                    admitted = twins.admit(trial)
+                    if isinstance(admitted, Trial):  # the same child as an earlier one
+                        self._show(self.run.start(trial.number))
+                        ended.append(admitted)
+                    elif admitted:
+                        self._submit(trial)
+            if not self._running and not ended:
                 return
-            finished: list[Completed] = []
-            for event in self.executor.completed(self._timeout()):
+            for event in () if ended else self.executor.completed(self._timeout()):
                 if isinstance(event, Completed):
-                    finished.append(event)
+                    trial = self._running.pop(event.trial)
+                    ended.append(replace(trial, state=event.state, reward=event.reward, result=event.result))
                 elif isinstance(event, Started):
                     self._show(self.run.start(event.trial, event.attempt))
                 else:
                     self.progress(event)
-            if finished:
-                epochs += sum(event.result.cost.epochs for event in finished)
-                self._tell(finished)
+            if ended:
+                epochs += sum(trial.result.cost.epochs for trial in ended if trial.result is not None)
+                for trial in self._tell(ended):
+                    waiting.extendleft(reversed(twins.told(trial)))
             if self._out_of_time():  # running children are stopped, and complete as such
                 for number in self._running:
                     self.executor.cancel(number)
@@ -118,11 +127,8 @@ class Loop:
             )
         )
 
-    def _tell(self, finished: list[Completed]) -> None:
-        trials = [
-            replace(self._running.pop(event.trial), state=event.state, reward=event.reward, result=event.result)
-            for event in finished
-        ]
+    def _tell(self, trials: list[Trial]) -> list[Trial]:
+        """Tell the searcher and record it; gives the trials as they were recorded."""
         self._events += len(trials)
         try:
             self.searcher.tell(trials)
@@ -147,6 +153,7 @@ class Loop:
             self._kept = 0
             self._parents.note()
             self.collect()
+        return recorded
 
     def _snapshot_due(self) -> bool:
         """When the parameters changed and a snapshot is cheap, or every 256 events."""

@@ -84,6 +84,7 @@ class Result:
         cost: what it took.
         failure: why it failed, or None.
         artifact: the digest of the weights that were kept, or None.
+        copied_from: the trial that was the same child, whose result this is; None where the child was trained.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class Result:
     cost: Cost = Cost()
     failure: Failure | None = None
     artifact: str | None = None
+    copied_from: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; NaN and infinities as text, since JSON has no numbers for them."""
@@ -100,6 +102,7 @@ class Result:
             "cost": {"seconds": self.cost.seconds, "epochs": self.cost.epochs},
             "failure": dataclasses.asdict(self.failure) if self.failure else None,
             "artifact": self.artifact,
+            "copied_from": self.copied_from,
         }
 
     @classmethod
@@ -112,6 +115,7 @@ class Result:
             cost=Cost(**value["cost"]),
             failure=Failure(**failure) if failure else None,
             artifact=value.get("artifact"),
+            copied_from=value.get("copied_from"),
         )
 
 

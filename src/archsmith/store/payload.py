@@ -85,12 +85,16 @@ def result(value: Any, what: str) -> Result | None:
             failure = Failure(_text(failure["reason"]), _text(failure["message"]), _text(failure["traceback"]))
         if artifact is not None and not re.fullmatch("[0-9a-f]{64}", artifact):
             raise ValueError(f"the artifact {artifact!r:.100} is no digest")
+        copied_from = value.get("copied_from")  # a record from before there were twins has none
+        if copied_from is not None and (type(copied_from) is not int or copied_from < 0):
+            raise ValueError(f"copied_from {copied_from!r:.100} is no trial's number")
         return Result(
             metrics=_numbers(value["metrics"]),
             curve=[_numbers(row) for row in value["curve"]],
             cost=Cost(_number(cost["seconds"]), _number(cost["epochs"])),
             failure=failure,
             artifact=artifact,
+            copied_from=copied_from,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptStore(f"{what} is damaged: {type(error).__name__}: {error}") from None
