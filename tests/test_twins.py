@@ -138,3 +138,15 @@ def test_when_time_runs_out_those_that_wait_are_left_for_the_next_session(tmp_pa
     run = smith.open_run(store, "sums").resume(trials=60, seconds=1000.0, space=Sums(), evaluator=training)
     assert run.summary.counts["proposed"] + run.summary.counts["running"] == 0
     assert run.summary.counts["done"] + run.summary.counts["stopped"] == 60
+
+
+def test_people_are_told_how_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from archsmith.cli.looking import show
+
+    store = open_store(f"sqlite:///{tmp_path / 'runs.db'}")
+    run = search(Training(str(tmp_path / "notes")), store)
+    assert run.twins == 50
+    show("sums", store=store.url)
+    assert "60 done (50 the same as an earlier one, not trained again); 20 epochs" in capsys.readouterr().out
+    page = run.report(tmp_path / "page.html").read_text()
+    assert "50 were the same as an earlier one and not trained again" in page

@@ -93,6 +93,19 @@ class Run:
         return pareto(self.trials(), metrics)
 
     @property
+    def twins(self) -> int:
+        """How many trials were the same child as an earlier one, and were not trained again."""
+        if not self._may_have_twins():  # spares reading all
+            return 0
+        return sum(t.result is not None and t.result.copied_from is not None for t in self.trials())
+
+    def _may_have_twins(self) -> bool:
+        try:
+            return hasattr(self.space, "canonical")
+        except UsageError:  # the user's own space, which is not here
+            return True
+
+    @property
     def space(self) -> Space:
         """The space searched. Raises UsageError when it is the user's own and this process does not have it."""
         if self._space is None:

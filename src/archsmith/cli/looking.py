@@ -115,7 +115,8 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
         f"  budget     {', '.join(f'{v:g} {k}' for k, v in config['budget'].items() if v is not None)}; seed {config['seed']}"
     )
     counts = ", ".join(f"{n} {state}" for state, n in summary.counts.items() if n)
-    print(f"  trials     {counts or 'none yet'}; {summary.epochs:g} epochs, {duration(summary.seconds)}")
+    twins = f" ({run.twins} the same as an earlier one, not trained again)" if run.twins else ""
+    print(f"  trials     {counts or 'none yet'}{twins}; {summary.epochs:g} epochs, {duration(summary.seconds)}")
     best_trial = run.best
     if best_trial is not None and best_trial.result is not None:
         metrics = ", ".join(f"{k} {v:.6g}" for k, v in best_trial.result.metrics.items())

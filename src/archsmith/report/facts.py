@@ -83,6 +83,7 @@ class Facts:
         top: the best trials, best first.
         control: random search beside it, or None; `unlike` names what differs in its configuration.
         failures: the first trials that failed; `reasons` counts all.
+        twins: how many were the same child as an earlier one, and were not trained again.
         curve_metric: what the learning curves are of, or "" where there are none.
         curves: (number, epochs, values) of up to SHOWN_CURVES trials; `with_curve` have one in all.
         kinds: answers by kind of choice.
@@ -103,6 +104,7 @@ class Facts:
     failures: Sequence[Trial]
     reasons: Mapping[str, int]
     stopped: int
+    twins: int
     curve_metric: str
     curves: Sequence[tuple[int, Floats, Floats]]
     with_curve: int
@@ -149,7 +151,7 @@ def gather(run: Run, *, control: str | None) -> Facts:
     metric = _curve_metric(top, measure)
     curves: list[tuple[int, Floats, Floats]] = []
     rows: list[_Row] = []
-    with_curve = stopped = 0
+    with_curve = stopped = twins = 0
     for trial in run.reader.trials():
         # A run of fewer than 8 trials has no quarters worth comparing.
         if quarter >= 2 and (trial.number < quarter or total - quarter <= trial.number < total):
@@ -162,7 +164,9 @@ def gather(run: Run, *, control: str | None) -> Facts:
             reasons[trial.result.failure.reason if trial.result and trial.result.failure else "unknown"] += 1
             if len(failures) < SHOWN_FAILURES:
                 failures.append(trial)
-        if trial.result is not None and trial.result.curve:
+        if trial.result is not None and trial.result.copied_from is not None:
+            twins += 1
+        elif trial.result is not None and trial.result.curve:
             metric = metric or _curve_metric([trial], measure)
             with_curve += 1
             if trial.number % stride == 0 or trial.number in best:
@@ -184,6 +188,7 @@ def gather(run: Run, *, control: str | None) -> Facts:
         failures=failures,
         reasons=dict(reasons.most_common()),
         stopped=stopped,
+        twins=twins,
         curve_metric=metric,
         curves=curves,
         with_curve=with_curve,

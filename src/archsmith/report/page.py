@@ -88,6 +88,7 @@ def _sentence(facts: Facts) -> Html:
             tag("strong", short_type(config.get("space"))),
             ". ",
             f"{count(facts.trials, 'child', 'children')} proposed: {_states(facts.summary.counts)}. ",
+            f"{number(facts.twins)} were the same as an earlier one and not trained again. " if facts.twins else "",
             _trained(config.get("evaluator"), facts.measure),
         ]
     )
