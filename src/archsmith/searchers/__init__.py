@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from archsmith.searchers.bayesian_optimization import BayesianOptimization
     from archsmith.searchers.depth_schedule import DepthSchedule
     from archsmith.searchers.large_scale_evolution import LargeScaleEvolution
     from archsmith.searchers.ppo import PPO
@@ -17,10 +18,20 @@ if TYPE_CHECKING:
     from archsmith.searchers.regularized_evolution import RegularizedEvolution
     from archsmith.searchers.reinforce import Reinforce
 
-__all__ = ["PPO", "DepthSchedule", "LargeScaleEvolution", "QLearning", "Random", "RegularizedEvolution", "Reinforce"]
+__all__ = [
+    "PPO",
+    "BayesianOptimization",
+    "DepthSchedule",
+    "LargeScaleEvolution",
+    "QLearning",
+    "Random",
+    "RegularizedEvolution",
+    "Reinforce",
+]
 
 _HOME = {
     "PPO": "ppo",
+    "BayesianOptimization": "bayesian_optimization",
     "DepthSchedule": "depth_schedule",
     "LargeScaleEvolution": "large_scale_evolution",
     "QLearning": "q_learning",
