@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from archsmith._finish.training import Network, Trained
+from archsmith._finish.training import Network, Trained, Wanted
 from archsmith._search import Run
 from archsmith._search.hand_designed import HandDesigned, baseline_name
+from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
+from archsmith.core.executor import derive_seed
 from archsmith.core.finish import Finishable, FinishPlan
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, decode, identity
 from archsmith.core.trial import Trial
 
 FOUND = "found"
+ANEW = "found, trained anew"
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Contender:
         """What a sentence calls it."""
         if self.name == FOUND:
             return "the found network"
+        if self.name == ANEW:
+            return "the same network trained anew"
         return f"the {self.name}" if self.hand_designed else f"the best of {self.name}"
 
 
@@ -91,6 +96,49 @@ def best_of(run: Run, plan: FinishPlan, name: str) -> Contender:
         t.number: Network(space, _in(space, genotype) if plan.space else genotype) for genotype, t in taken.items()
     }
     return Contender(name, [(f"trial {number} {searched}", network) for number, network in networks.items()])
+
+
+def as_trained(run: Run, evaluator: Finishable, notes: list[str]) -> Contender:
+    """The best trial as the search trained it; nothing of it is left to choose.
+
+    Raises UsageError when its weights were not kept, or are gone.
+    """
+    best = run.best
+    assert best is not None
+    assert run.store.artifacts is not None
+    assert best.result is not None
+    if best.result.artifact is None or best.result.artifact not in ArtifactFolder(run.store.artifacts):
+        why = "kept none" if best.result.artifact is None else "no longer has them"
+        raise UsageError(
+            f"the finish plan takes the best trial of run {run.name!r} with its weights (trained=True), and the run {why}; "
+            "search with keep_weights=True, or finish with trained=False"
+        )
+    line, epochs = _line(run, best)
+    inherited = f", with weights from {line} trials before it ({epochs:,.0f} epochs in all)" if line else ""
+    notes.append(
+        f"The found network is trial {best.number} as the search trained it{inherited}: one training, chosen by validation."
+    )
+    network = Network(run.space, best.genotype)
+    seed = derive_seed(run.config["seed"], "trial", best.number)
+    wanted = Wanted(f"{FOUND}, as searched", network, {}, evaluator.epochs, seed, keep=True)
+    return Contender(
+        FOUND,
+        [],
+        origin=f"trial {best.number} of run {run.name!r}, as it was trained there",
+        network=network,
+        finals=[Trained(wanted, best.result, best.reward)],
+    )
+
+
+def _line(run: Run, trial: Trial) -> tuple[int, float]:
+    """How many trials handed their weights on to this one, one after the other, and the epochs of all."""
+    line, epochs = 0, 0.0
+    while trial.result is not None:
+        epochs += trial.result.cost.epochs
+        if trial.parent is None or not trial.result.metrics.get("inherited_parameters"):
+            break
+        trial, line = run.reader.trial(trial.parent), line + 1
+    return line, epochs
 
 
 def _in(space: Space, genotype: Genotype) -> Genotype:

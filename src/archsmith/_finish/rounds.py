@@ -20,7 +20,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from archsmith._finish.contenders import FOUND, Contender, best_of, control_of, finishable, hand_designed, label_of
+from archsmith._finish.contenders import (
+    ANEW,
+    FOUND,
+    Contender,
+    as_trained,
+    best_of,
+    control_of,
+    finishable,
+    hand_designed,
+    label_of,
+)
 from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
 from archsmith._finish.training import Network, Trained, Trainings, Wanted, trained_module, writing
 from archsmith._search import Run
@@ -89,6 +99,10 @@ def finish(
     points = plan.points(evaluator)
     found, notes = best_of(run, plan, FOUND), list[str]()
     beside = control_of(run, control, notes)
+    trained = None
+    if plan.trained:
+        trained = as_trained(run, evaluator, notes)
+        found.name, found.candidates = ANEW, found.candidates[:1]
     contenders = [found] + ([best_of(beside, plan, label_of(beside))] if beside is not None else [])
     candidates = {c.name: [network.genotype.key for _, network in c.candidates] for c in contenders}
     if stored is not None:
@@ -103,12 +117,17 @@ def finish(
         trainings = Trainings(run, evaluator, _reward(run, evaluator), used, limits, watch)
         _choose(contenders, trainings, plan, config["seed"])
         _note_twins(contenders, notes)
+        if trained is not None and trained.network is not None:
+            trained.parameters = _parameters(trained.network, evaluator)
+            trained.settings = {name: getattr(evaluator, name) for name in plan.final}  # none of the plan's was used
         hand = hand_designed(found.parameters, evaluator, notes)
         if hand is not None and hand.network is not None:
             hand.parameters = _parameters(hand.network, evaluator)
             contenders.insert(1, hand)
         _tune(contenders, trainings, plan, points, config["seed"], notes)
         _train_finals(contenders, trainings, plan, config["seed"], notes)
+    if trained is not None:
+        contenders.insert(0, trained)
     return _test(run, evaluator, trainings, contenders, plan, candidates, notes)
 
 
@@ -397,6 +416,8 @@ def _exported(found: Sequence[Trained], plan: FinishPlan) -> ExportedModel:
     if not plan.all_data:
         index, chosen = max(done, key=lambda pair: pair[1].reward or 0.0)
         why = "the seed with the highest validation reward"
+    if plan.trained:
+        why = "the search's best trial by validation, as it was trained there"
     assert chosen.result.artifact is not None
     return ExportedModel(index, chosen.wanted.seed, chosen.result.artifact, why)
 

@@ -157,6 +157,9 @@ class FinishPlan:
         space: options of the space to replace in every training of the finish, such as `{"cells": 6, "filters": 32}`:
             what was searched in small networks is tuned and trained in large ones. The answers stay, so an option must
             not change what the space asks.
+        trained: whether the found network is the search's best trial as it stands, with the weights that the search kept,
+            and nothing of it is trained again: what evolution with inherited weights gives. The same network trained anew
+            by this plan stands beside it.
     """
 
     top: int = 3
@@ -170,8 +173,16 @@ class FinishPlan:
     all_data: bool = False
     stretch: Sequence[str] = ()
     space: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.trained, bool):
+            raise UsageError(f"trained of a finish plan must be True or False, got {self.trained!r}")
+        if self.trained and (self.space or self.all_data):
+            raise UsageError(
+                "a finish plan takes the network as the search trained it (trained=True), or trains larger ones (space) or "
+                "on the validation images too (all_data), not both"
+            )
         if not isinstance(self.space, Mapping):
             raise UsageError(
                 f'space of a finish plan must map options of the space to values, such as {{"cells": 6}}, got {self.space!r}'

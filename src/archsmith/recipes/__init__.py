@@ -19,6 +19,7 @@ from archsmith.recipes.images import (
     images,
     landscape,
 )
+from archsmith.recipes.large_scale_evolution import large_scale_evolution, large_scale_evolution_desk
 from archsmith.recipes.metaqnn import metaqnn, metaqnn_desk, metaqnn_mnist
 from archsmith.recipes.nasnet import nasnet, nasnet_desk
 from archsmith.recipes.recipe import Recipe
@@ -44,6 +45,7 @@ RECIPES = {
     "nasnet-desk": nasnet_desk,
     "amoebanet-desk": amoebanet_desk,
     "metaqnn-desk": metaqnn_desk,
+    "large-scale-evolution-desk": large_scale_evolution_desk,
     "landscape": landscape,
     "cifar10-conv": cifar10_conv,
     "cifar10-conv-strides": cifar10_conv_strides,
@@ -53,6 +55,7 @@ RECIPES = {
     "amoebanet": amoebanet,
     "amoebanet-non-aging": amoebanet_non_aging,
     "metaqnn": metaqnn,
+    "large-scale-evolution": large_scale_evolution,
     "metaqnn-mnist": metaqnn_mnist,
     "ptb-cell": ptb_cell,
     "ptb-cell-max-sin": ptb_cell_max_sin,
