@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from random import Random
 from statistics import fmean, variance
+
+import numpy as np
 
 from archsmith.core.comparison import t_quantile
 from archsmith.core.finish import Measure
@@ -28,9 +29,11 @@ class Difference:
         improvement: the difference of the means in the measure's own unit, positive where the group is better; None
             where either has none.
         interval: its 95 % interval (Welch's t); None with fewer than two runs on either side.
-        superiority: how often a run of the group beats one of the baseline's, ties as halves (Vargha and Delaney's A);
-            None likewise.
+        superiority: how often a run of the group beats one of the baseline's, ties as halves (Vargha and Delaney's A,
+            an effect size: 0.5 is no difference; 2A - 1 is Cliff's delta); None likewise.
+        superiority_interval: its 95 % interval (Newcombe 2006, method 5); None likewise.
         p: of a two-sided permutation test of the difference of means; None likewise.
+        measure: what the outcome is measured by.
         verdict: "better", "worse" or `NO_DIFFERENCE`.
         sentence: the claim, for a person.
     """
@@ -43,7 +46,9 @@ class Difference:
     improvement: float | None
     interval: tuple[float, float] | None
     superiority: float | None
+    superiority_interval: tuple[float, float] | None
     p: float | None
+    measure: Measure
     verdict: str
     sentence: str
 
@@ -59,7 +64,9 @@ def difference(
     sign = 1.0 if measure.higher_is_better else -1.0
     a, b = [sign * v for v in values], [sign * v for v in others]
     name = outcome[:1].upper() + outcome[1:]
-    none = Difference(group, baseline, outcome, len(a), len(b), None, None, None, None, NO_DIFFERENCE, "")
+    none = Difference(
+        group, baseline, outcome, len(a), len(b), None, None, None, None, None, measure, NO_DIFFERENCE, ""
+    )
     if not a or not b:
         return replace(none, sentence=f"{name}: no comparison of {group} with {baseline}, since one has none.")
     improvement, seeds = fmean(a) - fmean(b), _seeds(len(a), len(b))
@@ -69,6 +76,7 @@ def difference(
     half = _welch_half(a, b)
     low, high = improvement - half, improvement + half
     superiority = fmean((x > y) + 0.5 * (x == y) for x in a for y in b)
+    least_superiority, most_superiority = between = superiority_interval(superiority, len(a), len(b))
     p = permutation_p(a, b)
     verdict = NO_DIFFERENCE
     said = f"no difference between {group} and {baseline} is shown"
@@ -77,7 +85,8 @@ def difference(
         said = f"{group} is {verdict} than {baseline}"
     evidence = (
         f"improvement {_text(improvement, measure)}, 95 % interval {_text(low, measure)} to {_text(high, measure)}, "
-        f"p = {p:.2g}, ahead in {100 * superiority:.0f} % of pairs of runs, {seeds}"
+        f"p = {p:.2g}, ahead in {100 * superiority:.0f} % of pairs of runs "
+        f"({100 * least_superiority:.0f} to {100 * most_superiority:.0f} %), {seeds}"
     )
     least = 2 / math.comb(len(a) + len(b), len(a))
     if least > LEVEL:
@@ -87,6 +96,7 @@ def difference(
         improvement=improvement,
         interval=(low, high),
         superiority=superiority,
+        superiority_interval=between,
         p=p,
         verdict=verdict,
         sentence=f"{name}: {said} ({evidence}).",
@@ -100,6 +110,8 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
     """
     together = [*a, *b]
     total, n, m = math.fsum(together), len(a), len(b)
+    if math.comb(n + m, n) > MOST_SPLITS:
+        return _random_p(np.asarray(together, dtype=np.float64), n)
     seen = abs(fmean(a) - fmean(b))
     slack = 1e-12 * max(1e-300, *map(abs, together))  # sums in another order differ in their last digit
 
@@ -107,10 +119,39 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
         mine = math.fsum(chosen)
         return abs(mine / n - (total - mine) / m) >= seen - slack
 
-    if (splits := math.comb(n + m, n)) <= MOST_SPLITS:
-        return sum(map(apart, combinations(together, n))) / splits
-    rng = Random(0)
-    return (1 + sum(apart(rng.sample(together, n)) for _ in range(MOST_SPLITS))) / (1 + MOST_SPLITS)
+    return sum(map(apart, combinations(together, n))) / math.comb(n + m, n)
+
+
+def _random_p(together: np.ndarray[tuple[int], np.dtype[np.float64]], n: int) -> float:
+    """The same from random deals; the first `n` values are the one group."""
+    m = len(together) - n
+    dealt = together[np.random.default_rng(0).random((MOST_SPLITS, n + m)).argsort(axis=1)]
+    apart = np.abs(dealt[:, :n].mean(axis=1) - dealt[:, n:].mean(axis=1))
+    slack = 1e-12 * max(1e-300, float(np.abs(together).max()))
+    seen = abs(together[:n].mean() - together[n:].mean())
+    return (1 + int((apart >= seen - slack).sum())) / (1 + MOST_SPLITS)
+
+
+def superiority_interval(superiority: float, n: int, m: int) -> tuple[float, float]:
+    """The 95 % interval of how often one of `n` beats one of `m` (Newcombe 2006, "Confidence intervals for an effect size
+    measure based on the Mann-Whitney statistic", part 2, method 5): the values whose own spread just reaches the seen one.
+
+    It stays within 0 and 1, and has a width also where every run of the one beats every run of the other.
+    """
+
+    def beyond(true: float) -> float:
+        half = (n + m) / 2 - 1
+        spread = true * (1 - true) * (1 + half * ((1 - true) / (2 - true) + true / (1 + true))) / (n * m)
+        return abs(superiority - true) - 1.959964 * math.sqrt(spread)
+
+    ends = []
+    for outer in (0.0, 1.0):
+        inner = superiority
+        for _ in range(60):
+            middle = (inner + outer) / 2
+            inner, outer = (inner, middle) if beyond(middle) > 0 else (middle, outer)
+        ends.append(outer)
+    return ends[0], ends[1]
 
 
 def _welch_half(a: Sequence[float], b: Sequence[float]) -> float:

@@ -34,6 +34,8 @@ DASHES: tuple[object, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)))
 LEAST_FOR_A_BAND = 3
 MOST_SINGLE = 10  # runs of a group that are drawn one by one
 GRID = 400
+FEW_LINES = 4  # more are drawn more coarsely
+PREFIXES = ((1e18, "10^18 "), (1e15, "10^15 "), (1e12, "10^12 "), (1e9, "10^9 "), (1e6, "10^6 "), (1.0, ""))
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Line:
     """A group's curve: the mean of its runs, with half the width of its 95 % interval where there are enough.
 
     Args:
-        x: trials, or seconds.
+        x: trials, seconds, or multiply-adds.
         each: a row for every run.
     """
 
@@ -66,20 +68,23 @@ def line(runs: Sequence[Searched], quantity: str, over: str, *, higher_is_better
     """The curve of a group's runs as far as all of them go.
 
     Args:
-        quantity: "best", the best value so far, or "reward", the moving mean of the rewards.
-        over: "trials" (finished so far) or "seconds" (of the run's clock).
+        quantity: "best", the best value so far; "reward", the moving mean of the rewards; or "regret", of the best so far.
+        over: "trials" (finished so far), "seconds" (of the run's clock), or "multiply-adds" (of what was trained).
     """
 
     def values(run: Searched) -> Floats:
         if quantity == "best":
             return best_so_far(run.value, higher_is_better=higher_is_better)
+        if quantity == "regret":
+            return run.regret
         return moving_mean(run.reward, window_of(min(map(len, runs))))
 
     if over == "trials":
         n = min(map(len, runs))
         return Line(np.arange(1, n + 1, dtype=np.float64), np.array([values(run)[:n] for run in runs]))
-    grid = np.linspace(0, min(run.at[-1] for run in runs), GRID)
-    return Line(grid, np.array([stepped(run.at, values(run), grid) for run in runs]))
+    spent = [run.at if over == "seconds" else run.spent for run in runs]
+    grid = np.linspace(0, min(each[-1] for each in spent), GRID)
+    return Line(grid, np.array([stepped(x, values(run), grid) for x, run in zip(spent, runs, strict=True)]))
 
 
 def curves(compared: Compared, name: str, *, quantity: str, over: str) -> Html:
@@ -89,16 +94,19 @@ def curves(compared: Compared, name: str, *, quantity: str, over: str) -> Html:
     unit, unit_name = (1.0, "trials finished")
     if over == "seconds":
         unit, clock = clock_unit(max(drawn.x[-1] for drawn in lines))
-        unit_name = f"{clock} of the run's clock"
-    label = f"best {measure.label} so far" if quantity == "best" else "mean reward"
+        unit_name = f"{clock} {seconds_said(compared)}"
+    elif over == "multiply-adds":
+        unit, prefix = next((u, p) for u, p in PREFIXES if max(drawn.x[-1] for drawn in lines) >= u or u == 1)
+        unit_name = f"{prefix}multiply-adds, each network's times its epochs"
+    label = {"best": f"best {measure.label} so far", "regret": "regret of the best so far"}.get(quantity, "mean reward")
     with styled():
         figure, axes = axes_of(unit_name, label)
-        factor = 100.0 if measure.percent and quantity == "best" else 1.0
+        factor = 100.0 if measure.percent and quantity != "reward" else 1.0
         if factor != 1.0:
-            axes.set_ylabel(f"{label}, %")
+            axes.set_ylabel(f"{label}, {'%' if quantity == 'best' else 'points'}")
         for i, drawn in enumerate(lines):
             colour, dash = SERIES[i % len(SERIES)], DASHES[i // len(SERIES) % len(DASHES)]
-            shown = thinned(~np.isnan(drawn.mean), MOST_STEPS)
+            shown = thinned(~np.isnan(drawn.mean), MOST_STEPS if len(lines) < FEW_LINES else MOST_STEPS // 3)
             x = drawn.x[shown] / unit
             if 1 < len(drawn.each) <= MOST_SINGLE:
                 for one in drawn.each:
@@ -113,6 +121,14 @@ def curves(compared: Compared, name: str, *, quantity: str, over: str) -> Html:
         if over == "trials":
             whole_numbers(axes)
         return svg(figure, name, f"{label} over {over}")
+
+
+def seconds_said(compared: Compared) -> str:
+    """Whose seconds are on the axis of time."""
+    runs = [run for group in compared.groups for run in group.runs]
+    if all(run.summary.config.get("clock") is not None for run in runs):
+        return "of the simulated clock"
+    return "of training, looked up" if all(run.looked_up for run in runs) else "of the run's clock"
 
 
 def improvement(at: Sequence[int], by_k: Mapping[int, Floats], name: str, ylabel: str) -> Html:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import ArchsmithError, UsageError
 from archsmith.core.finish import Measure
 from archsmith.core.store import RunSummary
 from archsmith.core.trial import Trial, TrialState
@@ -29,19 +29,30 @@ class Searched:
 
     Args:
         summary: the run's line in the store.
+        looked_up: whether results were looked up: they are said to have cost more seconds than the run's clock shows.
         keys: what was tried, one key for each genotype.
-        at: when they finished, in seconds of the run's clock.
+        numbers: of the trials.
+        at: when they finished, in seconds of the run's clock; of results looked up, what they had cost in seconds, summed
+            up to each.
         epochs: what they had cost in epochs, summed up to each.
+        multiply_adds: of each network, for one input; NaN where its result has no such metric.
+        failed: 1 for those that failed.
         reward: NaN for trials without one (failed or stopped).
         value: the measure by which runs are compared; NaN for trials without one.
+        regret: of the best so far, where the best there is is known; empty where it is not.
     """
 
     summary: RunSummary
+    looked_up: bool
     keys: Sequence[str]
+    numbers: npt.NDArray[np.int64]
     at: Floats
     epochs: Floats
+    multiply_adds: Floats
+    failed: Floats
     reward: Floats
     value: Floats
+    regret: Floats
 
     @property
     def name(self) -> str:
@@ -56,29 +67,73 @@ class Searched:
         n = len(self) if trials is None else min(trials, len(self))
         if epochs is not None:
             n = min(n, int(np.searchsorted(self.epochs, epochs * (1 + 1e-9), side="right")))
-        return replace(
-            self,
-            keys=self.keys[:n],
-            at=self.at[:n],
-            epochs=self.epochs[:n],
-            reward=self.reward[:n],
-            value=self.value[:n],
-        )
+        cut: dict[str, Any] = {
+            f.name: getattr(self, f.name)[:n] for f in fields(self) if f.name not in ("summary", "looked_up")
+        }
+        return replace(self, **cut)
+
+    @property
+    def spent(self) -> Floats:
+        """The multiply-adds of the networks trained, each times its epochs, summed up to each. A trial without a reward
+        may have none; from any other whose size is not known on, NaN."""
+        none = np.isnan(self.multiply_adds) & np.isnan(self.reward)
+        each = np.where(none, 0.0, self.multiply_adds) * np.diff(self.epochs, prepend=0.0)
+        return np.asarray(np.cumsum(each), dtype=np.float64)
 
 
-def read(run: Run, measure: Measure) -> Searched:
-    """A run's finished trials, by the measure."""
+def read(run: Run, measure: Measure, within: tuple[str, float] | None = None) -> Searched:
+    """A run's finished trials, by the measure.
+
+    Args:
+        within: a metric and a limit: a trial above it, or without such a metric, has no value.
+    """
     finished = [trial for trial in run.trials() if trial.state.is_finished]
     finished.sort(key=lambda t: (_at(t), t.number))
-    cost = [t.result.cost.epochs if t.result is not None else 0.0 for t in finished]
+    summary = run.summary
+    at = np.array([_at(t) for t in finished], dtype=np.float64)
+    took = np.cumsum([t.result.cost.seconds if t.result is not None else 0.0 for t in finished], dtype=np.float64)
+    workers = summary.config.get("workers")
+    slots = workers if isinstance(workers, int) else 1
+    looked_up = bool(len(at)) and summary.config.get("clock") is None and took[-1] > 1.01 * slots * at[-1] + 1.0
+    values = [value_of(t, measure) for t in finished]
+    if within is not None:
+        values = [v if _metric(t, within[0]) <= within[1] else math.nan for t, v in zip(finished, values, strict=True)]
     return Searched(
-        summary=run.summary,
+        summary=summary,
+        looked_up=looked_up,
         keys=[t.genotype.key for t in finished],
-        at=np.array([_at(t) for t in finished], dtype=np.float64),
-        epochs=np.cumsum(np.array(cost, dtype=np.float64)),
+        numbers=np.array([t.number for t in finished], dtype=np.int64),
+        at=took if looked_up else at,
+        epochs=np.cumsum([t.result.cost.epochs if t.result is not None else 0.0 for t in finished], dtype=np.float64),
+        multiply_adds=np.array([_metric(t, "multiply_adds") for t in finished], dtype=np.float64),
+        failed=np.array([t.state is TrialState.FAILED for t in finished], dtype=np.float64),
         reward=np.array([_finite(t.reward) for t in finished], dtype=np.float64),
-        value=np.array([value_of(t, measure) for t in finished], dtype=np.float64),
+        value=np.array(values, dtype=np.float64),
+        regret=np.zeros(0),
     )
+
+
+def with_regret(searched: Searched, run: Run, *, higher_is_better: bool) -> Searched:
+    """The same with the regret of its best so far, where the run's evaluator can tell one (`Evaluator.regret`).
+
+    What is best is chosen by the value alone; only then is it judged.
+    """
+    try:
+        tell, space = getattr(run.evaluator, "regret", None), run.space
+        if tell is None or not len(searched):
+            return searched
+        best = best_so_far(searched.value, higher_is_better=higher_is_better)
+        regret = np.full(len(searched), np.nan)
+        better = np.flatnonzero(~np.isnan(best) & (best != np.concatenate([[np.nan], best[:-1]])))
+        for position in better:
+            regret[position:] = tell(space, run.reader.trial(int(searched.numbers[position])).genotype)
+    except ArchsmithError:  # a table that is no longer there, or parts that are the user's own
+        return searched
+    return replace(searched, regret=regret)
+
+
+def _metric(trial: Trial, name: str) -> float:
+    return _finite(trial.result.metrics.get(name) if trial.result is not None else None)
 
 
 def _at(trial: Trial) -> float:

@@ -8,6 +8,7 @@ A recipe is data. Write your own in a file with a value named `recipe` and run i
 from __future__ import annotations
 
 from archsmith.recipes.amoebanet import amoebanet, amoebanet_desk, amoebanet_non_aging
+from archsmith.recipes.claim import Claim, Expected
 from archsmith.recipes.data import for_data
 from archsmith.recipes.images import (
     cifar10_conv,
@@ -21,6 +22,8 @@ from archsmith.recipes.images import (
 )
 from archsmith.recipes.large_scale_evolution import large_scale_evolution, large_scale_evolution_desk
 from archsmith.recipes.metaqnn import metaqnn, metaqnn_desk, metaqnn_mnist
+from archsmith.recipes.nasbench201 import CLAIMS, nasbench201
+from archsmith.recipes.mnasnet import mnasnet, mnasnet_desk, mnasnet_hard
 from archsmith.recipes.nasnet import nasnet, nasnet_desk
 from archsmith.recipes.recipe import Recipe
 from archsmith.recipes.text import (
@@ -32,7 +35,7 @@ from archsmith.recipes.text import (
     text_chars,
 )
 
-__all__ = ["RECIPES", "Recipe", "for_data", "get_recipe"]
+__all__ = ["CLAIMS", "RECIPES", "Claim", "Expected", "Recipe", "for_data", "get_claim", "get_recipe"]
 
 RECIPES = {
     "digits": digits,
@@ -45,8 +48,10 @@ RECIPES = {
     "nasnet-desk": nasnet_desk,
     "amoebanet-desk": amoebanet_desk,
     "metaqnn-desk": metaqnn_desk,
+    "mnasnet-desk": mnasnet_desk,
     "large-scale-evolution-desk": large_scale_evolution_desk,
     "landscape": landscape,
+    "nasbench201": nasbench201,
     "cifar10-conv": cifar10_conv,
     "cifar10-conv-strides": cifar10_conv_strides,
     "cifar10-conv-pools": cifar10_conv_pools,
@@ -55,6 +60,8 @@ RECIPES = {
     "amoebanet": amoebanet,
     "amoebanet-non-aging": amoebanet_non_aging,
     "metaqnn": metaqnn,
+    "mnasnet": mnasnet,
+    "mnasnet-hard": mnasnet_hard,
     "large-scale-evolution": large_scale_evolution,
     "metaqnn-mnist": metaqnn_mnist,
     "ptb-cell": ptb_cell,
@@ -70,3 +77,12 @@ def get_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise UnknownName("recipe", name, RECIPES, "(a file of yours is named with its .py)")
     return RECIPES[name]()
+
+
+def get_claim(name: str) -> Claim:
+    """The claim of that name, a paper's, ready to be run by `compare`. Raises UnknownName, with the nearest names."""
+    from archsmith.core.errors import UnknownName
+
+    if name not in CLAIMS:
+        raise UnknownName("claim", name, CLAIMS)
+    return CLAIMS[name]()
