@@ -12,7 +12,7 @@ import torch
 
 import archsmith as smith
 from archsmith._search.trainings import TrainingProgress
-from archsmith._transfer import Transferred, estimate, transfer
+from archsmith._transfer import Transferred, cells, estimate, transfer
 from archsmith._transfer import training as transfer_training
 from archsmith._transfer.cell import OneCell, cell_of, multiply_adds_of, parameters_of, sized
 from archsmith._transfer.estimate import Estimate, NetworkEstimate
@@ -270,14 +270,11 @@ def test_a_runs_transfer_is_in_its_store(tmp_path: Path, translation: Translatio
 def test_seconds_choose_epochs_once(tmp_path: Path, translation: Translation, monkeypatch: pytest.MonkeyPatch) -> None:
     done = transfer(GENOTYPE, seeds=1, seconds=2.0, folder=tmp_path, evaluator=translation)
     assert done.evaluator["epochs"] >= 1
-    from archsmith._transfer import transfer as module_of_transfer
-
-    assert module_of_transfer is transfer
 
     def fails(*_: Any, **__: Any) -> Any:
         raise AssertionError("timed again")
 
-    monkeypatch.setitem(transfer.__globals__, "estimate_of", fails)
+    monkeypatch.setattr(cells, "estimate_of", fails)
     assert transfer(GENOTYPE, seeds=1, seconds=2.0, folder=tmp_path, evaluator=translation) == done
 
 
@@ -291,7 +288,7 @@ def test_seconds_less_than_an_epoch_train_a_translator_for_a_part_of_one(
     def estimated(*_: Any, **__: Any) -> Estimate:
         return Estimate((slow, slow), each, each, 1, "cpu", 1)
 
-    monkeypatch.setitem(transfer.__globals__, "estimate_of", estimated)
+    monkeypatch.setattr(cells, "estimate_of", estimated)
     done = transfer(GENOTYPE, seeds=1, seconds=80.0, folder=tmp_path, evaluator=config)
     assert each > 3
     assert (done.evaluator["epochs"], done.evaluator["steps"]) == (1, 3)  # three quarters of the time, two networks

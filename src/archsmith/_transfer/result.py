@@ -1,4 +1,4 @@
-"""What a transfer found: the cell and the LSTM, each over several seeds, and what may be said of them."""
+"""What a transfer found: networks, each over several seeds, and what may be said of them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,24 @@ class TransferredNetwork:
     """A network and how it came out.
 
     Args:
-        name: the cell's, or "LSTM".
-        hidden: units of each layer.
+        name: the cell's, or "LSTM"; of images "found", "random search" or the hand-designed network's.
+        hidden: units of each layer of a cell; None for images.
         parameters: how many it has.
-        multiply_adds: of a symbol, or of a pair of sentences of mean length.
+        multiply_adds: of an image, of a symbol, or of a pair of sentences of mean length.
         scores: one for each seed.
+        how: "scratch", "fine-tune" or "features"; empty for cells, which are trained from scratch.
+        origin: where it comes from, for a person.
+        settings: of its training, those that were chosen for it by validation, or that its weights ask for.
     """
 
     name: str
-    hidden: int
+    hidden: int | None
     parameters: int
     multiply_adds: int
     scores: Sequence[Final]
+    how: str = ""
+    origin: str = ""
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -58,54 +64,66 @@ class Transferred:
     """What `transfer` gives.
 
     Args:
-        cell: what was carried over, and from where.
-        architecture: the cell, as plain data.
+        subject: what was carried over, and from where.
+        architecture: of the found cell or network, as plain data.
         at: when the test set was looked at, UTC, ISO 8601.
         evaluator: what both were trained by, as JSON.
         data: what they were trained on, as JSON.
-        networks: the found cell's, then the LSTM's.
-        comparison: of the two.
+        networks: of a cell the found one's, then the LSTM's; of images way by way, the found one first in each.
+        comparisons: of the found one with the others, in the order in which a person would ask.
         measure: what the scores are.
         test_count: how many items the test set has.
         looks: how often this record's test set was looked at, this time included.
         notes: what a reader should know.
     """
 
-    cell: str
+    subject: str
     architecture: Mapping[str, Any]
     at: str
     evaluator: Mapping[str, Any]
     data: Mapping[str, Any]
     networks: Sequence[TransferredNetwork]
-    comparison: Comparison
+    comparisons: Sequence[Comparison]
     measure: Measure
     test_count: int
     looks: int
     notes: Sequence[str]
 
     @property
+    def comparison(self) -> Comparison:
+        """The first one."""
+        return self.comparisons[0]
+
+    @property
     def claim(self) -> str:
         """What may be said, made by rule: see `archsmith.core.comparison`."""
-        said = [self.comparison.sentence]
+        return " ".join(self.sentences)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The same, one thing each."""
+        said = [comparison.sentence for comparison in self.comparisons]
         if self.looks > 1:
             said.append(
                 f"This test set was looked at {self.looks} times in this record: later looks are optimistic, since what "
                 "was seen may have led to what was tried."
             )
-        return " ".join([*said, *self.notes])
+        return [*said, *self.notes]
 
     def table(self) -> list[tuple[str, ...]]:
         """Rows of text with a head, for a terminal or a page."""
         tested = f"test {self.measure.label}"
-        head = ("cell", "units", "parameters", "multiply-adds", tested, "validation", "seeds", "epochs", "minutes")
+        of_cells = any(network.hidden is not None for network in self.networks)
+        own = ("cell", "units") if of_cells else ("way", "network")
+        head = (*own, "parameters", "multiply-adds", tested, "validation", "seeds", "epochs", "minutes")
         rows: list[tuple[str, ...]] = [head]
         for network in self.networks:
             mean, deviation = network.mean, network.deviation
             held_out = spread([s.validation for s in network.scores if s.validation is not None])[0]
+            called = (network.name, f"{network.hidden:,}") if of_cells else (network.how, network.name)
             rows.append(
                 (
-                    network.name,
-                    f"{network.hidden:,}",
+                    *called,
                     f"{network.parameters:,}",
                     f"{network.multiply_adds:,}",
                     "none finished" if mean is None else self.measure.text(mean, deviation),
@@ -126,7 +144,8 @@ class Transferred:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Transferred:
-        """What `to_json` wrote."""
+        """What `to_json` wrote, now or when there were cells alone."""
+        value = {"subject": value.get("cell"), "comparisons": [value.get("comparison")], **value}
         networks = []
         for network in value["networks"]:
             scores = [Final.from_json(s) for s in network["scores"]]
@@ -135,15 +154,16 @@ class Transferred:
                     **{k: v for k, v in network.items() if k not in ("mean", "deviation")} | {"scores": scores}
                 )
             )
-        comparison = dict(value["comparison"])
-        if comparison["interval"] is not None:
-            comparison["interval"] = tuple(comparison["interval"])
+        comparisons = [
+            Comparison(**{**c, "interval": tuple(c["interval"]) if c["interval"] else None})
+            for c in value["comparisons"]
+        ]
         made: dict[str, Any] = {
             "networks": networks,
-            "comparison": Comparison(**comparison),
+            "comparisons": comparisons,
             "measure": Measure.from_json(value["measure"]),
         }
         return cls(**{f.name: value[f.name] for f in dataclasses.fields(cls)} | made)
 
     def __str__(self) -> str:
-        return "\n".join([in_columns(self.table()), "", self.claim])
+        return "\n".join([in_columns(self.table()), "", *self.sentences])

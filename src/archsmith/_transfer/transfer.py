@@ -1,50 +1,51 @@
-"""A recurrent cell in place of the LSTM, on another task than it was searched on (Zoph and Le 2017, section 4.2).
-
-The found cell and the LSTM are made equally large (translators: of equal computation), trained by the same settings
-from the same seeds, and tested once, when all of them have ended.
-"""
+"""A network or a cell that a search found, on other data than it was found on: the one entry for both."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from archsmith._describe import Thing
+from archsmith._describe import find
 from archsmith._search import Run
 from archsmith._search.record import Record, RunRecord
-from archsmith._search.trainings import TrainingProgress, Watch, digest_of
-from archsmith._transfer.cell import BASELINE, FoundCell, OneCell, cell_of, multiply_adds_of, parameters_of, sized
-from archsmith._transfer.estimate import estimate_of
+from archsmith._search.trainings import Watch, digest_of
+from archsmith._transfer import cells as of_cells
+from archsmith._transfer import images as of_images
+from archsmith._transfer.cell import cell_of
+from archsmith._transfer.contest import Asked, prepare
+from archsmith._transfer.estimate import Estimate, estimate_cell, estimate_images
+from archsmith._transfer.found import Carryable, Source, TrainedModel, source_of
 from archsmith._transfer.record import folder_record
-from archsmith._transfer.result import Transferred, TransferredNetwork
-from archsmith._transfer.scale import evaluator_for, steps_of
-from archsmith._transfer.training import Trained, Trainings, Wanted
-from archsmith.core.artifacts import ArtifactFolder
-from archsmith.core.comparison import compare
-from archsmith.core.config import to_config
-from archsmith.core.errors import ChildFailed, UsageError
-from archsmith.core.executor import Executor, derive_seed
-from archsmith.core.final import Final
-from archsmith.core.finish import Finishable, Measure, measure_of
-from archsmith.core.space import build
+from archsmith._transfer.result import Transferred
+from archsmith._transfer.scale import evaluator_for
+from archsmith._transfer.scaling import Scale
+from archsmith.core.errors import UsageError
+from archsmith.core.executor import Executor
+from archsmith.core.finish import Finishable
 from archsmith.executors import InProcess, ProcessPool
-
-SPARE = 0.75  # of the time, for training: validating, testing and starting workers take the rest
-MOST_EPOCHS = 300
+from archsmith.spaces import RecurrentCell
+from archsmith.spaces.recurrent_cell import KIND
 
 
 def transfer(
-    thing: Run | Thing,
-    to: str = "chars",
+    thing: Carryable,
+    to: str | None = None,
     data: str | None = None,
     *,
+    how: str | Sequence[str] | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    multiply_adds: int | None = None,
+    max_train: int | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    tune: bool = False,
     scale: str = "desk",
     seeds: int = 3,
     epochs: int | None = None,
@@ -56,86 +57,183 @@ def transfer(
     evaluator: Finishable | None = None,
     watch: Watch | None = None,
 ) -> Transferred:
-    """Train a recurrent cell and the LSTM of its size on another task, over several seeds, and test once.
+    """Train what a search found on other data, beside what it must be compared with, over several seeds; test once.
+
+    A network of images goes to other images (`data`), beside a hand-designed one of its size, and random search's best
+    where the run has one: see `archsmith._transfer.images`. A recurrent cell goes to characters or into a translator
+    (`to`), beside the LSTM of its size: see `archsmith._transfer.cells`.
 
     Every training is recorded as it ends: after Ctrl-C or a kill, the same call goes on. A second call gives the
     stored result and looks at nothing.
 
     Args:
-        thing: a run, whose best cell it is; the name of a discovered cell; or a genotype, as `describe` takes them.
-        to: "chars" (a character language model) or "translation".
-        data: a text, or for translation a folder or two aligned files divided by a comma; None: the scale's own.
-        scale: "desk", "paper", or for characters "paper-large"; see `archsmith._transfer.scale`.
+        thing: a run, whose best it is; an exported model of images (`archsmith.load`); the name of a discovered network
+            or cell; or a genotype or architecture, as `describe` takes them.
+        to: of a cell, "chars" (a character language model; the default) or "translation".
+        data: of images, a folder, an .npz or a name, as `ImageClassification` takes them. Of a cell a text, or for
+            translation a folder or two aligned files divided by a comma; None: the scale's own.
+        how: of images, any of "scratch", "fine-tune" and "features". None: all that can be; the last two begin with the
+            weights of `finish`, or of an exported model.
+        cells, filters, multiply_adds: of images, as large as this (from scratch): N and F of a network of cells, or as
+            many filters as the multiply-adds of one image allow.
+        max_train, size, channels: of images, as in `ImageClassification`. Where weights are begun with, the size and the
+            channels are theirs unless given.
+        tune: of images, whether three learning rates are tried for each network and way, and validation chooses.
+        scale: of a cell, "desk", "paper", or for characters "paper-large"; see `archsmith._transfer.scale`.
         seeds: trainings of each network.
-        epochs: of each training, in place of the scale's own.
+        epochs: of each training (default: of images 20, of a cell the scale's own).
         seconds: choose the epochs so that all trainings take about this long; needs a few seconds to find out.
         seed: the first of all seeds.
         workers: trainings side by side; more than one is a pool of processes, one thread each.
         executor: where it trains, in place of `workers`.
-        folder: where a transfer without a run is recorded (default: transfer-CELL-TO here); a run has its store.
-        evaluator: in place of `to`, `data`, `scale` and `epochs`.
+        folder: where a transfer without a run is recorded (default: transfer-NAME-DATA here); a run has its store.
+        evaluator: in place of `data` and all settings of the training; of images with `fingerprint()`.
         watch: called with what it is doing.
 
     Raises:
-        UsageError: the thing is no recurrent cell, or the arguments do not go together.
+        UsageError: the thing is no network of images and no cell, or the arguments do not go together.
         RunLocked: another process writes the record.
-        ChildFailed: no training of the found cell came to its end.
+        ChildFailed: no training of the found network came to its end.
     """
-    for name, value in (("seeds", seeds), ("workers", workers)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"{name} of a transfer must be a whole number of at least 1, got {value!r}")
+    _check_numbers(seeds=seeds, workers=workers)
     if seconds is not None and (epochs is not None or not 0 < seconds < math.inf):
         raise UsageError(
             f"seconds of a transfer must be above 0, and stands in place of epochs; got seconds={seconds!r} and epochs={epochs!r}"
         )
     if isinstance(thing, Run) and folder is not None:
-        raise UsageError("a run's transfer is recorded in its store; folder is for cells without a run")
-    cell = cell_of(thing)
-    if evaluator is None:
-        evaluator = evaluator_for(to, scale, data, epochs)
-    where = Path(folder) if folder is not None else Path(f"transfer-{re.sub(r'[^A-Za-z0-9_.-]', '-', cell.name)}-{to}")
-    with _recorded(thing, where) as record:
-        networks = sized(cell, evaluator)
+        raise UsageError("a run's transfer is recorded in its store; folder is for networks and cells without a run")
+    asked = asked_for(how, cells, filters, multiply_adds, tune, epochs, max_train, size, channels)
+    if to is not None or is_cell(thing):
+        _refuse_of_images(asked)
+        cell = cell_of(thing)  # type: ignore[arg-type]  # an exported model is refused by it
+        to = "chars" if to is None else to
+        if evaluator is None:
+            evaluator = evaluator_for(to, scale, data, epochs)
+        with recorded(thing, folder, cell.name, to) as record:
+            return of_cells.carry_over(
+                cell,
+                evaluator,
+                record,
+                executor if executor is not None else _executor(workers),
+                seed=seed,
+                seeds=seeds,
+                seconds=seconds,
+                workers=workers,
+                watch=watch,
+            )
+    _refuse_of_cells(scale)
+    source = source_of(thing)
+    with recorded(thing, folder, source.name, data_name(data, evaluator)) as record:
+        source = of_images.kept_source(source, record)
         if seconds is not None:
-            evaluator = _within(seconds, networks, evaluator, seeds, workers, record)
-        key = digest_of(
-            {
-                "cell": dict(cell.architecture),
-                "evaluator": {**to_config(evaluator), "data": evaluator.fingerprint()},  # type: ignore[attr-defined]
-                "seeds": [seed, seeds],
-            }
-        )
-        stored = record.get(f"result/{key}")
+            asked, evaluator = _within(seconds, source, data, asked, evaluator, seeds, workers, record)
+        contest = prepare(source, data, asked, evaluator)
+        key = f"result/{of_images.result_key(source, contest, seed, seeds, tune)}"
+        stored = record.get(key)
         if stored is not None:
             return Transferred.from_json(stored)
-        wanted = [
-            Wanted(name, network, i, derive_seed(seed, "transfer", i))
-            for i in range(seeds)
-            for name, network in networks.items()
-        ]
-        with closing(executor if executor is not None else _executor(workers)) as used:
-            outcomes = Trainings(record, evaluator, used, watch).train(wanted)
-        found = [t for t in outcomes if t.wanted.name == cell.name]
-        if all(t.reward is None for t in found):
-            failure = found[0].result.failure
-            raise ChildFailed(
-                f"no training of {cell.name} came to its end: {failure.message if failure else 'stopped'}. "
-                "The test set was not looked at"
-            )
-        if watch is not None:
-            watch(TrainingProgress("testing", f"{len(outcomes)} models", 0, len(outcomes)))
-        transferred = _test(cell, networks, evaluator, outcomes, record)
-        record.put(f"result/{key}", transferred.to_json())
-    return transferred
+        used = executor if executor is not None else _executor(workers)
+        done = of_images.carry_over(source, contest, record, used, seed=seed, seeds=seeds, tune=tune, watch=watch)
+        record.put(key, done.to_json())
+    return done
+
+
+def estimate(
+    thing: Carryable,
+    to: str | None = None,
+    data: str | None = None,
+    *,
+    how: str | Sequence[str] | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    multiply_adds: int | None = None,
+    max_train: int | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    tune: bool = False,
+    scale: str = "desk",
+    seeds: int = 3,
+    epochs: int | None = None,
+    evaluator: Finishable | None = None,
+    batches: int = 1,
+) -> Estimate:
+    """What `transfer` with the same arguments would take. Trains one batch and then `batches` that are timed; one alone
+    where that takes long. A training is reckoned with one thread, as in a pool of processes."""
+    _check_numbers(seeds=seeds)
+    asked = asked_for(how, cells, filters, multiply_adds, tune, epochs, max_train, size, channels)
+    if to is not None or is_cell(thing):
+        _refuse_of_images(asked)
+        cell = cell_of(thing)  # type: ignore[arg-type]
+        own = evaluator if evaluator is not None else evaluator_for(to or "chars", scale, data, epochs)
+        return estimate_cell(cell, own, seeds, batches)
+    _refuse_of_cells(scale)
+    contest = prepare(source_of(thing), data, asked, evaluator)
+    return estimate_images(contest, seeds, batches, trainings_each=seeds + (len(of_images.RATES) if tune else 0))
+
+
+def is_cell(thing: Any) -> bool:
+    """Whether it is a recurrent cell, or a run that searches some."""
+    if isinstance(thing, Run):
+        return str(thing.config["space"]["type"]) == f"spaces.{RecurrentCell.__name__}"
+    if isinstance(thing, TrainedModel) or hasattr(thing, "network"):
+        return False
+    architecture = find(thing).architecture
+    return isinstance(architecture, Mapping) and architecture.get("kind") == KIND
+
+
+def asked_for(
+    how: str | Sequence[str] | None,
+    cells: int | None,
+    filters: int | None,
+    multiply_adds: int | None,
+    tune: bool,
+    epochs: int | None,
+    max_train: int | None,
+    size: int | None,
+    channels: int | None,
+) -> Asked:
+    """What was asked for of images, checked as far as it can be before there are any."""
+    ways = None if how is None else (how,) if isinstance(how, str) else tuple(how)
+    return Asked(ways, Scale(cells, filters, multiply_adds), tune, epochs, max_train, size, channels)
+
+
+def data_name(data: str | None, evaluator: Any) -> str:
+    """What a folder is called after the data: their name, or the last part of their path."""
+    path = str(data if data is not None else getattr(evaluator, "data", "images"))
+    return path.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "images"
 
 
 @contextmanager
-def _recorded(thing: Any, folder: Path) -> Iterator[Record]:
+def recorded(thing: Any, folder: str | os.PathLike[str] | None, name: str, what: str) -> Iterator[Record]:
+    """Where a transfer is recorded: with a run in its store, else in a folder."""
     if isinstance(thing, Run):
         yield RunRecord(thing, "transfer", "carry its network over when that has ended")
     else:
-        with folder_record(folder) as record:
+        plain = re.sub(r"[^A-Za-z0-9_.-]", "-", f"transfer-{name}-{what}")
+        with folder_record(Path(folder) if folder is not None else Path(plain)) as record:
             yield record
+
+
+def _check_numbers(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name} of a transfer must be a whole number of at least 1, got {value!r}")
+
+
+def _refuse_of_images(asked: Asked) -> None:
+    if replace(asked, epochs=None) != Asked():
+        raise UsageError(
+            "how, cells, filters, multiply-adds, tune, max-train, size and channels are for networks of images; a cell is "
+            "carried over by to, data, scale and epochs"
+        )
+
+
+def _refuse_of_cells(scale: str) -> None:
+    if scale != "desk":
+        raise UsageError(
+            f"scale={scale!r} is for cells; a network of images is scaled by cells, filters or multiply-adds, and trained "
+            "for longer with epochs"
+        )
 
 
 def _executor(workers: int) -> Executor:
@@ -144,115 +242,33 @@ def _executor(workers: int) -> Executor:
 
 def _within(
     seconds: float,
-    networks: dict[str, OneCell],
-    evaluator: Finishable,
+    source: Source,
+    data: str | None,
+    asked: Asked,
+    evaluator: Finishable | None,
     seeds: int,
     workers: int,
     record: Record,
-) -> Finishable:
-    """The evaluator with as many epochs as fit, one at the least; of a translator, which can count steps, a part of one.
-
-    The number is on record, so that a second call trains the same.
-    """
-    config = {**to_config(evaluator), "data": evaluator.fingerprint(), "epochs": None}  # type: ignore[attr-defined]
-    asked = {"seconds": seconds, "seeds": seeds, "workers": workers, "evaluator": config}
-    asked["cells"] = [repr(network) for network in networks.values()]
-    key = f"epochs/{digest_of(asked)}"
-    epochs = record.get(key)
+) -> tuple[Asked, Finishable | None]:
+    """As many epochs as fit, one at the least. The number is on record, so that a second call trains the same."""
+    contest = prepare(source, data, asked, evaluator)
+    key = digest_of(
+        {
+            "seconds": seconds,
+            "seeds": seeds,
+            "workers": workers,
+            "contest": of_images.result_key(source, contest, 0, seeds, asked.tune),
+        }
+    )
+    epochs = record.get(f"epochs/{key}")
     if epochs is None:
-        found = estimate_of(networks, evaluator, seeds, batches=10, threads=1 if workers > 1 else None)
-        epoch_seconds = found.steps_per_epoch * sum(n.step_seconds for n in found.networks)
-        epochs = min(SPARE * seconds * min(workers, 2 * seeds) / (seeds * epoch_seconds), MOST_EPOCHS)
-        record.put(key, epochs)
-    changed: dict[str, Any] = {"epochs": max(1, math.floor(epochs))}
-    if epochs < 1 and hasattr(evaluator, "steps"):
-        changed["steps"] = max(1, math.floor(epochs * steps_of(evaluator)[0]))
-    fitted: Finishable = replace(evaluator, **changed)  # type: ignore[type-var]
-    return fitted
-
-
-# --- the test ---------------------------------------------------------------------------------------------------------
-
-
-def _test(
-    cell: FoundCell, networks: dict[str, OneCell], evaluator: Finishable, outcomes: list[Trained], record: Record
-) -> Transferred:
-    """Look at the test set: the look is on record before anything is seen."""
-    measure = measure_of(evaluator)
-    models = [t.result.artifact for t in outcomes if t.reward is not None]
-    data = evaluator.fingerprint()  # type: ignore[attr-defined]
-    looks = list(record.get(f"looks/{data}") or [])
-    if not (looks and looks[-1]["models"] == models):  # else a kill while it looked
-        looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": models})
-        record.put(f"looks/{data}", looks)
-    tested, count, notes = [], 0, list[str]()
-    for name, network in networks.items():
-        mine = [t for t in outcomes if t.wanted.name == name]
-        scores = []
-        for trained in mine:
-            metrics = _tested(trained, evaluator, record) if trained.reward is not None else {}
-            count = int(metrics.get("count", count))
-            scores.append(_score(trained, metrics, measure))
-        if failed := sum(t.reward is None for t in mine):
-            notes.append(f"{failed} of {len(mine)} trainings of {name} failed.")
-        tested.append(
-            TransferredNetwork(
-                name, network.hidden, parameters_of(network, evaluator), multiply_adds_of(network, evaluator), scores
-            )
-        )
-    equal = "equal size" if measure.name != "bleu" else "equal computation"
-    comparison = compare(
-        tested[0].by_seed,
-        tested[1].by_seed,
-        BASELINE,
-        count,
-        measure=measure,
-        subject=f"network of {cell.name}",
-        called=f"the {BASELINE} of {equal}",
-    )
-    signature = getattr(evaluator, "bleu_signature", None)
-    if signature is not None:
-        notes.append(f"BLEU by sacrebleu, {signature()}.")
-    described: dict[str, Any] = evaluator.describe_data()  # type: ignore[attr-defined]
-    return Transferred(
-        cell=f"{cell.name} ({cell.origin})" if cell.origin != cell.name else cell.name,
-        architecture=cell.architecture,
-        at=looks[-1]["at"],
-        evaluator=to_config(evaluator),
-        data=described,
-        networks=tested,
-        comparison=comparison,
-        measure=measure,
-        test_count=count,
-        looks=len(looks),
-        notes=notes,
-    )
-
-
-def _tested(trained: Trained, evaluator: Finishable, record: Record) -> dict[str, float]:
-    """The metrics on the test set. Raises StoreError when the weights are gone."""
-    import torch
-
-    network, artifact = trained.wanted.network, trained.result.artifact
-    assert artifact is not None
-    module = build(network, network.genotype, evaluator.task()).model
-    module.load_state_dict(ArtifactFolder(record.artifacts).get(artifact))
-    metrics = evaluator.test(module.eval(), "cuda" if torch.cuda.is_available() else "cpu")
-    return dict(metrics)
-
-
-def _score(trained: Trained, metrics: dict[str, float], measure: Measure) -> Final:
-    result, failed = trained.result, trained.result.failure
-    score = metrics.get(measure.name)
-    if score is not None and not math.isfinite(score):
-        score = None
-    return Final(
-        index=trained.wanted.index,
-        seed=trained.wanted.seed,
-        score=score,
-        loss=metrics.get("loss"),
-        validation=result.metrics.get(measure.name),
-        artifact=result.artifact,
-        failure=None if trained.reward is not None else f"{failed.reason}: {failed.message}" if failed else "stopped",
-        cost=result.cost,
-    )
+        each = seeds + (len(of_images.RATES) if asked.tune else 0)
+        found = estimate_images(contest, seeds, 4, threads=1 if workers > 1 else None, trainings_each=each)
+        an_epoch = each * found.steps_per_epoch * sum(n.step_seconds for n in found.networks)
+        side_by_side = min(workers, each * len(found.networks))
+        fitting = of_cells.SPARE * seconds * side_by_side / an_epoch if an_epoch else of_cells.MOST_EPOCHS
+        epochs = max(1, math.floor(min(fitting, of_cells.MOST_EPOCHS)))
+        record.put(f"epochs/{key}", epochs)
+    if evaluator is None:
+        return replace(asked, epochs=epochs), None
+    return asked, replace(evaluator, epochs=epochs)  # type: ignore[type-var]

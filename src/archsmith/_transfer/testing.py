@@ -1,0 +1,59 @@
+"""One look at a test set: on record before anything is seen, and each network tested with the weights that were kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from archsmith._search.record import Record
+from archsmith._search.trainings import Outcome
+from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.final import Final
+from archsmith.core.finish import Finishable, Measure
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import Space, build
+
+
+def look(record: Record, data: str, models: Sequence[str | None]) -> list[dict[str, Any]]:
+    """Put the look on record, unless it goes on with one that was killed; gives all looks so far, this one the last."""
+    looks = list(record.get(f"looks/{data}") or [])
+    if not (looks and looks[-1]["models"] == list(models)):
+        looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": list(models)})
+        record.put(f"looks/{data}", looks)
+    return looks
+
+
+def tested(
+    space: Space, genotype: Genotype, outcome: Outcome, evaluator: Finishable, record: Record
+) -> Mapping[str, float]:
+    """The metrics on the test set; none where the training failed. Raises StoreError when the weights are gone."""
+    if outcome.reward is None or outcome.result.artifact is None:
+        return {}
+    import torch
+
+    from archsmith.nn.batch_norm import set_epsilon
+
+    module = build(space, genotype, evaluator.task()).model
+    module.load_state_dict(ArtifactFolder(record.artifacts).get(outcome.result.artifact))
+    epsilon = getattr(evaluator, "batch_norm_epsilon", None)
+    if epsilon is not None:
+        set_epsilon(module, epsilon)
+    return dict(evaluator.test(module.eval(), "cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def final_of(index: int, seed: int, outcome: Outcome, metrics: Mapping[str, float], measure: Measure) -> Final:
+    """What came of a training, and of its test."""
+    failure, score = outcome.result.failure, metrics.get(measure.name)
+    told = f"{failure.reason}: {failure.message}" if failure else "stopped"
+    return Final(
+        index=index,
+        seed=seed,
+        score=score if score is not None and math.isfinite(score) else None,
+        loss=metrics.get("loss"),
+        validation=outcome.result.metrics.get(measure.name),
+        artifact=outcome.result.artifact,
+        failure=None if outcome.reward is not None else told,
+        cost=outcome.result.cost,
+    )
