@@ -22,8 +22,8 @@ from archsmith.recipes.images import (
 )
 from archsmith.recipes.large_scale_evolution import large_scale_evolution, large_scale_evolution_desk
 from archsmith.recipes.metaqnn import metaqnn, metaqnn_desk, metaqnn_mnist
-from archsmith.recipes.nasbench201 import CLAIMS, nasbench201
 from archsmith.recipes.mnasnet import mnasnet, mnasnet_desk, mnasnet_hard
+from archsmith.recipes.nasbench201 import CLAIMS, nasbench201
 from archsmith.recipes.nasnet import nasnet, nasnet_desk
 from archsmith.recipes.recipe import Recipe
 from archsmith.recipes.text import (
