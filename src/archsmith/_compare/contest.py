@@ -127,6 +127,12 @@ def _run(
     config = run.config
     recorded = {**_parts(recipe), "seed": seed}
     different = [part for part in recorded if _placeless(config.get(part)) != recorded[part]]
+    kept, clock = config.get("clock"), getattr(executor, "clock", None)
+    if (kept is None) != (clock is None) or (executor is not None and kept and executor.slots != config["workers"]):
+        raise UsageError(
+            f"the store has a run {name!r} already, and its workers are {_workers(config['workers'], kept)}, where "
+            f"{_workers(executor.slots if executor else workers, clock)} are wanted; take another store"
+        )
     if different:
         raise UsageError(
             f"the store has a run {name!r} already, and its {different[0]} is another: recorded "
@@ -142,6 +148,10 @@ def _run(
         searcher=recipe.searcher,
         reward=recipe.reward,
     )
+
+
+def _workers(number: int, clock: object) -> str:
+    return f"{number} simulated ones" if clock is not None else "real ones"
 
 
 def _has(run: Run, budget: Budget) -> bool:

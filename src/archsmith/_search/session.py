@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from archsmith.core.budget import Budget
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import DataError, StoreError, UsageError
-from archsmith.core.evaluator import Evaluator, Limits, as_evaluator
+from archsmith.core.evaluator import Evaluator, Limits, as_evaluator, with_data
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import measure_of
 from archsmith.core.genotype import Architecture, Genotype
@@ -152,9 +151,10 @@ def resume(
     space = as_space(space, build) if space is not None else run.space
     evaluator = as_evaluator(evaluator) if evaluator is not None else run.evaluator
     if data is not None:
-        if not hasattr(evaluator, "data"):
+        moved = with_data(evaluator, os.fspath(data))
+        if moved is None:
             raise UsageError(f"data= relocates a data set, and the evaluator of run {run.name!r} has none")
-        evaluator = replace(evaluator, data=os.fspath(data))  # type: ignore[type-var]
+        evaluator = moved
     _check_same_data(run.name, config["data"], evaluator)
     searcher = searcher if searcher is not None else from_config(config["searcher"], resolve)
     if reward is None:

@@ -7,13 +7,13 @@ import os
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.evaluator import with_data
 from archsmith.core.finish import Measure, in_todays_words
 from archsmith.core.shown import in_columns
 
@@ -50,9 +50,9 @@ def open_existing(store: str, name: str, data: str | None = None) -> Run:
     if data is None:
         return run
     evaluator: Any = run.evaluator
-    if not hasattr(evaluator, "data"):
+    if (moved := with_data(evaluator, data)) is None:
         raise UsageError(f"--data relocates a data set, and the evaluator of run {name!r} has none")
-    return Run(run.store, name, evaluator=replace(evaluator, data=data))
+    return Run(run.store, name, evaluator=moved)
 
 
 def command_line(verb: str, name: str, *more: str, store: str) -> str:

@@ -25,6 +25,7 @@ from archsmith.cli.looking import (
 from archsmith.cli.runs import begin, beside, free_name, make_executor, say, tell_data, watched
 from archsmith.core.budget import Budget
 from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import with_data
 from archsmith.core.finish import Measure
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def search(
 
     A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
     """
-    found = _adapted(_load(recipe), data, trials, seconds, epochs)
+    found = _adapted(load_recipe(recipe), data, trials, seconds, epochs)
     found = replace(found, control=found.control and control)
     tell_data(found)
     if estimate:
@@ -128,7 +129,7 @@ def resume(
     run = open_existing(store, name)
     if workers is None:
         workers = 1 if executor == "in-process" else run.config["workers"]
-    own = _load(file) if file is not None else None
+    own = load_recipe(file) if file is not None else None
     if trials is None and seconds is None and epochs is None:
         budget = Budget(**run.config["budget"])
     else:
@@ -199,7 +200,7 @@ def _tell_estimate(recipe: Recipe, as_json: bool) -> None:
 # --- recipes from names and files -------------------------------------------------------------------------------------
 
 
-def _load(recipe: str) -> Recipe:
+def load_recipe(recipe: str) -> Recipe:
     """The recipe of that name, or the one that a file of the user's holds."""
     from archsmith.recipes import Recipe, get_recipe
 
@@ -223,12 +224,18 @@ def _adapted(
 ) -> Recipe:
     """The recipe with what the command line said. A budget given replaces the recipe's whole budget."""
     if data is not None:
-        if not hasattr(recipe.evaluator, "data"):
-            raise UsageError(f"recipe {recipe.name!r} uses no data set, so --data means nothing to it")
-        recipe = replace(recipe, evaluator=replace(recipe.evaluator, data=data))  # type: ignore[type-var]
+        recipe = relocated(recipe, data)
     if trials is not None or seconds is not None or epochs is not None:
         recipe = replace(recipe, budget=Budget(trials=trials, seconds=seconds, epochs=epochs))
     return recipe
+
+
+def relocated(recipe: Recipe, data: str) -> Recipe:
+    """The recipe on another data set, or on the same one elsewhere. Raises UsageError where it has none."""
+    evaluator = with_data(recipe.evaluator, data)
+    if evaluator is None:
+        raise UsageError(f"recipe {recipe.name!r} uses no data set, so --data means nothing to it")
+    return replace(recipe, evaluator=evaluator)
 
 
 def _outcome(run: Run) -> str:

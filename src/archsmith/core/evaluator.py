@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Mapping
@@ -89,11 +90,21 @@ class Context(Protocol):
 @runtime_checkable
 class Evaluator(Protocol):
     """Trains a child and returns a result. A frozen dataclass; it may also offer `default_reward`, a reward function,
-    and `fingerprint() -> str`, which identifies the data it trains on."""
+    `fingerprint() -> str`, which identifies the data it trains on, and, where the best there is is known,
+    `regret(space, genotype) -> float`: how far a genotype is from it, for telling how a search went once it is over."""
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
         """Train the genotype's child. Whatever it raises makes a failed trial."""
         ...
+
+
+def with_data(evaluator: Evaluator, data: str) -> Evaluator | None:
+    """The evaluator on a data set that lies elsewhere: its `data`, or the `table` it looks results up in; None where it
+    has neither."""
+    for name in ("data", "table"):
+        if dataclasses.is_dataclass(evaluator) and hasattr(evaluator, name):
+            return dataclasses.replace(evaluator, **{name: data})
+    return None
 
 
 @dataclass(frozen=True)
