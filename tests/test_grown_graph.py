@@ -508,3 +508,41 @@ def test_wrong_graphs_are_refused() -> None:
 def test_wrong_options_are_refused(make) -> None:
     with pytest.raises(UsageError):
         make()
+
+
+# --- exports ----------------------------------------------------------------------------------------------------------
+
+
+def every_kind_of_skip() -> Genotype:
+    """Skips that widen, narrow, and thin out what they bring."""
+    space = GrownGraph(stem=2.0)
+    answers = dict(space.seed().answers)
+    flags = {"inputs_mutable": True, "outputs_mutable": True, "properties_mutable": True}
+    for name, kind in (("v3", "linear"), ("v4", "bn_relu")):
+        answers |= {f"{name}.{field}": value for field, value in {"type": kind, **flags}.items()}
+    conv = {"half_height": 0, "half_width": 3, "stride_scale": 1, "depth_factor": 0.5}
+    for name, (kind, source, target, skip, more) in {
+        "e0": ("identity", "v3", "v1", False, {}),
+        "e2": ("conv", "v4", "v3", False, conv),
+        "e3": ("identity", "v0", "v4", True, {}),
+        "e4": ("identity", "v0", "v3", True, {}),
+        "e5": ("identity", "v2", "v1", True, {}),
+        "e6": ("identity", "v2", "v4", False, {}),
+    }.items():
+        edge = {"type": kind, "from": source, "to": target, "skip": skip, **more}
+        answers |= {f"{name}.{field}": value for field, value in edge.items()}
+    return Genotype(identity(space), answers)
+
+
+def test_its_source_computes_the_same() -> None:
+    from archsmith._export.network_source import network_source
+
+    genotype = every_kind_of_skip()
+    model = trained(GrownGraph(stem=2.0), genotype, Task((3, 15, 10), 4)).eval()
+    text, state = network_source(model, "A grown network.")
+    names = {"torch": torch, "nn": torch.nn, "F": F, "math": math}
+    exec(text, names)
+    plain = names["Network"]()
+    plain.load_state_dict(state)
+    images = torch.rand(2, 3, 15, 10)
+    torch.testing.assert_close(plain.eval()(images), model(images))
