@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,10 +17,12 @@ from archsmith import searchers
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import IllegalGenotype, UsageError
+from archsmith.core.finish import FinishPlan
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.parts import canonical
 from archsmith.core.space import decode, identity, mutate, sample, script, space_size, trace
 from archsmith.core.walk import Choose
+from archsmith.nn.count import count_parameters
 from archsmith.nn.models import model_named
 from archsmith.spaces import ConvChain, GrownGraph, GrownProduct, NASNetCell, Product
 from archsmith.testing.space import SpaceContract
@@ -169,6 +172,23 @@ def test_every_searcher_takes_it(searcher: str) -> None:
     run = smith.search(MIXED, reward, searcher=getattr(searchers, searcher)(), trials=40, store="memory://")
     assert run.best is not None
     assert run.best.reward == max(t.reward for t in run.trials() if t.reward is not None)
+
+
+def test_a_finish_holds_a_found_part_against_its_standards_on_a_bigger_network(tmp_path: Path) -> None:
+    run = smith.search(
+        Rate("resnet20"),
+        smith.training.ImageClassification.desk("digits", epochs=1, max_train=120),
+        trials=2,
+        store=f"sqlite:///{tmp_path / 'runs.db'}",
+        name="rate",
+    )
+    plan = FinishPlan(top=1, space={"model": "wrn_16_1"}, epochs=1, seeds=2)
+    done = smith.finish(run, plan=plan)
+    assert [network.name for network in done.networks] == ["found", "0.1"]
+    task = Task((1, 8, 8), 10)
+    assert {network.parameters for network in done.networks} == {count_parameters(model_named("wrn_16_1", task))}
+    assert [c.other for c in done.comparisons] == ["0.1"]
+    assert smith.finish(run, plan=plan).to_json() == done.to_json()
 
 
 def test_the_diagram_shows_each_part_in_a_frame() -> None:

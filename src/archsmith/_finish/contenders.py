@@ -8,14 +8,16 @@ from typing import Any
 
 from archsmith._finish.training import Network, Trained, Wanted
 from archsmith._search import Run
-from archsmith._search.hand_designed import HandDesigned, baseline_name
+from archsmith._search.hand_designed import HandDesigned, Standard, baseline_name
 from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.finish import Finishable, FinishPlan
 from archsmith.core.genotype import Genotype
+from archsmith.core.parts import PartSpace
 from archsmith.core.space import Space, decode, identity
 from archsmith.core.trial import Trial
+from archsmith.discovered import Published
 
 FOUND = "found"
 ANEW = "found, trained anew"
@@ -151,17 +153,26 @@ def _in(space: Space, genotype: Genotype) -> Genotype:
     return moved
 
 
-def hand_designed(parameters: int, evaluator: Finishable, notes: list[str]) -> Contender | None:
-    """What a person would have picked, of about so many parameters; None, with a note, where nobody says what that is."""
+def hand_designed(space: Space, parameters: int, evaluator: Finishable, notes: list[str]) -> list[Contender]:
+    """What a person would have picked: of a part, each of its standards; else a network of about so many parameters.
+
+    Nobody, with a note, where nobody says what that is.
+    """
+    if isinstance(space, PartSpace):
+        standards = [Standard(space, name) for name in space.standards()]
+        return [_by_hand(part.name, f"the usual {part.name}", Network(part, part.genotype)) for part in standards]
     name = baseline_name(evaluator)
     if name is None:
         notes.append(
             f"{type(evaluator).__name__} has no baseline(parameters, task), so no hand-designed network was trained "
             "beside the found one."
         )
-        return None
+        return []
     hand = HandDesigned(parameters, evaluator)
-    network, origin = Network(hand, hand.genotype), f"hand-designed, about {parameters:,} parameters"
+    return [_by_hand(name, f"hand-designed, about {parameters:,} parameters", Network(hand, hand.genotype))]
+
+
+def _by_hand(name: str, origin: str, network: Network) -> Contender:
     return Contender(name, [(origin, network)], hand_designed=True, origin=origin, network=network)
 
 
@@ -174,6 +185,9 @@ def label_of(run: Run) -> str:
 def control_of(run: Run, control: Run | str | None, notes: list[str]) -> Run | None:
     """The run beside it; what is wrong with it goes to the notes, or is raised when it was named."""
     if control is None:
+        if isinstance(run.space, Published):
+            notes.append(f"Nothing was searched: {run.space.network} was published, and is trained as it is.")
+            return None
         if label_of(run) == "random search":
             notes.append("The search was random search itself, so there is none beside it.")
             return None

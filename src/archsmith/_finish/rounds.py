@@ -31,10 +31,12 @@ from archsmith._finish.contenders import (
     hand_designed,
     label_of,
 )
+from archsmith._finish.published import EPOCHS, evaluator_for, plan_for, published_run
 from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
 from archsmith._finish.training import Network, Trained, Trainings, Wanted, trained_module, writing
 from archsmith._search import Run
 from archsmith._search.run import resolve
+from archsmith._search.session import DEFAULT_STORE
 from archsmith._search.trainings import TrainingProgress, Watch
 from archsmith.core.comparison import compare
 from archsmith.core.config import from_config, to_config
@@ -44,6 +46,7 @@ from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.final import Final
 from archsmith.core.finish import Finishable, FinishPlan, Measure, measure_of
 from archsmith.core.trial import Cost
+from archsmith.discovered import Published
 from archsmith.executors import InProcess, ProcessPool
 
 if TYPE_CHECKING:
@@ -51,8 +54,11 @@ if TYPE_CHECKING:
 
 
 def finish(
-    run: Run,
+    run: Run | Published | str,
     *,
+    data: str | None = None,
+    store: str = DEFAULT_STORE,
+    seed: int = 0,
     plan: FinishPlan | None = None,
     top: int | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -70,7 +76,10 @@ def finish(
     stored result and looks at nothing.
 
     Args:
-        run: the search; it must be in a store on disk, and not running.
+        run: the search; it must be in a store on disk, and not running. Or a published network, by its name among
+            `archsmith.discovered.NETWORKS` or as `discovered.Published` in another size: it is trained on `data`.
+        data: of a published network: images, as of `ImageClassification`.
+        store, seed: of a published network: where it is recorded, as the run NAME-DATA, and from what it is seeded.
         plan: what is trained (default: the desk preset that suits the evaluator, `FinishPlan.for_evaluator`).
         top, grid, epochs, seeds: in place of the plan's own; `grid` in place of its `scale` as well.
         control: the run of random search beside it, or its name (default: `<name>-random` of the same store, if there).
@@ -84,6 +93,10 @@ def finish(
         RunLocked: another process writes the run.
         ChildFailed: no training of the found network came to its end.
     """
+    if not isinstance(run, Run):
+        run, plan = _published(run, data, store, seed, plan, epochs, seeds)
+    elif data is not None:
+        raise UsageError("data is of a published network; a search is finished with the data it was made on")
     evaluator = finishable(run)
     given = {"top": top, "grid": grid, "epochs": epochs, "seeds": seeds}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -120,15 +133,36 @@ def finish(
         if trained is not None and trained.network is not None:
             trained.parameters = _parameters(trained.network, evaluator)
             trained.settings = {name: getattr(evaluator, name) for name in plan.final}  # none of the plan's was used
-        hand = hand_designed(found.parameters, evaluator, notes)
-        if hand is not None and hand.network is not None:
+        by_hand = hand_designed(plan.stacked(run.space), found.parameters, evaluator, notes)
+        for hand in by_hand:
+            assert hand.network is not None
             hand.parameters = _parameters(hand.network, evaluator)
-            contenders.insert(1, hand)
+        contenders[1:1] = by_hand
         _tune(contenders, trainings, plan, points, config["seed"], notes)
         _train_finals(contenders, trainings, plan, config["seed"], notes)
     if trained is not None:
         contenders.insert(0, trained)
     return _test(run, evaluator, trainings, contenders, plan, candidates, notes)
+
+
+def _published(
+    network: Published | str,
+    data: str | None,
+    store: str,
+    seed: int,
+    plan: FinishPlan | None,
+    epochs: int | None,
+    seeds: int | None,
+) -> tuple[Run, FinishPlan]:
+    """The run of a published network, and its plan."""
+    space = Published(network) if isinstance(network, str) else network
+    if data is None:
+        raise UsageError(
+            f"{space.network} is trained on your data: give data, a folder of images or the name of a data set"
+        )
+    plan = plan or plan_for(space, epochs=epochs or EPOCHS, seeds=seeds or 3)
+    evaluator = evaluator_for(space, data, epochs=plan.epochs or EPOCHS)
+    return published_run(space, evaluator, store=store, seed=seed, plan=plan), plan
 
 
 # --- before anything is trained ----------------------------------------------------------------------------------------

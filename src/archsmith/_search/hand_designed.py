@@ -1,12 +1,14 @@
-"""The network designed by hand that stands beside a found one."""
+"""What is designed by hand and stands beside what was found: a network, or the usual choice of a part."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.finish import Finishable
 from archsmith.core.genotype import Architecture, Genotype
+from archsmith.core.parts import PartSpace
 from archsmith.core.space import identity
 from archsmith.core.walk import Choose
 
@@ -42,6 +44,32 @@ class HandDesigned:
     def genotype(self) -> Genotype:
         """The only one."""
         return Genotype(identity(self), {"parameters": self.parameters})
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What a person would take for a part without a search, such as Adam for an update rule, as a space of one thing.
+
+    Args:
+        part: the space that knows it, whose `standards` are asked.
+        name: which of them.
+    """
+
+    part: PartSpace
+    name: str
+
+    def architecture(self, choose: Choose) -> Architecture:
+        return {"standard": choose("standard", (self.name,))}
+
+    def build(self, architecture: Architecture, task: AnyTask) -> Any:
+        """The part's hand-designed network with it."""
+        own = self.part.standards()[self.name]
+        return self.part.baseline(task) if own is None else self.part.build(own, task)
+
+    @property
+    def genotype(self) -> Genotype:
+        """The only one."""
+        return Genotype(identity(self), {"standard": self.name})
 
 
 def baseline_name(evaluator: Finishable) -> str | None:
