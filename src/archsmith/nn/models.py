@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import nn
 
 from archsmith.core.child import Task
 from archsmith.core.errors import UnknownName
+from archsmith.nn.convnet import convnet2, convnet2_small
 from archsmith.nn.resnet import resnet20
 from archsmith.nn.wide_resnet import WideResNet, wrn_28_10, wrn_40_2
 
@@ -18,6 +20,8 @@ def _wrn_16_1(task: Task) -> WideResNet:
 
 
 MODELS: Mapping[str, Callable[[Task], nn.Module]] = {
+    "convnet2": convnet2,
+    "convnet2_small": convnet2_small,
     "resnet20": resnet20,
     "wrn_16_1": _wrn_16_1,
     "wrn_28_10": wrn_28_10,
@@ -30,3 +34,12 @@ def model_named(name: str, task: Task) -> nn.Module:
     if name not in MODELS:
         raise UnknownName("model", name, MODELS)
     return MODELS[name](task)
+
+
+def layers_and_depth(name: str, task: Task) -> tuple[int, int]:
+    """How many convolutions and linear layers a network has, its classifier not counted, and the most on one way through
+    it: without those of shortcuts, which lie beside longer ways."""
+    with torch.device("meta"):
+        modules = list(model_named(name, task).named_modules())
+    layers = [path for path, module in modules if isinstance(module, nn.Conv2d | nn.Linear)]
+    return len(layers) - 1, sum("shortcut" not in path for path in layers) - 1

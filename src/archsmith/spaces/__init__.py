@@ -10,6 +10,7 @@ from archsmith.spaces.nasnet_cell import NASNetCell
 from archsmith.spaces.product import GrownProduct, Product
 from archsmith.spaces.qnet import QNet
 from archsmith.spaces.recurrent_cell import RecurrentCell
+from archsmith.spaces.update_rule import UpdateRule
 
 __all__ = [
     "ConvChain",
@@ -21,4 +22,5 @@ __all__ = [
     "Product",
     "QNet",
     "RecurrentCell",
+    "UpdateRule",
 ]

@@ -21,7 +21,7 @@ from archsmith.core.space import Space
 from archsmith.core.trial import Result
 from archsmith.rewards import cubed_accuracy
 from archsmith.training.latency import Latency
-from archsmith.training.settings import located, number, whole
+from archsmith.training.settings import distinct, located, number, whole
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +50,8 @@ class ImageClassification:
         epochs: passes over the training images.
         batch_size: images a step; an epoch is divided into batches of about equal size, none larger.
         learning_rate: the peak; a child that decides its own overrides it.
+        learning_rates: tried for one epoch each, the one with the best validation accuracy is kept, and the training begins
+            anew; a child that decides its own rate is not asked. The epochs are counted. Empty: `learning_rate`.
         optimizer: "sgd", "adam" (betas 0.9 and 0.999) or "rmsprop" (MnasNet's: decay 0.9, epsilon 0.001); a child that
             brings its own overrides it.
         momentum: of stochastic gradient descent and of rmsprop.
@@ -100,6 +102,7 @@ class ImageClassification:
     flip: bool | None = None
     label_smoothing: float = 0.0
     clip: float | None = None
+    learning_rates: tuple[float, ...] = ()
     size: int | None = None
     channels: int | None = None
     validation: float = 0.1
@@ -122,6 +125,10 @@ class ImageClassification:
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), least)
         number("learning_rate", self.learning_rate, 0, math.inf, "above 0", open_below=True)
+        distinct("learning_rates", self.learning_rates)
+        for rate in self.learning_rates:
+            number("each of learning_rates", rate, 0, math.inf, "above 0", open_below=True)
+        object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
         number("momentum", self.momentum, 0, 1, "at least 0 and below 1")
         number("decay_factor", self.decay_factor, 0, 1, "above 0 and below 1", open_below=True)
         number("weight_decay", self.weight_decay, 0, math.inf, "at least 0")

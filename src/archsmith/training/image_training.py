@@ -30,7 +30,9 @@ from archsmith.nn.augment import as_floats, centre_crop, from_unit, gather_crops
 from archsmith.nn.batch_norm import forgetting_within, set_epsilon
 from archsmith.nn.count import count, count_parameters
 from archsmith.nn.inheritance import inherit
+from archsmith.nn.seeding import seed_torch
 from archsmith.training.isolation import autocast, isolated, resolve_precision
+from archsmith.training.learning_rates import best_learning_rate
 
 if TYPE_CHECKING:
     from archsmith.training.data import ImageSplits
@@ -85,6 +87,9 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
         model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         try:
             with forgetting_within(model, steps) as decay:
+                began = time.perf_counter()
+                child, probed = _with_rate(config, child, splits, context, seed)
+                probing = time.perf_counter() - began
                 curve, seconds = _fit(config, child, splits, context, seed, all_data)
         finally:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -101,7 +106,7 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
         metrics["final_accuracy"], metrics["loss"] = last["accuracy"], last["loss"]
     if child.learning_rate is not None:
         metrics["learning_rate"] = child.learning_rate
-    return Result(metrics, curve, Cost(seconds=seconds, epochs=len(curve)))
+    return Result(metrics, curve, Cost(seconds=probing + seconds, epochs=probed + len(curve)))
 
 
 def test(config: ImageClassification, model: nn.Module, device: str) -> dict[str, float]:
@@ -122,10 +127,38 @@ def test(config: ImageClassification, model: nn.Module, device: str) -> dict[str
 # --- the loop ---------------------------------------------------------------------------------------------------------
 
 
+def _with_rate(
+    config: ImageClassification, child: Child, splits: ImageSplits, context: Context, seed: int
+) -> tuple[Child, int]:
+    """The child with the best of the configuration's learning rates, and how many epochs were spent on choosing it."""
+    if not config.learning_rates or child.learning_rate is not None:
+        return child, 0
+
+    def attempt(rate: float) -> tuple[float, float]:
+        seed_torch(seed)
+        tried = dataclasses.replace(child, learning_rate=rate)
+        (row,), _ = _fit(config, tried, splits, context, seed, all_data=False, first_epoch=True)
+        return row["accuracy"], row["loss"]
+
+    best = best_learning_rate(config.learning_rates, child.model, attempt)
+    seed_torch(seed)  # as at the beginning of each attempt
+    return dataclasses.replace(child, learning_rate=best), len(config.learning_rates)
+
+
 def _fit(
-    config: ImageClassification, child: Child, splits: ImageSplits, context: Context, seed: int, all_data: bool
+    config: ImageClassification,
+    child: Child,
+    splits: ImageSplits,
+    context: Context,
+    seed: int,
+    all_data: bool,
+    *,
+    first_epoch: bool = False,
 ) -> tuple[list[dict[str, float]], float]:
-    """The curve and the seconds. The model is on the device and in its layout already."""
+    """The curve and the seconds; of the first epoch alone, which is not reported, where that is asked for.
+
+    The model is on the device and in its layout already.
+    """
     model, device = child.model, torch.device(context.device)
     pixels = _pixels(splits, config.whiten, config.upsample, config.pad, str(device))
     train_at = torch.from_numpy(np.concatenate([splits.train, splits.validation]) if all_data else splits.train)
@@ -142,6 +175,7 @@ def _fit(
     draws = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
     batches = math.ceil(len(train_at) / config.batch_size)
     set_progress = getattr(model, "set_progress", None)
+    set_rule_progress = getattr(optimizer, "set_progress", None)  # of an update rule with a decay
     with_auxiliary = getattr(model, "forward_with_auxiliary", None)
     slack = [pixels.shape[k] - size[k] for k in (0, 1)]
     began = time.perf_counter()
@@ -168,8 +202,9 @@ def _fit(
             if not config.channels_last:
                 images = images.contiguous()
             labels = pixels.labels[chosen]
-            if set_progress is not None:
-                set_progress((epoch - 1 + step / batches) / config.epochs)
+            for told in (set_progress, set_rule_progress):
+                if told is not None:
+                    told((epoch - 1 + step / batches) / config.epochs)
             with autocast(device, precision):
                 outputs, auxiliary = (model(images), None) if with_auxiliary is None else with_auxiliary(images)
                 if step == 0 and epoch == 1:
@@ -199,7 +234,7 @@ def _fit(
             row["accuracy"], row["loss"] = _measure(model, read, valid_labels, size, precision, context)
         row["seconds"] = time.perf_counter() - epoch_began
         curve.append(row)
-        if not context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}):
+        if first_epoch or not context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}):
             break
     return curve, time.perf_counter() - began
 

@@ -21,6 +21,12 @@ def number(name: str, value: object, low: float, high: float, rule: str, *, open
         raise UsageError(f"{name} must be a number {rule}, got {value!r}")
 
 
+def distinct(name: str, values: object) -> None:
+    """Raises UsageError when the values are no tuple or list, or one is there twice."""
+    if not isinstance(values, tuple | list) or len(set(map(repr, values))) != len(values):
+        raise UsageError(f"{name} must be a tuple of values that differ from each other, got {values!r}")
+
+
 def located(data: str, is_name: Callable[[str], bool]) -> str:
     """A data set's name as it is, and a path that is there as an absolute one: a run may go on in another folder.
 
