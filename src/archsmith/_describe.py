@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from archsmith import spaces
+from archsmith import discovered, spaces
 from archsmith.core.child import AnyTask, Task, TextTask
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.space import Space, build, decode, default_task, identity
-from archsmith.discovered import NETWORKS, Discovered
+from archsmith.discovered import NETWORKS, Discovered, published
+from archsmith.training import Latency, Measured
 
 Thing: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Genotype | Discovered
 """The name of a discovered network, a genotype or an architecture (as object, as JSON text, or in a JSON file)."""
@@ -38,6 +39,7 @@ class Description:
         depth: the most of them on one way from the input to the classifier.
         genotype: the genotype's key; None for a bare architecture.
         learning_rate: the peak learning rate, where the genotype decides it.
+        latency: how long it takes for an input on this machine, where that was asked for.
     """
 
     name: str
@@ -49,13 +51,15 @@ class Description:
     depth: int
     genotype: str | None = None
     learning_rate: float | None = None
+    latency: Measured | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, the fields of the task among the others."""
         own = {**vars(self)}
-        name, task = own.pop("name"), vars(own.pop("task"))
+        name, task, latency = own.pop("name"), vars(own.pop("task")), own.pop("latency")
         given = {k: list(v) if isinstance(v, tuple) else v for k, v in task.items() if v is not None}
-        return {"name": name, **given, **own}
+        measured = {} if latency is None else {"latency": latency.to_json()}
+        return {"name": name, **given, **own, **measured}
 
 
 def describe(
@@ -68,6 +72,11 @@ def describe(
     layers: int | None = None,
     tied: bool | None = None,
     task: AnyTask | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    form: str | None = None,
+    width: float | None = None,
+    latency: Latency | None = None,
 ) -> Description:
     """The exact parameters, multiply-adds and depth of a network, found by building it (without its memory).
 
@@ -79,6 +88,10 @@ def describe(
             and whether the softmax uses the embedding's weights (default: what the cell was published for, else
             10,000 symbols and two layers of as many units as 20 million parameters allow).
         task: in place of all of these, such as a `TranslationTask`.
+        cells, filters, form: another size of a network of NASNet's cells: N, F, and "cifar" or "imagenet".
+        width: of MnasNet.
+        latency: what to measure its latency with, of networks for images, which are then built in memory. None: it is
+            not measured.
 
     Raises UsageError when the thing is none of these, or its space does not allow it; LimitExceeded when it is too
     large to be built.
@@ -87,13 +100,14 @@ def describe(
 
     from archsmith.nn.count import count_parameters
 
-    found = find(thing)
+    found = find(thing, {"cells": cells, "filters": filters, "form": form, "width": width})
     images = {"input_shape": input_shape, "num_classes": num_classes}
     text = {"vocabulary": vocabulary, "hidden": hidden, "layers": layers, "tied": tied}
     task = _task(found, task, images, text)
     with torch.device("meta"):
         child = build(found.space, found.architecture, task)
         multiply_adds, rule = _multiply_adds(child.model, task)
+    measured = _latency(found, task, latency) if latency is not None else None
     count, depth = _layers(found, task)
     return Description(
         name=found.name,
@@ -105,7 +119,15 @@ def describe(
         depth=depth,
         genotype=found.genotype.key if found.genotype is not None else None,
         learning_rate=child.learning_rate,
+        latency=measured,
     )
+
+
+def _latency(found: Found, task: AnyTask, latency: Latency) -> Measured:
+    """The latency of the network, built in memory. Raises UsageError for networks that read no images."""
+    if not isinstance(task, Task):
+        raise UsageError(f"latency is measured of networks for images, and {found.name} reads text")
+    return latency.measure(build(found.space, found.architecture, task).model, task.input_shape)
 
 
 def diagram_of(thing: Thing) -> Diagram:
@@ -124,12 +146,13 @@ def space_of(genotype: Genotype) -> Space:
     Raises UsageError when archsmith ships no such space, or its options do not fit.
     """
     name, options = str(genotype.space["name"]), genotype.space.get("options")
-    if name not in spaces.__all__:
+    home = discovered if name == "Published" else spaces
+    if name not in home.__all__:
         raise UnknownName("space", name, spaces.__all__, "(for a space of your own: archsmith.build(space, genotype))")
     if not isinstance(options, Mapping):
         raise UsageError(f'the "space" of a genotype must have "options", got {sorted(genotype.space)}')
     try:
-        space: Space = getattr(spaces, name)(**options)
+        space: Space = getattr(home, name)(**options)
     except TypeError as error:
         raise UsageError(f"the options of this genotype's space do not fit {name}: {error}") from None
     return space
@@ -216,8 +239,17 @@ def _depth(diagram: Diagram) -> tuple[int, int]:
     return sum(weighted.values()), max(longest.values())
 
 
-def find(thing: Thing) -> Found:
-    """What a name, a genotype or an architecture stands for. Raises UsageError when it is none of them."""
+def find(thing: Thing, size: Mapping[str, Any] | None = None) -> Found:
+    """What a name, a genotype or an architecture stands for, in another size where it comes in several.
+
+    `size` is what `discovered.published` takes; of a genotype or an architecture of NASNet's cells its cells, filters and
+    form. Raises UsageError when the thing is none of these, or has no such size.
+    """
+    size = {name: value for name, value in (size or {}).items() if value is not None}
+    if size:
+        return (
+            find(published(thing, size)) if isinstance(thing, str) and thing in NETWORKS else _sized(find(thing), size)
+        )
     if isinstance(thing, Discovered):
         return Found(thing.name, thing.space, thing.architecture, thing.genotype, thing.task)
     if isinstance(thing, Genotype):
@@ -230,6 +262,20 @@ def find(thing: Thing) -> Found:
     if isinstance(thing, str) and thing in NETWORKS:
         return find(NETWORKS[thing]())
     return find(_json(thing))
+
+
+def _sized(found: Found, size: Mapping[str, Any]) -> Found:
+    """The same cells in another network."""
+    from archsmith.spaces.nasnet_cell import scaled
+
+    architecture = found.architecture
+    unknown = [name for name in size if name not in ("cells", "filters", "form")]
+    if not isinstance(architecture, Mapping) or architecture.get("kind") != spaces.NASNetCell.kind or unknown:
+        raise UsageError(
+            f"{', '.join(unknown or size)} cannot be chosen of {found.name}: networks of NASNet's cells come in other "
+            "cells, filters and form, MnasNet in other widths"
+        )
+    return replace(found, architecture=scaled(architecture, **size), genotype=None)
 
 
 def _architecture(architecture: Mapping[str, Any]) -> Found:

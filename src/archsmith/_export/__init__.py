@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from archsmith._describe import Thing
+from archsmith._describe import Thing, find
 from archsmith._export.cell import write_cell
 from archsmith._export.from_run import model_of
 from archsmith._export.image_model import ImageModel
@@ -21,9 +21,11 @@ from archsmith._export.text_model import TextModel
 from archsmith._export.text_onnx import write_text_onnx
 from archsmith._export.text_prediction import Score, generate
 from archsmith._export.text_source import write_text_source
+from archsmith._export.untrained import untrained
 from archsmith._search import Run
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.discovered import NETWORKS
+from archsmith.spaces import RecurrentCell
 
 __all__ = [
     "FORMATS",
@@ -56,8 +58,15 @@ def export(
     *,
     format: str = "pytorch",
     path: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    form: str | None = None,
+    width: float | None = None,
 ) -> Path:
-    """Write a trained network as a folder, or a recurrent cell as a file, and give its path.
+    """Write a network as a folder, or a recurrent cell as a file, and give its path.
 
     Every format of images takes pixels from 0 to 1, float32 [count, channels, height, width]; whitening is inside.
     Every format of text takes tokens, int64 [steps, batch], and a state; the vocabulary lies beside it. Each is run on
@@ -66,42 +75,66 @@ def export(
 
     Args:
         model: a run (what `finish` chose, or the best trial's kept weights), a `Model`, or a folder in format pytorch.
-            For format source also a recurrent cell without weights: the name of a discovered one, a genotype or an
-            architecture (the object, JSON text, or a JSON file).
+            Also what has no trained weights: the name of a discovered network, a genotype or an architecture (the
+            object, JSON text, or a JSON file). One of images gets weights from a seed, which its card says; a recurrent
+            cell is written alone, in format source.
         format: "pytorch" (safetensors and JSON, for archsmith), "onnx" (for anything) or "source" (one plain PyTorch
             file that needs no archsmith).
         path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`); an earlier export
             there is replaced.
+        seed: of the weights of a network that was not trained. All that follows is of such a one too.
+        input_shape, num_classes: other images than it was published for.
+        cells, filters, form, width: another size, as in `describe`.
 
-    Raises UsageError when there are no trained weights, or the place cannot be written.
+    Raises UsageError when a run has no trained weights, or the place cannot be written.
     """
     if format not in FORMATS:
         raise UnknownName("export format", str(format), FORMATS)
     place = Path(path) if path is not None else None
+    size = {"cells": cells, "filters": filters, "form": form, "width": width}
+    changes = {"input_shape": input_shape, "num_classes": num_classes, **size, "seed": seed or None}
+    asked = [name for name, value in changes.items() if value is not None]
+    trained = isinstance(model, Run | Model) or (
+        isinstance(model, str | os.PathLike) and model not in NETWORKS and _is_there(model, Path.is_dir)
+    )
+    if trained and asked:
+        raise UsageError(f"{asked[0]} cannot be chosen of a network that was trained, only of one that was not")
     if isinstance(model, Run):
         model = model_of(model)
     elif not isinstance(model, Model):
-        if not isinstance(model, str | os.PathLike) or not _is_there(model, Path.is_dir):
-            return _untrained(model, format, place)
-        model = load(model)
+        if not trained:
+            found = _untrained(model, format, asked)
+            if found is None:
+                return write_cell(model, place)
+            model = untrained(found, seed=seed, input_shape=input_shape, num_classes=num_classes, size=size)
+        else:
+            model = load(model)  # type: ignore[arg-type]  # `trained` says that it is a path
     return _WRITERS[model.takes, format](model, place or Path(f"{model.name}-{format}"))
 
 
-def _untrained(thing: Thing, format: str, place: Path | None) -> Path:
-    """A cell's file. Raises UsageError for what is none, and for formats that hold weights."""
+def _untrained(thing: Thing, format: str, asked: Sequence[str]) -> Thing | None:
+    """The network of images that a thing without weights stands for; None for a recurrent cell, which is written alone.
+
+    Raises UsageError for what is neither, and for a cell in a format that holds weights.
+    """
     if isinstance(thing, str | os.PathLike) and not os.fspath(thing).lstrip().startswith("{"):
         name = os.fspath(thing)
         if name not in NETWORKS and not _is_there(name, Path.is_file):
             raise UsageError(
-                f"there is no folder {name[:200]!r}; export takes a run, a folder in format pytorch, or with format source "
-                "a recurrent cell: a name of archsmith.discovered, or a genotype"
+                f"there is no folder {name[:200]!r}; export takes a run, a folder in format pytorch, the name of a network "
+                "of archsmith.discovered, or a genotype"
             )
+    architecture = find(thing).architecture
+    if not isinstance(architecture, dict) or architecture.get("kind") != RecurrentCell.kind:
+        return thing
     if format != "source":
         raise UsageError(
-            f"format {format} is of trained networks, and here are no weights; a recurrent cell alone is written with "
+            f"format {format} is of networks with weights, and here are no weights; a recurrent cell alone is written with "
             "--format source"
         )
-    return write_cell(thing, place)
+    if asked:
+        raise UsageError(f"{asked[0]} is of a network of images, and this is a recurrent cell")
+    return None
 
 
 def _is_there(place: str | os.PathLike[str], check: Callable[[Path], bool]) -> bool:

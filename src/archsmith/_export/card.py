@@ -158,7 +158,9 @@ def told(card: Mapping[str, Any]) -> list[str]:
     if (validation := metrics.get("validation")) is not None:
         helped = f"on {measure.items} that helped to choose the network"
         lines.append(f"Validation {label}: {measure.text(validation)}, {helped}.")
-    if test is None:
+    if (drawn := card.get("untrained")) is not None:
+        lines.append(f"Nothing was trained: these weights were drawn at random from seed {drawn['seed']}.")
+    elif test is None:
         lines.append("These weights were not tested: `archsmith finish` trains to convergence and tests once.")
     if claim := metrics.get("claim"):
         lines.append(claim)

@@ -21,9 +21,10 @@ from archsmith.core.child import Task, TextTask
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
-from archsmith.core.finish import FinishPlan, in_todays_words, measure_of
+from archsmith.core.finish import in_todays_words, measure_of, space_finished
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Space, build, decode
+from archsmith.core.space import build, decode
+from archsmith.discovered import Published
 from archsmith.nn.batch_norm import set_epsilon
 
 EXAMPLES = 7  # real images that an export is checked on
@@ -42,7 +43,7 @@ def model_of(run: Run) -> Model:
             "its children take; ImageClassification does"
         )
     genotype, digest, settings, about = _finished(run) or _kept(run)
-    space = _space_of(run)
+    space = space_finished(run.space, run.reader.document("finish"))
     assert run.store.artifacts is not None
     evaluator = dataclasses.replace(evaluator, **settings)
     task = evaluator.task()
@@ -55,11 +56,16 @@ def model_of(run: Run) -> Model:
         network = build(space, genotype, task).model
     network.load_state_dict(ArtifactFolder(run.store.artifacts).get(digest))
     config = run.config
+    architecture = decode(space, genotype)
+    if isinstance(space, Published):  # its architecture lies in a space that everybody has
+        recorded, described = to_config(space.discovered().space), None
+    else:
+        recorded, described = to_config(space) if space is not run.space else config["space"], genotype.to_json()
     common = {
         "name": run.name,
-        "space": to_config(space) if space is not run.space else config["space"],
-        "genotype": genotype.to_json(),
-        "architecture": decode(space, genotype),
+        "space": recorded,
+        "genotype": described,
+        "architecture": architecture,
         "card": {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": _data(evaluator, config),
@@ -111,13 +117,6 @@ def _of_text(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> Text
 
 
 _MADE: dict[type, Callable[[Any, nn.Module, dict[str, Any]], Model]] = {Task: _of_images, TextTask: _of_text}
-
-
-def _space_of(run: Run) -> Space:
-    """The space of the trained network: a finish may have stacked what was searched into a larger one."""
-    document = run.reader.document("finish")
-    options = {} if document is None else document["plan"].get("space", {})
-    return FinishPlan(space=_tuples(options)).stacked(run.space)
 
 
 def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] | None:

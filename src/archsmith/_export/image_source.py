@@ -44,7 +44,7 @@ CLASSES = (
 {network}
 
 def load(path=WEIGHTS, device="cpu") -> Network:
-    """The trained network, in evaluation mode."""
+    """The network with its weights, in evaluation mode."""
     network = Network()
     network.load_state_dict(load_file(path))
     return network.to(device).eval()

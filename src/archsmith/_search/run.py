@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from archsmith._search.loop import Watch
 
-SHIPPED = ("spaces", "searchers", "training", "rewards")
+SHIPPED = ("spaces", "searchers", "training", "rewards", "discovered")
 
 
 def resolve(name: str) -> Any:

@@ -13,11 +13,12 @@ from archsmith.cli.looking import (
     DEFAULT_STORE,
     JsonOption,
     MovedData,
-    RunName,
     StoreOption,
     command_line,
+    data_lines,
     open_existing,
     print_columns,
+    store_exists,
 )
 from archsmith.core.errors import UnknownName, UsageError
 
@@ -33,6 +34,17 @@ Thing = Annotated[
 ]
 ShapeOption = Annotated[str | None, typer.Option("--input-shape", help="Channels, height, width, such as 3,32,32.")]
 ClassesOption = Annotated[int | None, typer.Option("--classes", help="How many classes.")]
+CellsOption = Annotated[
+    int | None,
+    typer.Option("--cells", help="N, the normal cells of each of the three stacks of a NASNet or AmoebaNet."),
+]
+FiltersOption = Annotated[
+    int | None, typer.Option("--filters", help="F, the filters of its first stack; 6 @ 4032 has 168.")
+]
+FormOption = Annotated[
+    str | None, typer.Option("--form", help="Its form: cifar, for small images, or imagenet, for large ones.")
+]
+WidthOption = Annotated[float | None, typer.Option("--width", help="How many times the filters a MnasNet has.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +54,9 @@ def register(app: typer.Typer) -> None:
 
 
 def finish(
-    name: RunName,
+    name: Annotated[
+        str, typer.Argument(metavar="RUN|NAME", help="A run; or, with --data, a network of archsmith.discovered.")
+    ],
     control: Annotated[str | None, typer.Option(help="The random-search run beside it (default: RUN-random).")] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Train and test again, though the test set was looked at already.")
@@ -50,12 +64,39 @@ def finish(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Trainings side by side (default: one for each core).")
     ] = None,
-    data: MovedData = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="What a published network is trained on; or where a run's data is now.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Of a published network: of each final training (default: 20).")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Of a published network: final trainings (default: 3).")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Of a published network: pixels a side that images are read as.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of a published network: of all its randomness.")] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--name", help="Of a published network: the run's name (default: NAME-DATA).")
+    ] = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    form: FormOption = None,
+    width: WidthOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the best to convergence, beside a hand-designed network and random search's best; test once."""
-    run = open_existing(store, name, data)
+    """Train the best to convergence, beside a hand-designed network and random search's best; test once.
+
+    A published network, by its name, is trained on --data: its learning rate is chosen by validation.
+    """
+    chosen = {"epochs": epochs, "seeds": seeds, "size": size, "seed": seed, "name": run_name}
+    network = {"cells": cells, "filters": filters, "form": form, "width": width}
+    run = _published_run(store, name, data, chosen, network) or open_existing(store, name, data)
+    if run.name == name and (asked := [k for k, v in {**chosen, **network}.items() if v is not None]):
+        raise UsageError(f"--{asked[0]} is of a published network, and {name!r} is a run, which has its own plan")
+    name = run.name
     try:
         finished = finish_run(run, control=control, workers=workers, again=again)
     except KeyboardInterrupt:
@@ -75,26 +116,46 @@ def export(
         str,
         typer.Argument(
             metavar="RUN|NAME|GENOTYPE",
-            help="A run; or, with --format source, a recurrent cell: a name of archsmith.discovered, or a genotype "
-            "(JSON, a file of it, or - for stdin).",
+            help="A run; or a network without trained weights: a name of archsmith.discovered, or a genotype (JSON, a "
+            "file of it, or - for stdin). A recurrent cell is written alone, with --format source.",
         ),
     ],
     format: Annotated[str, typer.Option("--format", help="pytorch, onnx, or source.")] = "pytorch",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to (default: RUN-FORMAT; of a cell NAME.py).")
     ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights that were not trained.")] = 0,
+    input_shape: ShapeOption = None,
+    classes: ClassesOption = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    form: FormOption = None,
+    width: WidthOption = None,
     data: MovedData = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write the trained network as files that others can use, or a cell as one file. Prints their path."""
+    """Write a network with its weights as files that others can use, or a cell as one file. Prints their path."""
     from archsmith._export import export as export_
 
     thing = _read(name)
     run = _run_or_none(store, thing, data)
-    if run is None:
-        print(export_(thing, format=format, path=output))
-    else:
-        print(export_(run, format=format, path=output if output is not None else Path(f"{name}-{format}")))
+    if run is not None and output is None:
+        output = Path(f"{name}-{format}")
+    written = export_(
+        thing if run is None else run,
+        format=format,
+        path=output,
+        seed=seed,
+        input_shape=_shape(input_shape),
+        num_classes=classes,
+        cells=cells,
+        filters=filters,
+        form=form,
+        width=width,
+    )
+    if run is None and written.is_dir():
+        print(f"nothing was trained: the weights are drawn at random from seed {seed}", file=sys.stderr)
+    print(written)
 
 
 def predict(
@@ -139,10 +200,21 @@ def describe(
     tied: Annotated[
         bool | None, typer.Option("--tied/--untied", help="Whether the softmax uses the embedding's weights.")
     ] = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    form: FormOption = None,
+    width: WidthOption = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Of a network for images: measure its latency on this machine as well.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="What runs it for --latency: pytorch or onnxruntime.")] = "pytorch",
+    threads: Annotated[int, typer.Option(help="Threads for --latency.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda, for --latency.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Tell a network's parameters, multiply-adds and depth."""
+    """Tell a network's parameters, multiply-adds and depth, and how long it takes."""
     from archsmith._describe import describe as describe_
+    from archsmith.training import Latency
 
     description = describe_(
         _read(thing),
@@ -152,6 +224,11 @@ def describe(
         hidden=hidden,
         layers=layers,
         tied=tied,
+        cells=cells,
+        filters=filters,
+        form=form,
+        width=width,
+        latency=Latency(engine=engine, threads=threads, device=device) if latency else None,
     )
     if as_json:
         print(json.dumps(description.to_json(), indent=2))
@@ -160,6 +237,8 @@ def describe(
         if not isinstance(value, dict | list) or key == "input_shape":
             number = isinstance(value, int) and not isinstance(value, bool)
             print(f"{key:<20} {value:,}" if number else f"{key:<20} {value}")
+    if description.latency is not None:
+        print(f"{'latency':<20} {description.latency}")
 
 
 def draw(
@@ -207,6 +286,44 @@ def print_finished(finished: Any) -> None:
     """What finish found, as a table and a sentence."""
     print_columns(finished.table())
     print(finished.claim)
+
+
+def _published_run(
+    store: str, name: str, data: str | None, chosen: dict[str, Any], network: dict[str, Any]
+) -> Run | None:
+    """The run that a published network is finished in, begun where there is none yet; None for the name of a run."""
+    from archsmith.discovered import NETWORKS, Published
+
+    if name not in NETWORKS or (data is None and _is_run(store, name)):
+        return None
+    from archsmith._finish.published import EPOCHS, evaluator_for, plan_for, published_run
+    from archsmith.cli.runs import say, watched
+    from archsmith.core.budget import Budget
+
+    if data is None:
+        raise UsageError(f"{name} is a published network and no run of {store}; say what it is trained on, with --data")
+    space = Published(name, **network)
+    epochs = chosen["epochs"] if chosen["epochs"] is not None else EPOCHS
+    evaluator = evaluator_for(space, data, epochs=epochs, size=chosen["size"])
+    plan = plan_for(space, epochs=epochs, seeds=chosen["seeds"] if chosen["seeds"] is not None else 3)
+    for line in data_lines(evaluator.describe_data()):
+        say(line)
+    with watched(Budget(trials=1), command_line("finish", name, "--data", data, store=store)) as watch:
+        return published_run(
+            space,
+            evaluator,
+            store=store,
+            name=chosen["name"],
+            seed=chosen["seed"] if chosen["seed"] is not None else 0,
+            plan=plan,
+            watch=watch,
+        )
+
+
+def _is_run(store: str, name: str) -> bool:
+    from archsmith.store import open_store
+
+    return store_exists(store) and name in {run.name for run in open_store(store).runs()}
 
 
 def _run_or_none(store: str, name: str, data: str | None) -> Run | None:

@@ -323,5 +323,15 @@ class FinishPlan:
         return [{k: v for part in point for k, v in part.items()} for point in product(*own_too)]
 
 
+def space_finished(space: Space, finish: Mapping[str, Any] | None) -> Space:
+    """The space of the networks in the document of a finish: the run's own, or one with larger networks.
+
+    `finish` is the run's document of that name; None where there is none.
+    """
+    plan = (finish or {}).get("plan", {})
+    options = plan.get("space", {}) if isinstance(plan, Mapping) else {}
+    return FinishPlan(space={k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}).stacked(space)
+
+
 def _fields(evaluator: Any) -> set[str]:
     return {f.name for f in dataclasses.fields(evaluator)} if dataclasses.is_dataclass(evaluator) else set()

@@ -27,6 +27,7 @@ from archsmith.discovered.nasnet import (
     nasnet_a_mobile,
 )
 from archsmith.discovered.network import Discovered
+from archsmith.discovered.published import Published, published
 
 if TYPE_CHECKING:
     from archsmith.discovered.nas_rnn import NASRNN, NASCell
@@ -36,6 +37,7 @@ __all__ = [
     "NETWORKS",
     "Discovered",
     "NASCell",
+    "Published",
     "amoebanet_a",
     "amoebanet_a_large",
     "amoebanet_b",
@@ -50,9 +52,10 @@ __all__ = [
     "nasnet_a",
     "nasnet_a_large",
     "nasnet_a_mobile",
+    "published",
 ]
 
-NETWORKS: dict[str, Callable[[], Discovered]] = {
+NETWORKS: dict[str, Callable[..., Discovered]] = {
     "amoebanet_a": amoebanet_a,
     "amoebanet_a_large": amoebanet_a_large,
     "amoebanet_b": amoebanet_b,

@@ -97,16 +97,16 @@ def nasnet_a(
     )
 
 
-def nasnet_a_mobile() -> Discovered:
+def nasnet_a_mobile(*, auxiliary: float = 0.0) -> Discovered:
     """NASNet-A 4 @ 1056, published at 74.0 % top-1 on ImageNet with 224 x 224 pixels: 5,289,978 parameters and
     563,638,816 multiply-adds."""
-    return _named("nasnet_a_mobile", nasnet_a(4, 44, "imagenet"))
+    return _named("nasnet_a_mobile", nasnet_a(4, 44, "imagenet", auxiliary=auxiliary))
 
 
-def nasnet_a_large() -> Discovered:
+def nasnet_a_large(*, auxiliary: float = 0.0) -> Discovered:
     """NASNet-A 6 @ 4032, published at 82.7 % top-1 on ImageNet with 331 x 331 pixels: 88,753,150 parameters and
     23,783,414,658 multiply-adds."""
-    return _named("nasnet_a_large", nasnet_a(6, 168, "imagenet"))
+    return _named("nasnet_a_large", nasnet_a(6, 168, "imagenet", auxiliary=auxiliary))
 
 
 def amoebanet_a(cells: int = 6, filters: int = 36, form: str = "cifar", *, auxiliary: float = 0.0) -> Discovered:
@@ -135,10 +135,10 @@ def amoebanet_d(cells: int = 6, filters: int = 36, form: str = "cifar", *, auxil
     return _amoebanet("d", cells, filters, form, auxiliary)
 
 
-def amoebanet_a_large() -> Discovered:
+def amoebanet_a_large(*, auxiliary: float = 0.0) -> Discovered:
     """AmoebaNet-A with N = 6 and F = 190, published at 82.8 % top-1 on ImageNet with 331 x 331 pixels, 86.7 million
     parameters and 23.1 billion multiply-adds."""
-    return _named("amoebanet_a_large", amoebanet_a(6, 190, "imagenet"))
+    return _named("amoebanet_a_large", amoebanet_a(6, 190, "imagenet", auxiliary=auxiliary))
 
 
 def _amoebanet(letter: str, cells: int, filters: int, form: str, auxiliary: float) -> Discovered:

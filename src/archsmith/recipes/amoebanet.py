@@ -25,14 +25,14 @@ def amoebanet_desk() -> Recipe:
     """Minutes on two cores: the paper's whole space of cells, in networks of 3 narrow normal cells and 2 reductions."""
     return Recipe(
         name="amoebanet-desk",
-        summary="5,000 images of Fashion-MNIST at 14x14, cells of 5 blocks with N=1 F=8, 20 children of 2 epochs by "
+        summary="5,000 images of Fashion-MNIST at 14x14, cells of 5 blocks with N=1 F=8, 16 children of 2 epochs by "
         "aging evolution",
         space=NASNetCell.amoeba(cells=1, filters=8),
         evaluator=DESK_CHILD,
-        # The paper's 100 and 25 would be random search here: 8 random models, then 12 that have a parent.
-        searcher=RegularizedEvolution(population=8, sample=3, unique=True),
+        # The paper's 100 and 25 would be random search here: 6 random models, then 10 that have a parent.
+        searcher=RegularizedEvolution(population=6, sample=3, unique=True),
         reward=accuracy,
-        budget=Budget(trials=20),
+        budget=Budget(trials=16),
         limits=Limits(seconds=300),
         finish=DESK_FINISH,
     )
