@@ -406,7 +406,10 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nas_cel", "--to", "chars"], "no run, recurrent cell or file is named 'nas_cel'; did you mean 'nas_cell' or"),
+        (
+            ["nas_cel", "--to", "chars"],
+            "no run, network, cell, file or model's folder is named 'nas_cel'; did you mean 'nas_cell' or",
+        ),
         (["nas_conv_v1", "--to", "chars"], "transfer carries recurrent cells over"),
         (["nas_cell", "--to", "images"], "no target of a transfer is named 'images'"),
         (["nas_cell", "--to", "chars", "--data", "no.txt"], "no.txt"),

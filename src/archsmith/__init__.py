@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from archsmith._export import export, generate, load, predict
     from archsmith._finish import finish
     from archsmith._search import Run, build, open_run, search
+    from archsmith._transfer.correlate import correlate
     from archsmith._transfer.transfer import transfer
     from archsmith.core.child import Child, Task, TextTask, TranslationTask
     from archsmith.core.errors import ArchsmithError
@@ -46,6 +47,7 @@ __all__ = [
     "__version__",
     "build",
     "compare",
+    "correlate",
     "describe",
     "discovered",
     "executors",
@@ -80,6 +82,7 @@ _HOME = {
     "TrialState": "core.trial",
     "build": "_search",
     "compare": "_compare",
+    "correlate": "_transfer",
     "describe": "_describe",
     "export": "_export",
     "finish": "_finish",

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from archsmith._transfer.correlate import correlate
+from archsmith._transfer.correlated import Correlated
 from archsmith._transfer.estimate import Estimate
 from archsmith._transfer.result import Transferred
 from archsmith._transfer.scale import evaluator_for
-from archsmith._transfer.transfer import estimate, transfer
+from archsmith._transfer.scaling import multiply_adds_of
+from archsmith._transfer.transfer import estimate, is_cell, transfer
 
-__all__ = ["Estimate", "Transferred", "estimate", "evaluator_for", "transfer"]
+__all__ = [
+    "Correlated",
+    "Estimate",
+    "Transferred",
+    "correlate",
+    "estimate",
+    "evaluator_for",
+    "is_cell",
+    "multiply_adds_of",
+    "transfer",
+]

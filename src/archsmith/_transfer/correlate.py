@@ -113,18 +113,11 @@ def correlate(
         outcomes = Carrier(record, used, ACCURACY, watch).carry_out("training", work)
     if watch is not None:
         watch(TrainingProgress("testing", f"{len(outcomes)} models", 0, len(outcomes)))
-    looks = [
-        look(
-            record,
-            evaluator.fingerprint(),
-            [
-                o.result.artifact
-                for w, o in zip(work, outcomes, strict=True)
-                if w.job.evaluator.evaluator.data == evaluator.data and o.reward is not None  # type: ignore[attr-defined]
-            ],
-        )
-        for evaluator in evaluators
-    ]
+    each = len(models) * seeds
+    looks = []
+    for k, evaluator in enumerate(evaluators):
+        mine = outcomes[k * each : (k + 1) * each]
+        looks.append(look(record, evaluator.fingerprint(), [o.result.artifact for o in mine if o.reward is not None]))
     found = [CorrelatedModel(m.name, m.genotype.key, m.reward, m.searched, 0, {}) for m in models]
     counts: dict[str, int] = {}
     for k, (entry, name) in enumerate(zip(entries, where, strict=True)):
@@ -143,7 +136,7 @@ def correlate(
         notes.append(
             "The best alone differ little in the search, and of few that are alike r is small, whatever it is of all."
         )
-    if (most := max(len(found_looks) for found_looks in looks)) > 1:
+    if (most := max(map(len, looks))) > 1:
         notes.append(f"A test set was looked at {most} times in this run: later looks are optimistic.")
     done = result.with_notes(notes, looks[0][-1]["at"])
     record.put(key, done.to_json())
