@@ -99,8 +99,8 @@ class LatencyWeighted:
             )
         w = self.alpha if latency <= self.target else self.beta
         try:
-            return accuracy * math.exp(w * (math.log(latency) - math.log(self.target)))
-        except OverflowError:  # a target as many times larger as no float can say, and an exponent to match
+            return float(accuracy * (latency / self.target) ** w)
+        except (OverflowError, ZeroDivisionError):  # as many times faster than the target as no float can say
             return math.inf
 
 
