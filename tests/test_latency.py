@@ -383,3 +383,25 @@ def test_the_reward_moves_the_search_to_faster_cells() -> None:
         best[name] = found
     assert all(metrics["latency"] <= 5.0 and metrics["accuracy"] > 0.85 for metrics in best["latency"])
     assert all(metrics["latency"] > 5.0 for metrics in best["accuracy"])
+
+
+# --- told of any network ----------------------------------------------------------------------------------------------
+
+
+def test_describe_measures_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    from archsmith.cli.main import main
+
+    genotype = sample(SPACE, Random(0)).canonical
+    assert main(["describe", genotype, "--latency", "--threads", "2"]) == 0
+    assert "pytorch, 2 threads, cpu, batch 1)" in capsys.readouterr().out.splitlines()[-1]
+    assert main(["describe", genotype, "--json"]) == 0
+    assert "latency" not in json.loads(capsys.readouterr().out)
+    assert main(["describe", genotype, "--latency", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["latency"]
+    assert found["low"] <= found["median"] <= found["high"]
+    assert found["input_shape"] == [3, 32, 32]
+
+
+def test_describe_measures_no_text() -> None:
+    with pytest.raises(UsageError, match="latency is measured of networks for images, and nas_cell reads text"):
+        smith.describe("nas_cell", latency=Latency())
