@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archsmith._transfer.cell import cell_of
 from archsmith._transfer.correlate import correlate
 from archsmith._transfer.correlated import Correlated
 from archsmith._transfer.estimate import Estimate
@@ -14,6 +15,7 @@ __all__ = [
     "Correlated",
     "Estimate",
     "Transferred",
+    "cell_of",
     "correlate",
     "estimate",
     "evaluator_for",

@@ -21,7 +21,7 @@ from archsmith._transfer.contest import SCRATCH, Asked, Entry, entry_of, evaluat
 from archsmith._transfer.correlated import Correlated, CorrelatedModel, DataSet
 from archsmith._transfer.found import Candidate
 from archsmith._transfer.images import work_of
-from archsmith._transfer.testing import final_of, look, tested
+from archsmith._transfer.testing import final_of, look, test_set_of, tested
 from archsmith.core.correlation import LEAST_FOR_R
 from archsmith.core.correlation import correlate as correlation_of
 from archsmith.core.errors import UsageError
@@ -117,7 +117,7 @@ def correlate(
     looks = []
     for k, evaluator in enumerate(evaluators):
         mine = outcomes[k * each : (k + 1) * each]
-        looks.append(look(record, evaluator.fingerprint(), [o.result.artifact for o in mine if o.reward is not None]))
+        looks.append(look(record, test_set_of(evaluator), [o.result.artifact for o in mine if o.reward is not None]))
     found = [CorrelatedModel(m.name, m.genotype.key, m.reward, m.searched, 0, {}) for m in models]
     counts: dict[str, int] = {}
     for k, (entry, name) in enumerate(zip(entries, where, strict=True)):

@@ -32,7 +32,7 @@ from archsmith._transfer.contest import (
 from archsmith._transfer.features import START, Features, FineTuning
 from archsmith._transfer.found import Candidate, Source
 from archsmith._transfer.result import Transferred, TransferredNetwork
-from archsmith._transfer.testing import final_of, look, tested
+from archsmith._transfer.testing import final_of, look, test_set_of, tested
 from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.comparison import Comparison, compare
 from archsmith.core.config import to_config
@@ -198,7 +198,7 @@ def _test(
     """Look at the test set: the look is on record before anything is seen."""
     evaluator: Any = contest.evaluator
     models = [o.result.artifact for mine in outcomes for _, o in mine if o.reward is not None]
-    looks = look(record, evaluator.fingerprint(), models)
+    looks = look(record, test_set_of(evaluator), models)
     networks, count, notes = list[TransferredNetwork](), 0, list(contest.notes)
     for k, (entry, mine) in enumerate(zip(contest.entries, outcomes, strict=True)):
         scores = []

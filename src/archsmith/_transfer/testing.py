@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from archsmith._search.record import Record
-from archsmith._search.trainings import Outcome
+from archsmith._search.trainings import Outcome, digest_of
 from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.final import Final
 from archsmith.core.finish import Finishable, Measure
@@ -23,6 +23,15 @@ def look(record: Record, data: str, models: Sequence[str | None]) -> list[dict[s
         looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": list(models)})
         record.put(f"looks/{data}", looks)
     return looks
+
+
+def test_set_of(evaluator: Any) -> str:
+    """What identifies an evaluator's test images, whatever they are resized to and however few are learned from: the classes,
+    how many images there are, and how they were chosen. Two data sets that agree in all that count as one, which tells of
+    a look too many and never of one too few."""
+    described = evaluator.describe_data() if hasattr(evaluator, "describe_data") else {}
+    known = [described.get(name) for name in ("classes", "test", "test_split")]
+    return str(evaluator.fingerprint()) if None in known else digest_of(known)
 
 
 def tested(

@@ -173,7 +173,9 @@ def transfer(
     if len(sets) > 1:
         raise UsageError("a transfer goes to one data set: name one --data, or ask for --correlate")
     one = sets[0] if sets else None
-    of_cell = to is not None or _transfer.is_cell(found)
+    of_cell = _transfer.is_cell(found)
+    if to is not None and not of_cell:
+        _transfer.cell_of(found)  # says what it is not
     if of_cell and to is None:
         raise UsageError(f"{thing} is a recurrent cell: name --to chars or --to translation")
     options |= {
