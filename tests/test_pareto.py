@@ -71,7 +71,7 @@ points = st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=40)
 @given(points, st.sampled_from([("accuracy", "latency"), ("accuracy", "latency", "parameters")]))
 def test_the_front_is_what_nothing_dominates(found: list[tuple[int, int, int]], metrics: tuple[str, ...]) -> None:
     names = ("accuracy", "latency", "parameters")
-    trials = [trial(k, **dict(zip(names, map(float, point), strict=True))) for k, point in enumerate(found)]
+    trials = [trial(k, **dict(zip(names, map(float, point), strict=True))) for k, point in enumerate(found)]  # type: ignore[arg-type]
 
     def better(t: Trial) -> tuple[float, ...]:
         values: Mapping[str, float] = t.result.metrics if t.result else {}
@@ -106,7 +106,7 @@ def test_fronts_that_make_no_sense_are_refused(metrics: Any, message: str) -> No
 
 
 def test_devices_latencies_are_known_to_be_better_when_low() -> None:
-    trials = [trial(0, value=0.5, **{"hw/cifar10/pixel3_latency": 2.0})]  # type: ignore[arg-type]  # type: ignore[arg-type]
+    trials = [trial(0, value=0.5, **{"hw/cifar10/pixel3_latency": 2.0})]  # type: ignore[arg-type]
     assert numbers(pareto(trials, ("value", "hw/cifar10/pixel3_latency"))) == [0]
 
 
