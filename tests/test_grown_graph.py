@@ -227,7 +227,7 @@ def test_a_removed_convolution_takes_its_skips_along_and_leaves_no_double() -> N
     (conv,) = [edge for edge in edges_of(genotype) if edge["type"] == "conv"]
     onward = next(edge for edge in edges_of(genotype) if edge["from"] == conv["to"])
     skip = {"type": "identity", "from": conv["from"], "to": onward["to"], "skip": True}
-    answers |= {f"e9.{name}": value for name, value in skip.items()}
+    answers |= {f"edge.9.{name}": value for name, value in skip.items()}
     removed = edited(Genotype(genotype.space, answers), "remove_convolution")
     assert removed is not None
     assert not any(edge["skip"] or edge["type"] == "conv" for edge in edges_of(removed))
@@ -314,8 +314,8 @@ def test_a_network_computes_what_its_graph_says() -> None:
     """A convolution of stride 2 with batch norm and ReLU, and a skip around it, written out."""
     space = GrownGraph(stem=2.0)
     answers = dict(space.seed().answers)
-    answers |= {"e1.stride_scale": 1, "e1.half_width": 2}
-    answers |= {"e2.type": "identity", "e2.from": "v0", "e2.to": "v1", "e2.skip": True}
+    answers |= {"edge.1.stride_scale": 1, "edge.1.half_width": 2}
+    answers |= {"edge.2.type": "identity", "edge.2.from": "v0", "edge.2.to": "v1", "edge.2.skip": True}
     model = build(space, Genotype(identity(space), answers), Task((3, 7, 6), 4)).model.eval()
     weights = dict(model.named_parameters())
     images = torch.rand(2, 3, 7, 6)
@@ -458,14 +458,14 @@ def test_it_builds_for_images_alone() -> None:
         ({"learning_rate": True}, "'learning_rate' must be a finite number above 0"),
         ({"learning_rate": float("inf")}, "above 0"),
         ({"inherits": 1}, "'inherits' must be true or false, got 1"),
-        ({"v0.type": "relu"}, "'v0.type' must be one of linear, bn_relu, got 'relu'"),
-        ({"e0.to": "v7"}, "'e0.to' must be the id of a vertex, got 'v7'"),
-        ({"e0.half_height": 1}, "no choice 'e0.half_height' here"),
-        ({"e1.type": "identity"}, "no answer to choice 'e1.from'"),
-        ({"v01.type": "linear"}, "no choice 'v01.type'"),
-        ({"v2.type": "linear"}, "no answer to choice 'v2.inputs_mutable'"),
-        ({"e0.from": "v1"}, "one chain from v0"),
-        ({"e0.skip": True}, "one chain from v0"),
+        ({"vertex.0.type": "relu"}, "'vertex.0.type' must be one of linear, bn_relu, got 'relu'"),
+        ({"edge.0.to": "v7"}, "'edge.0.to' must be the id of a vertex, got 'v7'"),
+        ({"edge.0.half_height": 1}, "no choice 'edge.0.half_height' here"),
+        ({"edge.1.type": "identity"}, "no answer to choice 'edge.1.from'"),
+        ({"vertex.01.type": "linear"}, "no choice 'vertex.01.type'"),
+        ({"vertex.2.type": "linear"}, "no answer to choice 'vertex.2.inputs_mutable'"),
+        ({"edge.0.from": "v1"}, "one chain from v0"),
+        ({"edge.0.skip": True}, "one chain from v0"),
     ],
 )
 def test_an_illegal_genotype_is_refused_by_name_rule_and_value(change, said) -> None:
@@ -478,17 +478,17 @@ def test_an_illegal_genotype_is_refused_by_name_rule_and_value(change, said) -> 
 def test_wrong_graphs_are_refused() -> None:
     space = GrownGraph(stem=2.0)
     seed = dict(space.seed().answers)
-    backward = {"e5.type": "identity", "e5.from": "v1", "e5.to": "v2", "e5.skip": True}
-    double = {"e5.type": "identity", "e5.from": "v0", "e5.to": "v2", "e5.skip": True}
+    backward = {"edge.5.type": "identity", "edge.5.from": "v1", "edge.5.to": "v2", "edge.5.skip": True}
+    double = {"edge.5.type": "identity", "edge.5.from": "v0", "edge.5.to": "v2", "edge.5.skip": True}
     for change, said in (
         (backward, "closes a cycle"),
         (double, "join the same two vertices"),
-        ({"e1.skip": True}, "e1.type must be identity"),
-        ({"e1.half_width": 16}, "'e1.half_width' must be a whole number from 0 to 15, got 16"),
-        ({"e1.half_width": 1.0}, "whole number"),
-        ({"e1.stride_scale": -1}, "from 0 to 5, got -1"),
-        ({"e1.depth_factor": 10**400}, "a number from"),
-        ({"e1.from": "v2"}, "one chain"),
+        ({"edge.1.skip": True}, "edge.1.type must be identity"),
+        ({"edge.1.half_width": 16}, "'edge.1.half_width' must be a whole number from 0 to 15, got 16"),
+        ({"edge.1.half_width": 1.0}, "whole number"),
+        ({"edge.1.stride_scale": -1}, "from 0 to 5, got -1"),
+        ({"edge.1.depth_factor": 10**400}, "a number from"),
+        ({"edge.1.from": "v2"}, "one chain"),
     ):
         with pytest.raises(IllegalGenotype) as caught:
             decode(space, Genotype(identity(space), {**seed, **change}))
@@ -518,16 +518,16 @@ def every_kind_of_skip() -> Genotype:
     space = GrownGraph(stem=2.0)
     answers = dict(space.seed().answers)
     flags = {"inputs_mutable": True, "outputs_mutable": True, "properties_mutable": True}
-    for name, kind in (("v3", "linear"), ("v4", "bn_relu")):
+    for name, kind in (("vertex.3", "linear"), ("vertex.4", "bn_relu")):
         answers |= {f"{name}.{field}": value for field, value in {"type": kind, **flags}.items()}
     conv = {"half_height": 0, "half_width": 3, "stride_scale": 1, "depth_factor": 0.5}
     for name, (kind, source, target, skip, more) in {
-        "e0": ("identity", "v3", "v1", False, {}),
-        "e2": ("conv", "v4", "v3", False, conv),
-        "e3": ("identity", "v0", "v4", True, {}),
-        "e4": ("identity", "v0", "v3", True, {}),
-        "e5": ("identity", "v2", "v1", True, {}),
-        "e6": ("identity", "v2", "v4", False, {}),
+        "edge.0": ("identity", "v3", "v1", False, {}),
+        "edge.2": ("conv", "v4", "v3", False, conv),
+        "edge.3": ("identity", "v0", "v4", True, {}),
+        "edge.4": ("identity", "v0", "v3", True, {}),
+        "edge.5": ("identity", "v2", "v1", True, {}),
+        "edge.6": ("identity", "v2", "v4", False, {}),
     }.items():
         edge = {"type": kind, "from": source, "to": target, "skip": skip, **more}
         answers |= {f"{name}.{field}": value for field, value in edge.items()}

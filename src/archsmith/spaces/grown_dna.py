@@ -6,11 +6,11 @@ vertex is its primary one and no skip: these edges form a chain, the backbone, f
 As answers of a genotype, each field has a name of its own:
 
     learning_rate, inherits                                    of the whole
-    v2.type, v2.inputs_mutable, v2.outputs_mutable, v2.properties_mutable
-    e3.type, e3.from, e3.to, e3.skip                           and of a convolution
-    e3.half_height, e3.half_width, e3.stride_scale, e3.depth_factor
+    vertex.2.type, vertex.2.inputs_mutable, vertex.2.outputs_mutable, vertex.2.properties_mutable
+    edge.3.type, edge.3.from, edge.3.to, edge.3.skip           and of a convolution
+    edge.3.half_height, edge.3.half_width, edge.3.stride_scale, edge.3.depth_factor
 
-An id stays with its vertex or edge through all edits, and names its weights.
+An id, v2 or e3, stays with its vertex or edge through all edits, and names its weights.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ EDGE_TYPES = ("identity", "conv")
 # The paper has no limits; these keep what is legal buildable.
 MAX_HALF, MAX_STRIDE_SCALE, MAX_DEPTH_FACTOR, MAX_VERTICES = 15, 5, 1024.0, 2048
 
+_LETTERS = {"v": "vertex", "e": "edge"}
 _CONV_FIELDS = ("half_height", "half_width", "stride_scale", "depth_factor")
-_NAME = re.compile(r"([ve](?:0|[1-9][0-9]{0,5}))\.([a-z_]+)")
+_NAME = re.compile(r"(vertex|edge)\.(0|[1-9][0-9]{0,5})\.([a-z_]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +118,23 @@ class DNA:
         answers: dict[str, Answer] = {"learning_rate": self.learning_rate, "inherits": self.inherits}
         for name in self.order():
             for field in fields(Vertex):
-                answers[f"{name}.{field.name}"] = getattr(self.vertices[name], field.name)
+                answers[_called(name, field.name)] = getattr(self.vertices[name], field.name)
         skips = [name for name, edge in self.edges.items() if edge.skip]
         for name in [*self.backbone(), *sorted(skips, key=lambda n: int(n[1:]))]:
             edge = self.edges[name]
             for written, value in _written(edge).items():
-                answers[f"{name}.{written}"] = value
+                answers[_called(name, written)] = value
         return answers
 
     def architecture(self, kind: str) -> dict[str, Any]:
         """As plain data: vertices along the backbone, its edges in order, then the skips."""
-        answers = self.answers()
-        parts: dict[str, dict[str, Any]] = {}
-        for name, value in answers.items():
-            part, _, field = name.partition(".")
-            if field:
-                parts.setdefault(part, {"id": part})[field] = value
+        parts = _parts(self.answers())
         return {
             "kind": kind,
             "learning_rate": self.learning_rate,
             "inherits": self.inherits,
-            "vertices": [part for name, part in parts.items() if name in self.vertices],
-            "edges": [part for name, part in parts.items() if name in self.edges],
+            "vertices": [{"id": name, **part} for name, part in parts.items() if name in self.vertices],
+            "edges": [{"id": name, **part} for name, part in parts.items() if name in self.edges],
         }
 
 
@@ -171,27 +167,19 @@ def answers_of(architecture: Any) -> dict[str, Any]:
         )
     answers = {name: architecture.get(name) for name in ("learning_rate", "inherits")}
     for part in [*parts[0], *parts[1]]:
-        if not isinstance(part, Mapping) or not isinstance(part.get("id"), str):
-            raise IllegalGenotype(f'a vertex or edge of a grown graph is an object with an "id", got {shown(part)}')
-        if f"{part['id']}.type" in answers:
+        if not isinstance(part, Mapping) or not isinstance(part.get("id"), str) or part["id"][:1] not in _LETTERS:
+            raise IllegalGenotype(
+                f'a vertex or edge of a grown graph is an object with an "id" such as v2 or e3, got {shown(part)}'
+            )
+        if _called(part["id"], "type") in answers:
             raise IllegalGenotype(f"a grown graph has two parts with the id {shown(part['id'])}")
-        answers |= {f"{part['id']}.{name}": value for name, value in part.items() if name != "id"}
+        answers |= {_called(part["id"], str(name)): value for name, value in part.items() if name != "id"}
     return answers
 
 
 def read_dna(answers: Mapping[str, Any]) -> DNA:
     """The DNA of a genotype's answers. Raises IllegalGenotype, which names the answer, its rule and its value."""
-    parts: dict[str, dict[str, Any]] = {}
-    for name, value in answers.items():
-        if name in ("learning_rate", "inherits"):
-            continue
-        match = _NAME.fullmatch(name)
-        if match is None:
-            raise IllegalGenotype(
-                f"a grown graph has no choice {shown(name)}: its answers are learning_rate, inherits, "
-                "and those of vertices and edges, such as v2.type and e3.depth_factor"
-            )
-        parts.setdefault(match[1], {})[match[2]] = value
+    parts = _parts(answers)
     rate = _answer(answers, "learning_rate", "a finite number above 0", lambda v: _is_number(v) and v > 0)
     inherits = _answer(answers, "inherits", "true or false", lambda v: isinstance(v, bool))
     vertices = {name: _vertex(name, part) for name, part in parts.items() if name[0] == "v"}
@@ -204,6 +192,27 @@ def read_dna(answers: Mapping[str, Any]) -> DNA:
     dna = DNA(float(rate), inherits, vertices, edges)
     _check_graph(dna)
     return dna
+
+
+def _parts(answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The answers of vertices and edges by their ids. Raises IllegalGenotype for those of anything else."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in answers.items():
+        if name in ("learning_rate", "inherits"):
+            continue
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise IllegalGenotype(
+                f"a grown graph has no choice {shown(name)}: its answers are learning_rate, inherits, "
+                "and those of vertices and edges, such as vertex.2.type and edge.3.depth_factor"
+            )
+        parts.setdefault(match[1][0] + match[2], {})[match[3]] = value
+    return parts
+
+
+def _called(name: str, field: str) -> str:
+    """What the field of a part with this id is called among the answers."""
+    return f"{_LETTERS[name[0]]}.{name[1:]}.{field}"
 
 
 def _vertex(name: str, part: Mapping[str, Any]) -> Vertex:
@@ -222,7 +231,9 @@ def _edge(name: str, part: Mapping[str, Any], vertices: Mapping[str, Vertex]) ->
     made["skip"] = _answer(part, "skip", "true or false", lambda v: isinstance(v, bool), name)
     if kind == "conv":
         if made["skip"]:
-            raise IllegalGenotype(f"{name}.type must be identity, since {name}.skip is true: a skip changes nothing")
+            raise IllegalGenotype(
+                f"{_called(name, 'type')} must be identity, since {name} is a skip, which changes nothing"
+            )
         for half in ("half_height", "half_width"):
             made[half] = _whole(name, part, half, MAX_HALF)
         made["stride_scale"] = _whole(name, part, "stride_scale", MAX_STRIDE_SCALE)
@@ -268,7 +279,7 @@ def _written(edge: Edge) -> dict[str, Answer]:
 
 
 def _answer(part: Mapping[str, Any], field: str, rule: str, legal: Any, of: str = "") -> Any:
-    name = f"{of}.{field}" if of else field
+    name = _called(of, field) if of else field
     if field not in part:
         raise IllegalGenotype(f"the genotype has no answer to choice {name!r}; it must be {rule}")
     if not legal(part[field]):
@@ -293,7 +304,7 @@ def _no_more(name: str, part: Mapping[str, Any], known: Mapping[str, Any]) -> No
     for field in part:
         if field not in known:
             raise IllegalGenotype(
-                f"a grown graph has no choice {f'{name}.{field}'!r} here; {name} has: {', '.join(known)}"
+                f"a grown graph has no choice {_called(name, field)!r} here; {name} has: {', '.join(known)}"
             )
 
 
