@@ -12,6 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from archsmith.discovered.autoaugment import (
+    POLICIES,
+    autoaugment,
+    autoaugment_cifar10,
+    autoaugment_imagenet,
+    autoaugment_svhn,
+)
 from archsmith.discovered.metaqnn import metaqnn_top
 from archsmith.discovered.mnasnet import mnasnet_a1, mnasnet_b1, mnasnet_small
 from archsmith.discovered.nas_conv import nas_conv_v1
@@ -28,21 +35,30 @@ from archsmith.discovered.nasnet import (
 )
 from archsmith.discovered.network import Discovered
 from archsmith.discovered.published import Published, published
+from archsmith.discovered.update_rules import add_sign, power_sign
 
 if TYPE_CHECKING:
     from archsmith.discovered.nas_rnn import NASRNN, NASCell
+    from archsmith.discovered.optimizers import AddSign, PowerSign
 
 __all__ = [
     "NASRNN",
     "NETWORKS",
+    "AddSign",
     "Discovered",
     "NASCell",
+    "PowerSign",
     "Published",
+    "add_sign",
     "amoebanet_a",
     "amoebanet_a_large",
     "amoebanet_b",
     "amoebanet_c",
     "amoebanet_d",
+    "autoaugment",
+    "autoaugment_cifar10",
+    "autoaugment_imagenet",
+    "autoaugment_svhn",
     "metaqnn_top",
     "mnasnet_a1",
     "mnasnet_b1",
@@ -52,15 +68,18 @@ __all__ = [
     "nasnet_a",
     "nasnet_a_large",
     "nasnet_a_mobile",
+    "power_sign",
     "published",
 ]
 
 NETWORKS: dict[str, Callable[..., Discovered]] = {
+    "add_sign": add_sign,
     "amoebanet_a": amoebanet_a,
     "amoebanet_a_large": amoebanet_a_large,
     "amoebanet_b": amoebanet_b,
     "amoebanet_c": amoebanet_c,
     "amoebanet_d": amoebanet_d,
+    **POLICIES,
     "metaqnn_top": metaqnn_top,
     "mnasnet_a1": mnasnet_a1,
     "mnasnet_b1": mnasnet_b1,
@@ -70,11 +89,16 @@ NETWORKS: dict[str, Callable[..., Discovered]] = {
     "nasnet_a": nasnet_a,
     "nasnet_a_large": nasnet_a_large,
     "nasnet_a_mobile": nasnet_a_mobile,
+    "power_sign": power_sign,
 }
 """The networks by name, as functions: what the command line knows."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("AddSign", "PowerSign"):
+        from archsmith.discovered import optimizers
+
+        return getattr(optimizers, name)
     if name in ("NASCell", "NASRNN"):
         from archsmith.discovered import nas_rnn
 

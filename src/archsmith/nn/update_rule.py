@@ -10,7 +10,7 @@ the parameters (`foreach=False`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -54,15 +54,26 @@ def source_of(rule: Expression, name: str = "update") -> str:
     return f"def {name}({', '.join(arguments_of(rule))}):\n{body}"
 
 
-def decays_at(done: float, steps: int) -> dict[str, float]:
-    """The decays when a part of the training, from 0 to 1, and so many steps are done (section 3.2 of the paper)."""
+def decays_at(done: float, steps: int, *, periods: float = 0.5, restarts: float = RESTARTS) -> dict[str, float]:
+    """The decays when a part of the training, from 0 to 1, and so many steps are done (section 3.2 of the paper).
+
+    `periods` is how often the cosine goes down and up again, `restarts` how often that which restarts goes down.
+    """
     done = min(max(done, 0.0), 1.0)
+    tiny = 1e-9  # a restart is at the step that it falls on, however its part of the whole is rounded
+    since = max((restarts * done + tiny) % 1.0 - tiny, 0.0)
     return {
         "linear_decay": 1.0 - done,
-        "cosine_decay": 0.5 * (1.0 + math.cos(math.pi * done)),
-        "restart_decay": 0.5 * (1.0 + math.cos(math.pi * ((RESTARTS * done) % 1.0))),
+        "cosine_decay": 0.5 * (1.0 + math.cos(2 * math.pi * periods * done)),
+        "restart_decay": 0.5 * (1.0 + math.cos(math.pi * since)),
         "annealing": (1.0 + steps) ** (-0.55 / 2),  # a deviation, and the paper's are variances
     }
+
+
+def only_signs_of(rule: Expression) -> frozenset[str]:
+    """The averages of which nothing but the sign is read: those need no correction for their start at zero."""
+    inside = [part for whole in rule.walk() if whole.name != "sign" for part in whole.operands]
+    return frozenset(AVERAGES) - {str(part.name) for part in [*inside, rule]}
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -84,6 +95,9 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     Raises UsageError for settings out of range, and IllegalExpression for a rule that is none.
     """
+
+    _cycles: Mapping[str, float] = {}
+    """How often decays go round, where that is not what the language says."""
 
     def __init__(
         self,
@@ -161,7 +175,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                     average.mul_(beta).addcmul_(g, g, value=1 - beta)
                 else:
                     average.mul_(beta).add_(g**3, alpha=1 - beta)
-                values[name] = average / (1 - beta**buffer.step)
+                values[name] = average if name in self._only_signs else average / (1 - beta**buffer.step)
             update = self._function(*(values[name] for name in self._arguments))
             if isinstance(lr, Tensor):
                 update = update * lr
@@ -179,7 +193,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 f"the rule {UPDATE_RULES.show(self.rule)} has a decay over the whole training, and nobody says how long "
                 "that is; give total_steps, or call set_progress before each step"
             )
-        values = decays_at(done or 0.0, steps)
+        values = decays_at(done or 0.0, steps, **self._cycles)
         return {name: torch.tensor(values[name], dtype=torch.float64) for name in self._timed}
 
     # --- the layout in memory -----------------------------------------------------------------------------------------
@@ -207,7 +221,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 alike.setdefault((p.device, p.dtype, self.state[p].get("step", 0), room), []).append(p)
         together: list[list[Tensor]] = []
         for (_, _, _, room), members in alike.items():
-            filled = room
+            filled = room + 1  # the first begins a buffer
             for p in members:
                 if filled + p.numel() > room:
                     together.append([])
@@ -239,6 +253,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _prepare(self) -> None:
         self._arguments = arguments_of(self.rule)
         self._averages = [name for name in AVERAGES if name in self._arguments]
+        self._only_signs = only_signs_of(self.rule)
         self._reads_weights = "w" in self._arguments
         self._timed = [name for name in (*SCHEDULED, "annealing") if name in self._arguments]
         self._done = None
@@ -249,7 +264,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._function: Callable[..., Tensor] = torch.compile(function, dynamic=True) if self._compile else function
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"rule": self.rule, "_foreach": self._foreach, "_compile": self._compile}
+        own = {"rule": self.rule, "_foreach": self._foreach, "_compile": self._compile, "_cycles": self._cycles}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -268,7 +283,7 @@ def _check(group: dict[str, Any]) -> None:
         ),
         "total_steps": (
             group["total_steps"],
-            group["total_steps"] is None or (isinstance(group["total_steps"], int) and group["total_steps"] >= 1),
+            group["total_steps"] is None or (type(group["total_steps"]) is int and group["total_steps"] >= 1),
             "a whole number of at least 1, or None",
         ),
     }
