@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from archsmith.core.space import FunctionSpace, sample
+from archsmith.core.space import FunctionSpace, sample, trace
 from archsmith.core.trial import Failure, Result, Trial, TrialState
 from archsmith.searchers import BayesianOptimization, Random
 from archsmith.searchers.bayesian_optimization import spread
@@ -71,23 +71,28 @@ def made_table(seed, rugged=0.5):
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 
+def encoder_of(space, answers):
+    """An encoder that knows the kinds of the questions behind these answers."""
+    encoder = Encoder()
+    encoder.kinds.update((question.name, question.kind) for given in answers for question in trace(space, given))
+    return encoder
+
+
 def test_equal_answers_have_equal_columns_and_others_others():
-    encoder, rng = Encoder(), random.Random(0)
-    space = FunctionSpace(mixed_space)
+    rng, space = random.Random(0), FunctionSpace(mixed_space)
+    genotypes = [sample(space, rng) for _ in range(500)]
+    encoder = encoder_of(space, [genotype.answers for genotype in genotypes])
     by_columns = {}
-    for _ in range(500):
-        genotype = sample(space, rng)
+    for genotype in genotypes:
         by_columns.setdefault(encoder.encode(genotype.answers), set()).add(genotype.canonical)
         turned = dict(reversed(list(genotype.answers.items())))
         assert encoder.encode(turned) == encoder.encode(genotype.answers), "the order of answers matters"
-    assert all(len(genotypes) == 1 for genotypes in by_columns.values())
-    again = Encoder(json.loads(json.dumps(encoder.columns)))
-    assert again.columns == [list(column) for column in encoder.columns] or again.columns == encoder.columns
-    before = len(again.columns)
-    for _ in range(50):
-        answers = sample(space, rng).answers
-        assert again.encode(answers) == encoder.encode(answers)
-    assert len(again.columns) == before
+    assert all(len(same) == 1 for same in by_columns.values())
+    again = Encoder([tuple(column) for column in json.loads(json.dumps(encoder.columns))])
+    for genotype in genotypes:
+        assert again.encode(genotype.answers) == encoder.encode(genotype.answers)
+    assert again.columns == encoder.columns
+    assert again.options == encoder.options
 
 
 @pytest.mark.parametrize(
@@ -97,64 +102,78 @@ def test_equal_answers_have_equal_columns_and_others_others():
 )  # fmt: skip
 def test_answers_that_look_alike_are_told_apart(one, other):
     encoder = Encoder()
+    encoder.kinds["x"] = "x"
     assert encoder.encode(one) != encoder.encode(other)
 
 
 # --- the Gaussian process ---------------------------------------------------------------------------------------------
 
 
-def test_the_kernel_counts_questions_answered_differently():
+def test_the_kernel_counts_questions_answered_differently_and_options_taken_differently_often():
     encoder = Encoder()
+    encoder.kinds.update({"a": "ab", "b": "ab", "s": "s"})
     rows = [
         encoder.encode(answers)
-        for answers in ({"a": 1, "b": 1, "s": [1]}, {"a": 2, "b": 1, "s": [1]}, {"a": 2, "b": 3, "s": [1, 2, 3]})
+        for answers in (
+            {"a": 1, "b": 2, "s": [1]},
+            {"a": 2, "b": 1, "s": [1]},  # both changed, and the counts are the same
+            {"a": 1, "b": 3, "s": [1, 2, 3]},
+        )
     ]
     process = GaussianProcess(encoder)
-    process.log_weights, process.log_noise = np.log([0.5, 0.25, 0.125]).tolist(), -30.0
     x, y = encoder.table(rows[:1]), np.array([1.0])
-    assert process.believe(x, y).mean(encoder.table(rows)) == pytest.approx(
-        [1.0, np.exp(-0.5), np.exp(-0.5 - 0.25 - 2 * 0.125)]
-    )
+    process.log_weights = np.log([0.5, 0.25, 0.125]).tolist()
+    process.others = [np.log(0.3), -40.0, -40.0]
+    assert process.believe(x, y).mean(encoder.table(rows)) == pytest.approx(np.exp([0.0, -0.75, -0.25 - 2 * 0.125]))
+    process.others = [np.log(0.3), 40.0, -40.0]
+    assert process.believe(x, y).mean(encoder.table(rows)) == pytest.approx(np.exp([0.0, 0.0, -0.3 * 3]))
+    process.others = [np.log(0.3), np.log(3.0), -40.0]
+    assert process.believe(x, y).mean(encoder.table(rows))[1] == pytest.approx(0.25 * np.exp(-0.75) + 0.75)
+
+
+def kernel(genotypes, weights, v, share):
+    """The kernel of genotypes of `six`, written down plainly."""
+    apart = [[[a.answers[q] != b.answers[q] for q in a.answers] for b in genotypes] for a in genotypes]
+    counts = np.array([[list(g.answers.values()).count(op) for op in "abcd"] for g in genotypes])
+    counted = np.abs(counts[:, None] - counts[None]).sum(2) / 2
+    return (1 - share) * np.exp(-(np.array(apart) @ weights)) + share * np.exp(-v * counted)
 
 
 def test_the_belief_is_that_of_the_textbook():
-    encoder, rng = Encoder(), random.Random(1)
+    rng = random.Random(1)
     genotypes = [sample(FunctionSpace(six), rng) for _ in range(12)]
-    x = encoder.table([encoder.encode(genotype.answers) for genotype in genotypes])
-    process = GaussianProcess(encoder)
-    y = np.random.default_rng(1).normal(size=8)
-    mean, deviation = process.believe(x[:8], y)(x)
-    w = np.exp(np.log(2 / np.sqrt(6)))
-    apart = [[sum(a.answers[q] != b.answers[q] for q in a.answers) for b in genotypes] for a in genotypes]
-    k = np.exp(-w * np.array(apart))
+    encoder = encoder_of(FunctionSpace(six), [genotypes[0].answers])
+    rows = [encoder.encode(genotype.answers) for genotype in genotypes]
+    x, y = encoder.table(rows), np.random.default_rng(1).normal(size=8)
+    mean, deviation = GaussianProcess(encoder).believe(x[:8], y)(x)
+    w = 2 / np.sqrt(6)
+    k = kernel(genotypes, np.full(6, w), w, 0.5)
     inside = np.linalg.inv(k[:8, :8] + 0.05 * np.eye(8))
     amplitude = y @ inside @ y / 8
     assert mean == pytest.approx(k[:, :8] @ inside @ y)
     assert deviation**2 == pytest.approx(amplitude * (1 - np.einsum("ij,jk,ik->i", k[:, :8], inside, k[:, :8])))
 
 
-def test_fitting_raises_the_posterior_density_and_finds_what_matters():
-    encoder, rng = Encoder(), random.Random(2)
-    genotypes = [sample(FunctionSpace(six), rng) for _ in range(60)]
-    x = encoder.table([encoder.encode(genotype.answers) for genotype in genotypes])
+def test_fitting_finds_the_highest_posterior_density_and_what_matters():
+    rng = random.Random(2)
+    genotypes = [sample(FunctionSpace(six), rng) for _ in range(40)]
+    encoder = encoder_of(FunctionSpace(six), [genotypes[0].answers])
+    rows = [encoder.encode(genotype.answers) for genotype in genotypes]
     y = np.array([float("abcd".index(g.answers["0.op"])) + "abcd".index(g.answers["1.op"]) for g in genotypes])
     y = (y - y.mean()) / y.std()
-    process = GaussianProcess(encoder)
+    process, w = GaussianProcess(encoder), np.log(2 / np.sqrt(6))
+    prior = np.append(np.full(7, w), [0.0, np.log(0.05)])
 
     def density(p):
-        weights = np.exp(p[:-1])
-        apart = np.array([[[a.answers[q] != b.answers[q] for q in a.answers] for b in genotypes] for a in genotypes])
-        k = np.exp(-(apart @ weights)) + np.exp(p[-1]) * np.eye(60)
-        amplitude = y @ np.linalg.solve(k, y) / 60
-        prior = np.append(np.full(6, np.log(2 / np.sqrt(6))), np.log(0.05))
-        return -30 * np.log(amplitude) - 0.5 * np.linalg.slogdet(k)[1] - 0.5 * ((p - prior) ** 2).sum()
+        k = kernel(genotypes, np.exp(p[:6]), np.exp(p[6]), 1 / (1 + np.exp(-p[7]))) + np.exp(p[8]) * np.eye(40)
+        amplitude = y @ np.linalg.solve(k, y) / 40
+        return -20 * np.log(amplitude) - 0.5 * np.linalg.slogdet(k)[1] - 0.5 * ((p - prior) ** 2).sum()
 
-    before = density(np.append(np.full(6, np.log(2 / np.sqrt(6))), np.log(0.05)))
-    for _ in range(5):
-        process.fit(x, y)
-    best = np.append(process.log_weights, process.log_noise)
-    assert density(best) > before + 10
-    for step in np.vstack([np.eye(7), -np.eye(7)]) * 0.4:
+    for _ in range(6):
+        process.fit(encoder.table(rows), y)
+    best = np.array(process.log_weights + process.others)
+    assert density(best) > density(prior) + 5
+    for step in np.vstack([np.eye(9), -np.eye(9)]) * 0.4:
         assert density(best + step) < density(best), "fitting did not stop at a maximum"
     matters = np.array(process.log_weights)
     assert matters[:2].min() > matters[2:].max() + 0.5

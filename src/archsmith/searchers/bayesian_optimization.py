@@ -7,8 +7,8 @@ fewer trials than evolution where one is worth hours, and takes milliseconds to 
 
 Details, and where this departs from the paper:
 
-- The kernel's weights are fitted, where the paper samples them (`archsmith.searchers.gaussian_process`): when results are a
-  seventh more than they were at the last fit.
+- The kernel is the paper's, with another beside it that counts options; its weights are fitted, where the paper samples
+  them (`archsmith.searchers.gaussian_process`): when results are a seventh more than they were at the last fit.
 - Rewards go in twice, by rank and by distance from the median, added: ranks keep a child that failed to learn
   from hiding the differences among good ones, distances keep what the best are ahead by. Scales do not matter.
 - The best is the highest expected reward among results, not the highest reward, which noise may have made.
@@ -35,7 +35,7 @@ from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
-from archsmith.core.space import Space, identity, mutate, next_question, sample
+from archsmith.core.space import Space, identity, mutate, next_question, sample, trace
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.searchers.gaussian_process import Belief, Columns, Encoder, Floats, GaussianProcess
 
@@ -124,7 +124,7 @@ class LiveBayesianOptimization:
         if best is None:
             found = list(self._new(at_random, 1, tries=100).items())
             proposal = at_random()  # where the space is used up, or as good as
-            best = found[0] if found else (self._encoder.encode(proposal.genotype.answers), proposal)
+            best = found[0] if found else (self._columns(proposal.genotype), proposal)
         columns, proposal = best
         self._running.pop(columns, None)
         self._running[columns] = proposal.genotype
@@ -136,12 +136,18 @@ class LiveBayesianOptimization:
         found: dict[Columns, Proposal] = {}
         for _ in range(tries):
             proposal = make()
-            columns = self._encoder.encode(proposal.genotype.answers)
+            columns = self._columns(proposal.genotype)
             if columns not in self._known and columns not in self._running:
                 found.setdefault(columns, proposal)
             if len(found) == wanted:
                 break
         return found
+
+    def _columns(self, genotype: Genotype) -> Columns:
+        kinds = self._encoder.kinds
+        if any(name not in kinds for name in genotype.answers):
+            kinds.update((question.name, question.kind) for question in trace(self._space, genotype.answers))
+        return self._encoder.encode(genotype.answers)
 
     def _most_promising(self, at_random: Callable[[], Proposal], rng: random.Random) -> tuple[Columns, Proposal] | None:
         """The candidate of the highest expected improvement; None when there is none."""
@@ -227,7 +233,7 @@ class LiveBayesianOptimization:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            columns = self._encoder.encode(trial.genotype.answers)
+            columns = self._columns(trial.genotype)
             self._running.pop(columns, None)
             self._belief = None
             failure = trial.result.failure if trial.result else None
@@ -248,7 +254,7 @@ class LiveBayesianOptimization:
         if not self._fits:
             return {}
         return {
-            "noise": math.exp(self._process.log_noise),
+            "noise": self._process.noise,
             "fits": float(self._fits),
             "fitted_results": float(self._fitted),
         }
@@ -265,16 +271,16 @@ class LiveBayesianOptimization:
             "fits": self._fits,
             "columns": [list(column) for column in self._encoder.columns],
             "log_weights": list(self._process.log_weights),
-            "log_noise": self._process.log_noise,
+            "others": list(self._process.others),
         }
 
     def load_state_dict(self, state: State) -> None:
         space = identity(self._space)
         self._seed, self._asked = int(state["seed"]), int(state["asked"])
-        self._encoder = Encoder([(question, answer) for question, answer in state["columns"]])
+        self._encoder = Encoder([(question, kind, answer) for question, kind, answer in state["columns"]])
         self._process = GaussianProcess(self._encoder)
         self._process.log_weights = [float(weight) for weight in state["log_weights"]]
-        self._process.log_noise = float(state["log_noise"])
+        self._process.others = [float(parameter) for parameter in state["others"]]
         encode = self._encoder.encode
         self._results = [
             (int(r["trial"]), Genotype(space, r["answers"]), encode(r["answers"]), float(r["reward"]))

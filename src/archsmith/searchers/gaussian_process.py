@@ -1,13 +1,18 @@
 """A Gaussian process over answers: what Bayesian optimization believes of genotypes that were not tried.
 
-The kernel is COMBO's, the diffusion kernel on the complete graph of each question's options (Oh et al. 2019, section
-2.2): two genotypes are alike by a factor exp(-w_q) for each question q that they answer differently. Each member of a subset
-is a question of its own with the weight of its subset; a question that only one of two genotypes was asked is half a difference.
+Two kernels are mixed, in a share that is learned:
 
-    k(x, y) = amplitude * exp(-sum_q w_q [x_q != y_q]) + noise [x is y]
+- COMBO's, the diffusion kernel on the complete graph of each question's options (Oh et al. 2019): two genotypes are
+  alike by a factor exp(-w_q) for each question q that they answer differently;
+- one that counts which options were taken how often, over all questions of a kind, wherever they stand, as NAS-BOWL's
+  kernel does before its first iteration (Ru et al. 2021): a factor exp(-v) for each that differs. It learns after few results that
+  a network wants convolutions, before it is known where.
 
-The weights and the noise are those of the highest posterior density, found by some steps of Adam; the amplitude of the highest
-likelihood follows from them. COMBO samples them, which takes longer.
+Each member of a subset is a question of its own with the weight of its subset; a question that only one of two genotypes
+was asked is half a difference.
+
+The weights, the share and the noise are those of the highest posterior density, found by some steps of Adam; the amplitude of
+the highest likelihood follows from them. COMBO samples them, which takes longer.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Columns: TypeAlias = tuple[int, ...]
 """A genotype as the columns that are 1 for it, ascending: equal genotypes have equal ones."""
 
-SPREAD = 1.0  # standard deviation of the logarithms of weights and noise, before anything is known
+SPREAD = 1.0  # standard deviation of the parameters' logarithms, and of the share's logit, before anything is known
 NOISE = 0.05  # what is expected of the noise, as a share of the amplitude
 STEPS, RATE = 30, 0.1  # of Adam
 
@@ -34,14 +39,18 @@ STEPS, RATE = 30, 0.1  # of Adam
 class Encoder:
     """Answers as columns of zeros and ones, one for each option that was met."""
 
-    def __init__(self, columns: Sequence[tuple[str, str]] = ()) -> None:
-        self.columns: list[tuple[str, str]] = []  # of each: its question, and its answer as JSON
+    def __init__(self, columns: Sequence[tuple[str, str, str]] = ()) -> None:
+        self.columns: list[tuple[str, str, str]] = []  # of each: its question, the kind of that, its answer as JSON
+        self.kinds: dict[str, str] = {}  # of questions; a question's must be there before it is encoded
+        self.options: dict[tuple[str, str], int] = {}  # kinds with answers
+        self.option_of: list[int] = []
         self.questions: dict[str, int] = {}  # by name
         self.question_of: list[int] = []
         self.share: list[float] = []  # of the question's weight, that a difference in this column is
         self._place: dict[tuple[str, str], int] = {}
         self._met: dict[tuple[str, type, object], int] = {}  # the same by answer, which is faster
-        for question, text in columns:
+        for question, kind, text in columns:
+            self.kinds[question] = kind
             self._make(question, text)
 
     def encode(self, answers: Mapping[str, Answer]) -> Columns:
@@ -68,7 +77,9 @@ class Encoder:
         column = self._place.get((name, text))
         if column is None:
             column = self._place[name, text] = len(self.columns)
-            self.columns.append((name, text))
+            kind = self.kinds[name]
+            self.columns.append((name, kind, text))
+            self.option_of.append(self.options.setdefault((kind, text), len(self.options)))
             self.question_of.append(self.questions.setdefault(name, len(self.questions)))
             # A choice that is answered differently differs in two columns, a member of a subset in one.
             self.share.append(1.0 if text.startswith("[") and text != "[]" else 0.5)
@@ -91,75 +102,113 @@ class GaussianProcess:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self.log_weights: list[float] = []  # by question, as far as they were fitted
-        self.log_noise = math.log(NOISE)
+        self.log_weights: list[float] = []  # w by question, as far as they were fitted
+        self.others: list[float] = []  # log v, the logit of the second kernel's share, log noise; empty before a fit
+
+    @property
+    def noise(self) -> float:
+        """The variance of a result that nothing explains, as a share of what genotypes vary by."""
+        return math.exp(self.others[2]) if self.others else NOISE
+
+    def _parameters(self, *, fitted: bool = True) -> Floats:
+        """[questions + 3], what was fitted and what is expected of the rest: weights are less, the more questions there
+        are, so that near ones stay alike."""
+        expected = math.log(2.0 / math.sqrt(max(len(self.encoder.questions), 1)))
+        weights, others = (self.log_weights, self.others) if fitted else ([], [])
+        new = len(self.encoder.questions) - len(weights)
+        return np.array(weights + [expected] * new + (others or [expected, 0.0, math.log(NOISE)]))
 
     def fit(self, x: Floats, y: Floats) -> None:
-        """Move weights and noise up the posterior density, given results y [n] with mean 0 and variance 1."""
+        """Move everything up the posterior density, given results y [n] with mean 0 and variance 1."""
+        prior, p = self._parameters(fitted=False), self._parameters()
         n, question_of = len(y), np.array(self.encoder.question_of)
-        num_questions = len(self.encoder.questions)
-        share = np.array(self.encoder.share)
-        prior = np.append(np.full(num_questions, self._expected()), math.log(NOISE))
-        p = np.append(self._all_log_weights(), self.log_noise)
+        apart = Apart(self.encoder, x, x)
         m, v = np.zeros_like(p), np.zeros_like(p)
         for t in range(1, STEPS + 1):
-            a = share * np.exp(p[:-1])[question_of]
-            like = _likeness(x, x, a)
-            inverse = np.linalg.inv(like + np.exp(p[-1]) * np.eye(n))
+            likeness = Likeness(self.encoder, p)
+            placed, counted = apart.placed(likeness.columns), np.exp(-likeness.v * apart.counted)
+            share, noise = likeness.share, math.exp(p[-1])
+            inverse = np.linalg.inv((1 - share) * placed + share * counted + noise * np.eye(n))
             alpha = inverse @ y
             slope = np.outer(alpha, alpha) / _amplitude(y, alpha) - inverse  # twice d log likelihood / d K
-            at = -slope * like
-            by_column = a * (at.sum(1) @ x - ((at @ x) * x).sum(0))
-            gradient = np.append(
-                np.bincount(question_of, by_column, num_questions), 0.5 * np.trace(slope) * math.exp(p[-1])
+            at = -(1 - share) * slope * placed
+            by_column = likeness.columns * (at.sum(1) @ x - ((at @ x) * x).sum(0))
+            others = (
+                -0.5 * share * likeness.v * (slope * counted * apart.counted).sum(),
+                0.5 * share * (1 - share) * (slope * (counted - placed)).sum(),
+                0.5 * noise * np.trace(slope),
             )
-            gradient -= (p - prior) / SPREAD**2
+            gradient = np.append(np.bincount(question_of, by_column, len(p) - 3), others) - (p - prior) / SPREAD**2
             m = 0.9 * m + 0.1 * gradient
             v = 0.99 * v + 0.01 * gradient**2
             p = p + RATE * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
-        self.log_weights, self.log_noise = p[:-1].tolist(), float(p[-1])
-
-    def _expected(self) -> float:
-        """The weight that is expected of a question: less, the more there are, so that near ones stay alike."""
-        return math.log(2.0 / math.sqrt(max(len(self.encoder.questions), 1)))
-
-    def _all_log_weights(self) -> Floats:
-        new = len(self.encoder.questions) - len(self.log_weights)
-        return np.array(self.log_weights + [self._expected()] * new)
+        self.log_weights, self.others = p[:-3].tolist(), p[-3:].tolist()
 
     def believe(self, x: Floats, y: Floats) -> Belief:
         """What results y [n] of the rows x [n, columns] say of others."""
-        weights = np.exp(self._all_log_weights())
-        a = np.array(self.encoder.share) * weights[np.array(self.encoder.question_of)]
-        return Belief(x, y, a, math.exp(self.log_noise))
+        return Belief(Likeness(self.encoder, self._parameters()), x, y, self.noise)
+
+
+class Likeness:
+    """The kernel, without its amplitude: from parameters as `GaussianProcess` has them."""
+
+    def __init__(self, encoder: Encoder, parameters: Floats) -> None:
+        self._encoder = encoder
+        self.columns: Floats = np.array(encoder.share) * np.exp(parameters[:-3])[np.array(encoder.question_of)]
+        self.v = math.exp(parameters[-3])
+        self.share = 1.0 / (1.0 + math.exp(-parameters[-2]))
+
+    def __call__(self, x: Floats, y: Floats) -> Floats:
+        """[rows of x, rows of y]"""
+        apart = Apart(self._encoder, x, y)
+        return (1 - self.share) * apart.placed(self.columns) + self.share * np.exp(-self.v * apart.counted)
+
+
+class Apart:
+    """How far rows are apart from others."""
+
+    def __init__(self, encoder: Encoder, x: Floats, y: Floats) -> None:
+        self._x, self._y = x, y
+        share, option_of = np.array(encoder.share), np.array(encoder.option_of)
+        a, b = (_counts(rows * share, option_of) for rows in (x, y))
+        self.counted = np.zeros((len(x), len(y)))
+        for option in range(a.shape[1]):
+            self.counted += np.abs(a[:, option, None] - b[None, :, option])
+
+    def placed(self, columns: Floats) -> Floats:
+        """The first kernel, exp(-sum_c columns_c [x_c != y_c])."""
+        x, y = self._x, self._y
+        apart = (x @ columns)[:, None] + (y @ columns)[None, :] - 2.0 * (x * columns) @ y.T
+        likeness: Floats = np.exp(-np.maximum(apart, 0.0))
+        return likeness
+
+
+def _counts(rows: Floats, option_of: npt.NDArray[np.int64]) -> Floats:
+    """How often each option of each kind was taken [rows, options]."""
+    counts = np.zeros((len(rows), int(option_of.max(initial=-1)) + 1))
+    np.add.at(counts.T, option_of, rows.T)
+    return counts
 
 
 class Belief:
     """Means and standard deviations of rows, given results."""
 
-    def __init__(self, x: Floats, y: Floats, a: Floats, noise: float) -> None:
-        self._x, self._a, self._noise = x, a, noise
-        self._inverse = np.linalg.inv(_likeness(x, x, a) + noise * np.eye(len(y)))
+    def __init__(self, like: Likeness, x: Floats, y: Floats, noise: float) -> None:
+        self._like, self._x = like, x
+        self._inverse = np.linalg.inv(like(x, x) + noise * np.eye(len(y)))
         self._alpha = self._inverse @ y
         self._amplitude = _amplitude(y, self._alpha)
 
     def mean(self, x: Floats) -> Floats:
         """The means [rows]."""
-        mean: Floats = _likeness(x, self._x, self._a) @ self._alpha
+        mean: Floats = self._like(x, self._x) @ self._alpha
         return mean
 
     def __call__(self, x: Floats) -> tuple[Floats, Floats]:
         """Means and standard deviations [rows], without the noise of a result."""
-        like = _likeness(x, self._x, self._a)
+        like = self._like(x, self._x)
         variance = 1.0 - ((like @ self._inverse) * like).sum(1)
         return like @ self._alpha, np.sqrt(self._amplitude * np.maximum(variance, 1e-10))
-
-
-def _likeness(x: Floats, y: Floats, a: Floats) -> Floats:
-    """exp(-sum_c a_c [x_c != y_c]), [rows of x, rows of y]."""
-    apart = (x @ a)[:, None] + (y @ a)[None, :] - 2.0 * (x * a) @ y.T
-    likeness: Floats = np.exp(-np.maximum(apart, 0.0))
-    return likeness
 
 
 def _amplitude(y: Floats, alpha: Floats) -> float:

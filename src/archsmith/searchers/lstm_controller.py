@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,33 @@ class Score:
     log_prob: torch.Tensor
     entropy: torch.Tensor
     decisions: int
+
+
+class Decided(NamedTuple):
+    """What one head decides in a plan: arrays with one entry per decision, as `traces.Batch.gather` has them, but
+    `masked` [decisions, options] for the options that a choice does not have; None where it has all."""
+
+    form: str
+    name: str
+    step: torch.Tensor
+    taken: torch.Tensor
+    option: torch.Tensor
+    masked: torch.Tensor | None
+    target: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Traces as they are scored: what is decided by each head, and what is read; see `Controller.plan`."""
+
+    num_traces: int
+    num_steps: int
+    decided: list[Decided]
+    decisions: int
+    rows: torch.Tensor
+    starts: torch.Tensor
+    weights: torch.Tensor
+    recalled: torch.Tensor | None
 
 
 class Controller:
@@ -157,29 +184,44 @@ class Controller:
 
     # --- scoring: torch, teacher-forced
 
-    def score(self, traces: Sequence[Trace]) -> Score:
-        """What the current policy makes of these traces, in one pass."""
+    def plan(self, traces: Sequence[Trace]) -> Plan:
+        """What these traces decide and read, worked out once for any number of scorings. Heads grow as they must."""
         batch = Batch(traces)
         for layout, _, _ in batch.groups:
             for head, widest in layout.widths.items():
                 self.know(head, widest)
-        m, T = batch.num_traces, batch.num_steps
-        inputs, recalled = self._inputs(batch)
-        hidden = self._unroll(inputs.view(m, T + 1, -1)[:, :T], recalled).reshape(m * T, -1)
-        log_prob, entropy = torch.zeros(m * T), torch.zeros(m * T)
-        decisions = 0
+        T = batch.num_steps
+        decided, decisions = [], 0
         for head in batch.heads:
             form, name = head[0], ":".join(head)
             step, taken, option, width, target = (torch.from_numpy(a) for a in batch.gather(head, T))
             if form == "forced" or not len(step):
                 continue
             decisions += len(step)
+            masked = torch.arange(self.widths[head]) >= width[:, None] if form == "choice" else None
+            if masked is not None and not masked.any():
+                masked = None
+            decided.append(Decided(form, name, step, taken, option, masked, target))
+        return Plan(batch.num_traces, T, decided, decisions, *self._reads(batch))
+
+    def score(self, traces: Plan | Sequence[Trace]) -> Score:
+        """What the current policy makes of these traces, in one pass."""
+        plan = traces if isinstance(traces, Plan) else self.plan(traces)
+        m, T = plan.num_traces, plan.num_steps
+        parts, _ = self.table()
+        inputs = F.embedding_bag(plan.rows, torch.cat(parts), plan.starts, mode="sum", per_sample_weights=plan.weights)
+        hidden = self._unroll(inputs.view(m, T + 1, -1)[:, :T], plan.recalled).reshape(m * T, -1)
+        log_prob, entropy = torch.zeros(m * T), torch.zeros(m * T)
+        for form, name, step, taken, option, masked, target in plan.decided:
             if form == "choice":
-                logits = hidden[step] @ self.parameters[f"{name}.weight"].T + self.parameters[f"{name}.bias"]
-                masked = torch.arange(logits.shape[1]) >= width[:, None]
-                logs = logits.masked_fill(masked, -torch.inf).log_softmax(1)
-                log_prob = log_prob.index_add(0, step, logs.gather(1, taken[:, None]).squeeze(1))
-                uncertainty = -(logs.exp() * logs.masked_fill(masked, 0.0)).sum(1)
+                weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
+                logits = torch.addmm(bias, hidden.index_select(0, step), weight.T)
+                if masked is not None:
+                    logits = logits.masked_fill(masked, -torch.inf)
+                logs = logits.log_softmax(1)
+                found = logs.gather(1, taken[:, None]).squeeze(1)
+                finite = logs if masked is None else logs.masked_fill(masked, 0.0)
+                uncertainty = -(logs.exp() * finite).sum(1)
             else:
                 if form == "anchor":
                     prev = hidden @ self.parameters[f"{name}.W_prev"].T
@@ -189,15 +231,17 @@ class Controller:
                     weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
                     logit = (hidden[step] * weight[option]).sum(1) + bias[option]
                 yes, no = F.logsigmoid(logit), F.logsigmoid(-logit)
-                log_prob = log_prob.index_add(0, step, torch.where(taken == 1, yes, no))
+                found = torch.where(taken == 1, yes, no)
                 uncertainty = -(yes.exp() * yes + no.exp() * no)
+            log_prob = log_prob.index_add(0, step, found)
             entropy = entropy.index_add(0, step, uncertainty)
-        return Score(log_prob.view(m, T), entropy.view(m, T), decisions)
+        return Score(log_prob.view(m, T), entropy.view(m, T), plan.decisions)
 
-    def _inputs(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The inputs of every step [m * (T + 1), embedding], known from the answers: each a weighted sum of rows of the
-        table. With anchor_input="hidden", also the weights [m, T, T] of earlier steps' hidden states."""
-        parts, first = self.table()
+    def _reads(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The inputs of every step [m * (T + 1)], known from the answers: each a weighted sum of rows of the table, as
+        the rows, where each step's begin, and the weights. With anchor_input="hidden", also the weights [m, T, T] of
+        earlier steps' hidden states."""
+        _, first = self.table()
         m, T = batch.num_traces, batch.num_steps
         places = [np.arange(m) * (T + 1)]  # the first input is the start vector
         rows, weights = [np.zeros(m, np.int64)], [np.ones(m)]
@@ -227,14 +271,12 @@ class Controller:
             feed(after[size[after] == 0], first[f"{name}.none"], 1.0)
         place = np.concatenate(places)
         order = np.argsort(place, kind="stable")
-        inputs = F.embedding_bag(
+        return (
             torch.from_numpy(np.concatenate(rows)[order]),
-            torch.cat(parts),
             torch.from_numpy(np.searchsorted(place[order], np.arange(m * (T + 1)))),
-            mode="sum",
-            per_sample_weights=torch.from_numpy(np.concatenate(weights)[order]).float(),
+            torch.from_numpy(np.concatenate(weights)[order]).float(),
+            recalled,
         )
-        return inputs, recalled
 
     def _unroll(self, inputs: torch.Tensor, recalled: torch.Tensor | None) -> torch.Tensor:
         """The top layer's hidden states [m, T, hidden]."""

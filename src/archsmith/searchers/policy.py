@@ -9,6 +9,11 @@ reward seen, and moves after each minibatch, once it has been used: b <- decay *
 - Proposals are drawn m at a time, and what was drawn but not yet asked for when the parameters change is drawn anew.
 - A failed trial counts as the worst reward seen so far, so that what fails is avoided; before any reward was seen it is passed
   over. A trial that was stopped, or failed because its worker died, says nothing of its genotype and is passed over.
+
+Two things that the papers do not have are for budgets of hundreds of trials, where 20,000 are not to be had. `ranks=n` learns
+from a reward's rank among the last n (fitness shaping, Wierstra et al. 2014): what good architectures differ by is small
+beside what separates them from bad ones, and a step as large for the one as for the other learns both. `unique=True`
+draws again what was proposed before, since its reward is known; up to 10 minibatches a proposal.
 """
 
 from __future__ import annotations
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 Learn: TypeAlias = "Callable[[Controller, Sequence[Trace], Sequence[float]], dict[str, float]]"
 """One update from traces and their advantages R_k - b; gives what there is to show of it."""
 
+_DRAWS = 10
+
 
 class PolicyConfig(Protocol):
     """The settings that every controller has; see `Reinforce` for what they are."""
@@ -45,6 +52,10 @@ class PolicyConfig(Protocol):
     def baseline_decay(self) -> float: ...
     @property
     def entropy_weight(self) -> float: ...
+    @property
+    def ranks(self) -> int: ...
+    @property
+    def unique(self) -> bool: ...
     @property
     def hidden(self) -> int: ...
     @property
@@ -72,6 +83,10 @@ def check(config: PolicyConfig) -> None:
         raise UsageError(f"baseline_decay of {of} must be at least 0 and below 1, got {config.baseline_decay!r}")
     if not is_number(config.entropy_weight) or not 0 <= config.entropy_weight < math.inf:
         raise UsageError(f"entropy_weight of {of} must be at least 0 and finite, got {config.entropy_weight!r}")
+    if isinstance(config.ranks, bool) or not isinstance(config.ranks, int) or config.ranks < 0:
+        raise UsageError(f"ranks of {of} must be 0 or a whole number above it, got {config.ranks!r}")
+    if not isinstance(config.unique, bool):
+        raise UsageError(f"unique of {of} must be True or False, got {config.unique!r}")
     if config.anchor_input not in ("answers", "hidden"):
         raise UsageError(f'anchor_input of {of} must be "answers" or "hidden", got {config.anchor_input!r}')
     if config.anchor_input == "hidden" and config.hidden != config.embedding:
@@ -125,6 +140,8 @@ class LivePolicy:
         self._batches = 0  # batches drawn; each has a generator of its own
         self._queue: deque[Genotype] = deque()  # drawn from the current parameters and not yet given out
         self._buffer: list[tuple[Genotype, float, Trace]] = []  # told and not yet learned from
+        self._seen: set[str] = set()  # keys of what was proposed, where that matters
+        self._recent: deque[float] = deque(maxlen=config.ranks)  # rewards, where their ranks are learned from
         self._baseline: float | None = None
         self._worst: float | None = None
         self._shown: dict[str, float] = {}
@@ -136,13 +153,24 @@ class LivePolicy:
     def ask(self, n: int) -> list[Proposal]:
         proposals = []
         for _ in range(n):
+            proposals.append(Proposal(self._draw()))
+            self._asked += 1
+        return proposals
+
+    def _draw(self) -> Genotype:
+        drawn = 0
+        while True:
             if not self._queue:
                 seed = derive_seed(self._seed, "batch", self._batches)
                 self._queue.extend(self._controller.sample(self._asked, self._config.minibatch, seed)[0])
                 self._batches += 1
-            proposals.append(Proposal(self._queue.popleft()))
-            self._asked += 1
-        return proposals
+                drawn += 1
+            genotype = self._queue.popleft()
+            if not self._config.unique:
+                return genotype
+            if genotype.key not in self._seen or (drawn > _DRAWS and not self._queue):
+                self._seen.add(genotype.key)
+                return genotype
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
@@ -151,6 +179,11 @@ class LivePolicy:
                 continue
             trace = self._controller.reader.trace(trial.genotype)  # refuses a genotype of another space
             self._worst = reward if self._worst is None else min(self._worst, reward)
+            if self._config.ranks:
+                self._recent.append(reward)
+                below = sum(other < reward for other in self._recent)
+                above = sum(other > reward for other in self._recent)
+                reward = 0.5 + 0.5 * (below - above) / len(self._recent)
             if self._baseline is None:
                 self._baseline = reward
             self._buffer.append((trial.genotype, reward, trace))
@@ -198,6 +231,8 @@ class LivePolicy:
             "batches": self._batches,
             "queue": [dict(genotype.answers) for genotype in self._queue],
             "buffer": [{"answers": dict(genotype.answers), "reward": reward} for genotype, reward, _ in self._buffer],
+            "seen": sorted(self._seen),
+            "recent": list(self._recent),
             "baseline": self._baseline,
             "worst": self._worst,
             "shown": dict(self._shown),
@@ -211,6 +246,8 @@ class LivePolicy:
         self._asked = int(state["asked"])
         self._batches = int(state["batches"])
         self._queue = deque(Genotype(space, answers) for answers in state["queue"])
+        self._seen = set(state["seen"])
+        self._recent = deque(state["recent"], maxlen=self._config.ranks)
         self._baseline, self._worst = state["baseline"], state["worst"]
         self._shown = dict(state["shown"])
         self._controller.load_state_dict(state["controller"])
