@@ -108,7 +108,9 @@ class Child:
         model: the network, on the CPU, freshly initialised from the current seed.
         learning_rate: the peak learning rate.
         optimizer: from parameters and a learning rate to an optimizer.
-        augmentation: from a batch of training images to a batch of the same shape.
+        augmentation: from a batch of training images, [count, channels, height, width], to a batch of the same shape, in
+            place of the evaluator's flips and crops. Pixels are floats from 0 to 1, before they are whitened.
+        augments_bytes: whether the augmentation takes and gives bytes (uint8) instead.
         inherits: whether it starts from the weights of the trial it was made from, wherever layers have the same name
             and shapes, if those were kept.
     """
@@ -118,6 +120,7 @@ class Child:
     optimizer: Callable[[Iterable[Any], float], torch.optim.Optimizer] | None = None
     augmentation: Callable[[torch.Tensor], torch.Tensor] | None = None
     inherits: bool = False
+    augments_bytes: bool = False
 
 
 def as_child(built: Child | torch.nn.Module) -> Child:

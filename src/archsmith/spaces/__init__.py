@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archsmith.spaces.augmentation import Augmentation
 from archsmith.spaces.conv_chain import ConvChain
 from archsmith.spaces.grown_graph import GrownGraph
 from archsmith.spaces.mobile_blocks import MobileBlocks
@@ -13,6 +14,7 @@ from archsmith.spaces.recurrent_cell import RecurrentCell
 from archsmith.spaces.update_rule import UpdateRule
 
 __all__ = [
+    "Augmentation",
     "ConvChain",
     "GrownGraph",
     "GrownProduct",

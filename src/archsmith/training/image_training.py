@@ -198,7 +198,7 @@ def _fit(
             if child.augmentation is None:
                 images = pixels.crops(chosen, y, x, mirror, size).permute(0, 3, 1, 2)
             else:
-                images = _augmented(child.augmentation, splits, chosen, config, device)
+                images = _augmented(child, splits, chosen, config, device)
             if not config.channels_last:
                 images = images.contiguous()
             labels = pixels.labels[chosen]
@@ -297,21 +297,21 @@ def _schedule(config: ImageClassification, done: float) -> float:
 
 
 def _augmented(
-    augmentation: Callable[[Tensor], Tensor],
-    splits: ImageSplits,
-    chosen: Tensor,
-    config: ImageClassification,
-    device: torch.device,
+    child: Child, splits: ImageSplits, chosen: Tensor, config: ImageClassification, device: torch.device
 ) -> Tensor:
-    """A batch as the child would have it: its augmentation, in place of crops and flips, sees pixels from 0 to 1
+    """A batch as the child would have it: its augmentation, in place of crops and flips, sees bytes or pixels from 0 to 1,
     before they are whitened, [count, channels, height, width]."""
-    raw = torch.from_numpy(splits.data.images)[chosen.cpu()].to(device).permute(0, 3, 1, 2).float() / 255.0
-    changed = augmentation(raw)
-    if changed.shape != raw.shape:
+    assert child.augmentation is not None
+    raw = torch.from_numpy(splits.data.images)[chosen.cpu()].to(device).permute(0, 3, 1, 2)
+    raw = raw if child.augments_bytes else raw.float() / 255.0
+    changed = child.augmentation(raw)
+    if changed.shape != raw.shape or changed.dtype != raw.dtype:
         raise ChildFailed(
-            f"the child's augmentation turned {tuple(raw.shape)} into {tuple(changed.shape)}; the shape must stay"
+            f"the child's augmentation turned {tuple(raw.shape)} of {raw.dtype} into {tuple(changed.shape)} of "
+            f"{changed.dtype}; the shape must stay, and the type"
         )
-    floats = from_unit(changed.permute(0, 2, 3, 1), whitened=config.whiten, upsample=config.upsample)
+    to_floats = as_floats if child.augments_bytes else from_unit
+    floats = to_floats(changed.permute(0, 2, 3, 1), whitened=config.whiten, upsample=config.upsample)
     return centre_crop(floats, raw.shape[2], raw.shape[3]).permute(0, 3, 1, 2)
 
 
