@@ -6,15 +6,17 @@ import copy
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsmith import build, describe, searchers
+from archsmith import build, describe, search, searchers
 from archsmith.core.child import Task, TextTask
 from archsmith.core.errors import LimitExceeded, UsageError
 from archsmith.core.space import decode, sample, script, space_size
@@ -22,9 +24,12 @@ from archsmith.discovered import NETWORKS, mnasnet_a1, mnasnet_b1, mnasnet_small
 from archsmith.nn.count import count
 from archsmith.nn.mobile import MobileLayer, SqueezeExcite
 from archsmith.nn.mobile_plan import expansion, plan_of
+from archsmith.recipes import get_recipe
+from archsmith.rewards import LatencyWeighted
 from archsmith.spaces import MobileBlocks
 from archsmith.spaces.mobile_blocks import MOBILENET_V2, rounded, scaled
 from archsmith.testing.space import SpaceContract
+from archsmith.training import ImageClassification, Latency
 
 SMALL = MobileBlocks(blocks=((6, 1, 1), (8, 2, 2)), stem=4, head=16, dropout=0.0, batch_norm_decay=0.9)
 IMAGES = Task((3, 32, 32), 10)
@@ -371,3 +376,48 @@ def test_it_is_written_as_source_that_computes_the_same() -> None:
     again.load_state_dict(state)
     images = torch.rand(2, 1, 9, 7)
     assert torch.equal(again(images), model(images))
+
+
+# --- the recipes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mnasnet", "mnasnet-hard"])
+def test_the_recipe_has_the_papers_numbers(name: str) -> None:
+    recipe = get_recipe(name)
+    assert (recipe.scale, recipe.budget.trials, space_size(recipe.space)) == ("paper", 8000, 432**7)
+    assert isinstance(recipe.evaluator, ImageClassification)
+    assert (recipe.evaluator.epochs, recipe.evaluator.size, recipe.evaluator.optimizer) == (5, 224, "rmsprop")
+    assert recipe.searcher == searchers.PPO()
+    exponents = (0.0, -1.0) if name.endswith("hard") else (-0.07, -0.07)
+    assert recipe.reward == LatencyWeighted(75, *exponents)
+    assert recipe.finish is not None
+    assert recipe.finish.top == 15
+    last = replace(recipe.evaluator, epochs=recipe.finish.epochs or 0, **recipe.finish.final)
+    falls = sum(at * last.epochs < last.epochs for at in last.decay_at)
+    assert 0.97**falls < 0.014  # by 3 % every 2.4 epochs, from the sixth on
+    assert last.decay_at[0] * last.epochs == pytest.approx(5 + 2.4)
+
+
+@pytest.mark.parametrize("name", ["mnasnet", "mnasnet-desk"])
+def test_a_child_of_the_recipe_takes_its_steps(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 28, 28), dtype=np.uint8), np.arange(40) % 4
+    np.savez(tmp_path / "few.npz", x_train=images, y_train=labels)
+    recipe = get_recipe(name)
+    assert isinstance(recipe.evaluator, ImageClassification)
+    few: dict[str, Any] = {
+        "data": str(tmp_path / "few.npz"),
+        "epochs": 2,
+        "batch_size": 8,
+        "validation": 0.25,
+        "max_train": None,
+    }
+    if name == "mnasnet":
+        few["size"] = 32  # as ImageNet's are, but for the size
+    evaluator = replace(recipe.evaluator, **few, latency=Latency(repeats=3))
+    run = search(recipe.space, evaluator, searcher=recipe.searcher, reward=recipe.reward, trials=1, store="memory://")
+    assert run.best is not None
+    assert run.best.result is not None
+    assert {"accuracy", "latency", "parameters"} <= set(run.best.result.metrics)
+    assert run.best.reward is not None
+    assert run.best.reward >= 0
