@@ -53,6 +53,8 @@ class AugmentationPolicy(nn.Module):
 
     def _changed(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         count, height, width = len(images), images.shape[2], images.shape[3]
+        if not count:
+            return images.clone()
         its, fill = self.architecture, fill_of(tuple(self.architecture["fill"]), images)
         out = images.clone(memory_format=torch.contiguous_format)
         if its["flip"] or its["pad"]:
@@ -60,7 +62,7 @@ class AugmentationPolicy(nn.Module):
             down, right = (_moves(side, its["pad"], count, generator) for side in (height, width))
             to = images.device
             out = flip_and_move(out, mirrored.to(to), down.to(to), right.to(to), fill)
-        if its["sub_policies"] and count:
+        if its["sub_policies"]:
             steps = self._draw(count, height, width, generator)
             pairs = any(bool((drawn.code == CODES["SamplePairing"]).any()) for drawn in steps)
             others = out.clone() if pairs else images
