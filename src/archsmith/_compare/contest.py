@@ -49,12 +49,11 @@ def searcher_of(name: str, recipe: Recipe) -> Searcher:
 
     if name == "recipe":
         return recipe.searcher
-    known = {
-        snake(cls): cls for cls in archsmith.searchers.__all__ if hasattr(getattr(archsmith.searchers, cls), "start")
-    }
+    classes = {snake(name): getattr(archsmith.searchers, name) for name in archsmith.searchers.__all__}
+    known = {name: cls for name, cls in classes.items() if callable(getattr(cls, "start", None))}
     if name not in known:
         raise UnknownName("searcher", name, [*known, "recipe"])
-    made: Searcher = getattr(archsmith.searchers, known[name])()
+    made: Searcher = known[name]()
     return made
 
 
@@ -177,7 +176,7 @@ def _placeless(config: Any) -> Any:
 def _chosen(seeds: int | Sequence[int]) -> list[int]:
     chosen = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1 else seeds
     if (
-        isinstance(chosen, int | str)
+        not isinstance(chosen, Sequence)
         or not 1 <= len(chosen) <= MOST_SEEDS
         or len(set(chosen)) < len(chosen)
         or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in chosen)
