@@ -8,6 +8,7 @@ A recipe is data. Write your own in a file with a value named `recipe` and run i
 from __future__ import annotations
 
 from archsmith.recipes.amoebanet import amoebanet, amoebanet_desk, amoebanet_non_aging
+from archsmith.recipes.augmentation import augmentation_desk, autoaugment_cifar10
 from archsmith.recipes.claim import Claim, Expected
 from archsmith.recipes.data import for_data
 from archsmith.recipes.images import (
@@ -48,6 +49,7 @@ RECIPES = {
     "nasnet-desk": nasnet_desk,
     "amoebanet-desk": amoebanet_desk,
     "metaqnn-desk": metaqnn_desk,
+    "augmentation-desk": augmentation_desk,
     "mnasnet-desk": mnasnet_desk,
     "large-scale-evolution-desk": large_scale_evolution_desk,
     "landscape": landscape,
@@ -60,6 +62,7 @@ RECIPES = {
     "amoebanet": amoebanet,
     "amoebanet-non-aging": amoebanet_non_aging,
     "metaqnn": metaqnn,
+    "autoaugment-cifar10": autoaugment_cifar10,
     "mnasnet": mnasnet,
     "mnasnet-hard": mnasnet_hard,
     "large-scale-evolution": large_scale_evolution,
