@@ -192,6 +192,21 @@ def test_many_workers_at_once_and_no_lock_over_a_training() -> None:
     assert len(live.needs()) + training == 30
 
 
+def test_it_shows_how_it_goes_once_a_generation() -> None:
+    run = smith.search(
+        FunctionSpace(bits),
+        lambda architecture: sum(architecture) / 40,
+        searcher=LargeScaleEvolution(population=10),
+        trials=70,
+        store="memory://",
+    )
+    shown = run.reader.learned()
+    assert [row.values["killed"] // 10 for row in shown] == [1, 2, 3, 4, 5, 6]
+    assert all(row.values["alive"] == 10 for row in shown)
+    assert shown[-1].values["mean_reward"] > shown[0].values["mean_reward"]
+    assert shown[-1].values["best_reward"] <= run.best.reward
+
+
 def test_seeds_that_all_fail_are_tried_again() -> None:
     live = LargeScaleEvolution(population=3).start(SPACE, 0)
     for number in range(7):

@@ -71,7 +71,9 @@ class LiveLargeScaleEvolution:
 
     @property
     def version(self) -> int:
-        return 0  # a snapshot every so many events is enough: the log holds the rest
+        return (
+            self._killed // self._config.population
+        )  # as many deaths as individuals: a generation, to show how it goes
 
     def ask(self, n: int) -> list[Proposal]:
         return [self._propose() for _ in range(n)]
