@@ -102,6 +102,12 @@ def evaluations(curve: Floats, optimum: float, margin: float, budget: int) -> tu
     return (first, True) if first <= budget else (budget, False)
 
 
+def first_arrival(curve: Floats, optimum: float, margin: float, budget: int) -> tuple[int, bool]:
+    """The same without staying there: the peers' figures count so."""
+    inside = np.flatnonzero(curve[:budget] >= optimum - margin - 1e-9)
+    return (int(inside[0]) + 1, True) if len(inside) else (budget, False)
+
+
 def difference_of_medians(a: Sequence[float], b: Sequence[float], draws: int = 10_000) -> tuple[float, float, float]:
     """median(a) - median(b) with its 95 % interval by bootstrap over seeds."""
     rng = np.random.default_rng(0)
@@ -115,23 +121,26 @@ def report(curves: dict[str, list[Floats]], optimum: float, budgets: Sequence[in
     """The tables: evaluations by searcher and budget, and the controllers against evolution and random search."""
     lines = []
     for budget in budgets:
-        lines += [
-            f"## Budget {budget}",
-            "",
-            "Median evaluations until within the margin (share of seeds that got there; the slowest seed).",
-            "",
-            f"| searcher | {' | '.join(f'{margin}' for margin in MARGINS)} | test accuracy in the end, mean (sd) |",
-            "|---" * (len(MARGINS) + 2) + "|",
-        ]
-        for name, runs in curves.items():
-            cells = []
-            for margin in MARGINS:
-                counts, arrived = zip(*(evaluations(run, optimum, margin, budget) for run in runs), strict=True)
-                share = sum(arrived) / len(runs)
-                cells.append(f"{np.median(counts):.0f} ({share:.0%}; {max(counts) if share == 1 else '-'})")
-            last = np.array([run[budget - 1] for run in runs])
-            lines.append(f"| {name} | {' | '.join(cells)} | {last.mean():.2f} ({last.std(ddof=1):.2f}) |")
-        lines.append("")
+        lines += [f"## Budget {budget}", ""]
+        for measure, how in (
+            (evaluations, "until within the margin for good"),
+            (first_arrival, "until first within it"),
+        ):
+            lines += [
+                f"Median evaluations {how} (share of seeds that got there; the slowest seed).",
+                "",
+                f"| searcher | {' | '.join(f'{margin}' for margin in MARGINS)} | test accuracy in the end, mean (sd) |",
+                "|---" * (len(MARGINS) + 2) + "|",
+            ]
+            for name, runs in curves.items():
+                cells = []
+                for margin in MARGINS:
+                    counts, arrived = zip(*(measure(run, optimum, margin, budget) for run in runs), strict=True)
+                    share = sum(arrived) / len(runs)
+                    cells.append(f"{np.median(counts):.0f} ({share:.0%}; {max(counts) if share == 1 else '-'})")
+                last = np.array([run[budget - 1] for run in runs])
+                lines.append(f"| {name} | {' | '.join(cells)} | {last.mean():.2f} ({last.std(ddof=1):.2f}) |")
+            lines.append("")
         for against in (EVOLUTION, RANDOM):
             if against not in curves:
                 continue
@@ -197,6 +206,8 @@ def main() -> None:
         f"--budgets {' '.join(map(str, arguments.budgets))}`; seeds 0 to {arguments.seeds - 1}; {machine()}.",
         "",
         f"Reward: validation accuracy after 200 epochs. Best test accuracy of all 15,625 cells: {tests.max():.2f}.",
+        "",
+        "`small()` and `BayesianOptimization` were tuned on the columns of CIFAR-100 and ImageNet16-120 and on made tables.",
         "",
         *report(curves, float(tests.max()), sorted(arguments.budgets)),
     ]

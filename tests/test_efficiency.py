@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from search_efficiency import Problem, difference_of_medians, evaluations, found, report
+from search_efficiency import Problem, difference_of_medians, evaluations, first_arrival, found, report
 
 from archsmith.core.errors import UsageError
 from archsmith.core.space import FunctionSpace
@@ -44,6 +44,12 @@ def test_what_is_found_is_judged_by_the_test_accuracy_of_the_best_reward():
 )
 def test_evaluations_count_from_where_the_margin_is_kept_to_the_budget(curve, margin, budget, expected):
     assert evaluations(np.array(curve), 94.0, margin, budget) == expected
+
+
+def test_a_first_arrival_need_not_stay():
+    curve = np.array([90.0, 94.0, 92.0, 94.0])
+    assert first_arrival(curve, 94.0, 1.0, 4) == (2, True)
+    assert first_arrival(curve, 94.0, 1.0, 1) == (1, False)
 
 
 def test_the_interval_of_a_difference_of_medians():
