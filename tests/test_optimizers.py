@@ -436,3 +436,85 @@ def test_settings_out_of_range_are_refused(kind: Any, options: dict[str, Any], n
 def test_a_decay_that_is_none_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="cosine"):
         PowerSign(parameters(), decay="cosin")
+
+
+# --- as a file that needs no archsmith --------------------------------------------------------------------------------
+
+
+def written(path: Any) -> dict[str, Any]:
+    scope: dict[str, Any] = {"__name__": "found"}
+    text = path.read_text(encoding="utf-8")
+    assert "import archsmith" not in text
+    assert "from archsmith" not in text
+    exec(compile(text, str(path), "exec"), scope)
+    return scope
+
+
+@pytest.mark.parametrize(("name", "kind"), [("power_sign", PowerSign), ("add_sign", AddSign)])
+def test_a_named_rule_is_written_as_a_class(name: str, kind: Any, tmp_path: Any) -> None:
+    scope = written(smith.export(name, format="source", path=tmp_path / "found.py"))
+    same(steps(scope[kind.__name__]), steps(kind))
+
+
+def test_every_sampled_rule_is_written_as_it_steps(tmp_path: Any) -> None:
+    from archsmith._export.optimizer import optimizer_file
+    from archsmith.nn.update_language import follows_gradient
+
+    checked = 0
+    for seed in range(60):
+        space = UpdateRule(groups=1 + seed % 3, decays=True)
+        rule = space.expression(decode(space, sample(space, random.Random(seed))))
+        if not follows_gradient(rule):
+            continue
+        checked += 1
+        simple = rule_of(rule)
+        scope: dict[str, Any] = {}
+        exec(optimizer_file(simple, "Found", "A rule.", "Of a test."), scope)
+        more: dict[str, Any] = {"total_steps": 7} if "_decay" in repr(simple) else {}
+        made = []
+        for kind in (scope["Found"], lambda p, rule=rule, **k: RuleOptimizer(p, rule, foreach=False, **k)):
+            torch.manual_seed(seed)
+            made.append(steps(lambda p, kind=kind, more=more: kind(p, lr=0.01, weight_decay=0.2, **more), 4))
+        for a, b in zip(*made, strict=True):
+            torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-9, atol=1e-12)
+    assert checked > 30
+
+
+def test_a_written_optimizer_takes_the_state_of_ours(tmp_path: Any) -> None:
+    rule = UpdateRule().from_expression("m / sqrt(v) + cosine_decay * g")
+    scope = written(smith.export(rule, format="source", path=tmp_path))
+    straight = steps(lambda p: RuleOptimizer(p, "m / sqrt(v) + cosine_decay * g", 0.1, total_steps=9), 6)
+    params = parameters()
+    first = RuleOptimizer(params, "m / sqrt(v) + cosine_decay * g", 0.1, total_steps=9)
+    second = scope["FoundOptimizer"](params, total_steps=9)
+    for step in range(6):
+        if step == 3:
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+        gradients(params, step)
+        (first if step < 3 else second).step()
+    same(params, straight)
+
+
+def test_a_run_is_written_with_the_rate_that_it_found(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from archsmith.training import ImageClassification
+
+    monkeypatch.chdir(tmp_path)
+    run = smith.search(
+        UpdateRule(model="convnet2_small", operands=("g", "m"), unary=("x", "sign"), binary=("x+y", "keep left")),
+        ImageClassification("digits", epochs=1, max_train=200, upsample=1.0, learning_rates=(0.01, 0.5)),
+        trials=2,
+        store=f"sqlite:///{tmp_path}/runs.db",
+        name="rules",
+    )
+    assert run.best is not None
+    assert run.best.result is not None
+    path = smith.export(run, format="source")
+    assert path.name == "optimizer.py"
+    optimizer = written(path)["FoundOptimizer"](parameters())
+    assert optimizer.param_groups[0]["lr"] == run.best.result.metrics["learning_rate"] in (0.01, 0.5)
+
+
+@pytest.mark.parametrize("format", ["pytorch", "onnx"])
+def test_a_rule_has_no_weights_to_write(format: str, tmp_path: Any) -> None:
+    with pytest.raises(UsageError, match="update rule"):
+        smith.export("power_sign", format=format, path=tmp_path / "found")

@@ -39,6 +39,7 @@ class Description:
         depth: the most of them on one way from the input to the classifier.
         genotype: the genotype's key; None for a bare architecture.
         learning_rate: the peak learning rate, where the genotype decides it.
+        formula, latex: of an update rule or another expression: as text, and for TeX.
         latency: how long it takes for an input on this machine, where that was asked for.
     """
 
@@ -52,14 +53,17 @@ class Description:
     genotype: str | None = None
     learning_rate: float | None = None
     latency: Measured | None = None
+    formula: str | None = None
+    latex: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, the fields of the task among the others."""
         own = {**vars(self)}
         name, task, latency = own.pop("name"), vars(own.pop("task")), own.pop("latency")
         given = {k: list(v) if isinstance(v, tuple) else v for k, v in task.items() if v is not None}
+        formula = {key: text for key in ("formula", "latex") if (text := own.pop(key)) is not None}
         measured = {} if latency is None else {"latency": latency.to_json()}
-        return {"name": name, **given, **own, **measured}
+        return {"name": name, **formula, **given, **own, **measured}
 
 
 def describe(
@@ -120,6 +124,7 @@ def describe(
         genotype=found.genotype.key if found.genotype is not None else None,
         learning_rate=child.learning_rate,
         latency=measured,
+        **{key: tell(found.architecture) for key in ("formula", "latex") if (tell := getattr(found.space, key, None))},
     )
 
 

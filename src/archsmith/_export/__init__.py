@@ -15,6 +15,7 @@ from archsmith._export.image_onnx import write_image_onnx
 from archsmith._export.image_prediction import Prediction
 from archsmith._export.image_source import write_image_source
 from archsmith._export.model import Model
+from archsmith._export.optimizer import is_rule, write_optimizer
 from archsmith._export.prediction import predict
 from archsmith._export.pytorch import load, write_pytorch
 from archsmith._export.text_model import TextModel
@@ -25,7 +26,7 @@ from archsmith._export.untrained import untrained
 from archsmith._search import Run
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.discovered import NETWORKS
-from archsmith.spaces import RecurrentCell
+from archsmith.spaces import RecurrentCell, UpdateRule
 
 __all__ = [
     "FORMATS",
@@ -77,7 +78,7 @@ def export(
         model: a run (what `finish` chose, or the best trial's kept weights), a `Model`, or a folder in format pytorch.
             Also what has no trained weights: the name of a discovered network, a genotype or an architecture (the
             object, JSON text, or a JSON file). One of images gets weights from a seed, which its card says; a recurrent
-            cell is written alone, in format source.
+            cell is written alone, in format source; so is an update rule, as an optimizer, also of a run of such rules.
         format: "pytorch" (safetensors and JSON, for archsmith), "onnx" (for anything) or "source" (one plain PyTorch
             file that needs no archsmith).
         path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`); an earlier export
@@ -100,12 +101,14 @@ def export(
     if trained and asked:
         raise UsageError(f"{asked[0]} cannot be chosen of a network that was trained, only of one that was not")
     if isinstance(model, Run):
+        if format == "source" and isinstance(model.space, UpdateRule):
+            return write_optimizer(model, place)
         model = model_of(model)
     elif not isinstance(model, Model):
         if not trained:
             found = _untrained(model, format, asked)
             if found is None:
-                return write_cell(model, place)
+                return (write_optimizer if is_rule(find(model).architecture) else write_cell)(model, place)
             model = untrained(found, seed=seed, input_shape=input_shape, num_classes=num_classes, size=size)
         else:
             model = load(model)  # type: ignore[arg-type]  # `trained` says that it is a path
@@ -113,9 +116,10 @@ def export(
 
 
 def _untrained(thing: Thing, format: str, asked: Sequence[str]) -> Thing | None:
-    """The network of images that a thing without weights stands for; None for a recurrent cell, which is written alone.
+    """The network of images that a thing without weights stands for; None for a recurrent cell or an update rule, which
+    is written alone.
 
-    Raises UsageError for what is neither, and for a cell in a format that holds weights.
+    Raises UsageError for what is none of these, and for a cell or a rule in a format that holds weights.
     """
     if isinstance(thing, str | os.PathLike) and not os.fspath(thing).lstrip().startswith("{"):
         name = os.fspath(thing)
@@ -125,15 +129,16 @@ def _untrained(thing: Thing, format: str, asked: Sequence[str]) -> Thing | None:
                 "of archsmith.discovered, or a genotype"
             )
     architecture = find(thing).architecture
-    if not isinstance(architecture, dict) or architecture.get("kind") != RecurrentCell.kind:
+    what = "an update rule" if is_rule(architecture) else "a recurrent cell"
+    if not isinstance(architecture, dict) or architecture.get("kind") not in (RecurrentCell.kind, UpdateRule.kind):
         return thing
     if format != "source":
         raise UsageError(
-            f"format {format} is of networks with weights, and here are no weights; a recurrent cell alone is written with "
+            f"format {format} is of networks with weights, and here are no weights; {what} alone is written with "
             "--format source"
         )
     if asked:
-        raise UsageError(f"{asked[0]} is of a network of images, and this is a recurrent cell")
+        raise UsageError(f"{asked[0]} is of a network of images, and this is {what}")
     return None
 
 

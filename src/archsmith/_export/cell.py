@@ -21,7 +21,8 @@ from archsmith.nn.cell_graph import CellGraph, from_architecture
 from archsmith.nn.recurrent import GraphCell, GraphRNN
 from archsmith.spaces.recurrent_cell import KIND
 
-_MARK = "Written by archsmith "
+MARK = "Written by archsmith "
+"""What tells an export from a file of somebody's own."""
 _TOLERANCE = 1e-9  # in double precision, of two ways to sum
 
 
@@ -45,11 +46,11 @@ def write_cell(thing: Thing, path: Path | None) -> Path:
     path = Path(f"{module}.py") if path is None else path / f"{module}.py" if path.is_dir() else path
     prefix = _prefix(what.name) if summary else "Found"
     title = f"{summary}." if summary else f"A recurrent cell, {what.name} {key}, as plain PyTorch."
-    about = [f"{_MARK}{__version__}, from these operations of a tree (Zoph and Le 2017, figure 5):"]
+    about = [f"{MARK}{__version__}, from these operations of a tree (Zoph and Le 2017, figure 5):"]
     about += [f"    {line}" for line in textwrap.wrap(_tokens(what.architecture), 112)]
     text = cell_file(graph, prefix, title, "\n".join(about))
     _check(graph, text, prefix)
-    _place(text, path)
+    place_file(text, path)
     return path
 
 
@@ -99,10 +100,10 @@ def _check(graph: CellGraph, text: str, prefix: str) -> None:
                 )
 
 
-def _place(text: str, path: Path) -> None:
+def place_file(text: str, path: Path) -> None:
     """Write the file whole or not at all; an earlier export is replaced, and nothing else."""
     try:
-        if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace")[:4_000]:
+        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:4_000]:
             raise UsageError(f"{path} is there already and is no earlier export; name another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
