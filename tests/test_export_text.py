@@ -557,8 +557,6 @@ def test_what_is_no_cell_is_told_so_and_nothing_else_is_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="nas_conv_v1 is no recurrent cell"):
-        export("nas_conv_v1", format="source")
     with pytest.raises(UsageError, match=r"here are no weights.*--format source"):
         export("nas_cell")
     with pytest.raises(UsageError, match="there is no folder 'nope'"):

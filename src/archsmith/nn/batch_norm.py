@@ -34,7 +34,7 @@ def forgetting_within(model: nn.Module, steps: int) -> Iterator[float | None]:
         for module in model.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
         and module.momentum is not None
-        and module.momentum < momentum
+        and module.momentum < momentum - 1e-9  # 1 - 0.9 is a little less than 0.1
     }
     for module in slow:
         module.momentum = momentum
