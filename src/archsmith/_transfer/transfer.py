@@ -123,6 +123,7 @@ def transfer(
             )
     _refuse_of_cells(scale)
     source = source_of(thing)
+    prepare(source, data, asked, evaluator)  # refuses what cannot be, before there is a folder
     with recorded(thing, folder, source.name, data_name(data, evaluator)) as record:
         source = of_images.kept_source(source, record)
         if seconds is not None:
