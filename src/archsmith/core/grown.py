@@ -56,8 +56,7 @@ class GrownSpace(ABC):
 def edited(space: GrownSpace, genotype: Genotype, rng: Random) -> Genotype:
     """The genotype after one edit, drawn uniformly among those that succeed; itself when none does.
 
-    "If a mutation fails, draw another" (section 3.2): drawn without repeating, which gives each of those that can be
-    made the same chance.
+    After one that fails another is drawn, none twice, which gives each of those that can be made the same chance.
     """
     names = list(space.edits)
     while names:

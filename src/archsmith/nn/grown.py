@@ -1,4 +1,4 @@
-"""Networks of grown graphs (Real et al. 2017, section 3.2 and supplementary section S1).
+"""Networks of grown graphs (Real et al. 2017, section 3.2 and supplement).
 
 Vertices in order, each the sum of what its edges bring, through batch norm and ReLU or as it is. The primary edge sets
 the size; what skips bring is made to fit: repeated or thinned out in space, cut or filled with zeros in channels.

@@ -1,4 +1,4 @@
-"""Weights handed on: a layer keeps its weights when its shape is unchanged (Real et al. 2017, section 3.5)."""
+"""Weights handed on: a layer keeps its weights when its shape is unchanged (Real et al. 2017, on weight inheritance)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DNA of a grown graph (Real et al. 2017, supplementary section S1): vertices, edges and the learning rate.
+"""The DNA of a grown graph (Real et al. 2017, supplement): vertices, edges and the learning rate.
 
 A vertex is a block of activations; an edge carries them on, unchanged or through a convolution. One edge into each
 vertex is its primary one and no skip: these edges form a chain, the backbone, from the input v0 to the output v1.
