@@ -40,8 +40,7 @@ _FILE = '''\
 class {name}(torch.optim.Optimizer):
     """w <- w - lr * ({formula}).
 
-{words}
-    Args:
+{words}    Args:
         params: parameters or groups, real and dense.
         lr: the learning rate{rate}.
         weight_decay: of the weights, so much is added to the gradient.

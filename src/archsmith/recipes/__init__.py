@@ -35,6 +35,7 @@ from archsmith.recipes.text import (
     text,
     text_chars,
 )
+from archsmith.recipes.update_rules import update_rules, update_rules_desk
 
 __all__ = ["CLAIMS", "RECIPES", "Claim", "Expected", "Recipe", "for_data", "get_claim", "get_recipe"]
 
@@ -50,6 +51,7 @@ RECIPES = {
     "amoebanet-desk": amoebanet_desk,
     "metaqnn-desk": metaqnn_desk,
     "augmentation-desk": augmentation_desk,
+    "update-rules-desk": update_rules_desk,
     "mnasnet-desk": mnasnet_desk,
     "large-scale-evolution-desk": large_scale_evolution_desk,
     "landscape": landscape,
@@ -63,6 +65,7 @@ RECIPES = {
     "amoebanet-non-aging": amoebanet_non_aging,
     "metaqnn": metaqnn,
     "autoaugment-cifar10": autoaugment_cifar10,
+    "update-rules": update_rules,
     "mnasnet": mnasnet,
     "mnasnet-hard": mnasnet_hard,
     "large-scale-evolution": large_scale_evolution,
