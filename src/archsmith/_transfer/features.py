@@ -6,6 +6,9 @@ and deviation 1 over the training images. Multinomial logistic regression by L-B
 one of twelve that classifies most validation images rightly, of equals the strongest. The paper tries 45 and then learns
 from the validation images as well; here they stay out, as in the other ways. The result is written into the network's
 classifier, so that it is a network like any other: tested, kept and used so.
+
+Fine-tuning begins with that classifier too (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform
+Out-of-Distribution"). A random one, as the paper has it, takes many steps at a low rate, and meanwhile spoils the features.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from archsmith.core.finish import Finishable
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
+from archsmith.training import ImageClassification
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +41,7 @@ START = 0  # what a job calls the weights that it begins with
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Trains all of a network from finished weights, its classifier from new ones.
+    """Trains all of a network from finished weights, its classifier from that of fixed features where these can be read.
 
     Args:
         evaluator: with the settings of this training in its fields.
@@ -52,10 +56,18 @@ class FineTuning:
 
         seed_torch(derive_seed(context.seed, "init"))
         child = build(space, genotype, self.evaluator.task())
-        _begin(child.model, self.evaluator, context)
+        layer = _begin(child.model, self.evaluator, context)
+        began = time.perf_counter()
+        if isinstance(
+            self.evaluator, ImageClassification
+        ):  # others tell neither their images nor how they prepare them
+            fit_classifier(child.model, layer, self.evaluator, context)
+            child.model.train()
+        spent = time.perf_counter() - began
         if child.learning_rate is not None:
             child = replace(child, learning_rate=child.learning_rate * self.factor)
         result = self.evaluator.train(child, context)
+        result = replace(result, cost=Cost(result.cost.seconds + spent, result.cost.epochs))
         return replace(result, artifact=context.checkpoint(child.model.state_dict()))
 
 
@@ -70,25 +82,10 @@ class Features:
     evaluator: Any
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
-        import torch
-
-        from archsmith.nn.batch_norm import set_epsilon
-
         began = time.perf_counter()
-        splits, task = self.evaluator.splits(), self.evaluator.task()
-        model = build(space, genotype, task).model
+        model = build(space, genotype, self.evaluator.task()).model
         layer = _begin(model, self.evaluator, context)
-        set_epsilon(model, self.evaluator.batch_norm_epsilon)
-        model.to(context.device).eval()
-        train, valid = (
-            self._read(model, layer, splits.data.images[part], context) for part in (splits.train, splits.validation)
-        )
-        fit = logistic_regression(
-            train, splits.data.labels[splits.train], valid, splits.data.labels[splits.validation], context
-        )
-        with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(fit.weight))
-            layer.bias.copy_(torch.from_numpy(fit.bias))
+        fit = fit_classifier(model, layer, self.evaluator, context)
         metrics = {
             "accuracy": fit.accuracy,
             "train_accuracy": fit.train_accuracy,
@@ -98,24 +95,45 @@ class Features:
         cost = Cost(seconds=time.perf_counter() - began, epochs=0)
         return Result(metrics, (), cost, artifact=context.checkpoint(model.to("cpu").state_dict()))
 
-    def _read(
-        self, model: torch.nn.Module, layer: torch.nn.Linear, images: NDArray[np.uint8], context: Context
-    ) -> NDArray[np.float64]:
-        """The features of images [n, height, width, channels], [n, features], as a test would see them."""
-        import torch
 
-        from archsmith.nn.augment import as_floats, centre_crop
-        from archsmith.nn.classifier import reading_features
+def fit_classifier(model: torch.nn.Module, layer: torch.nn.Linear, evaluator: Any, context: Context) -> Fit:
+    """Put the logistic regression of a network's features into its classifier; the network is left on the context's
+    device, in evaluation mode."""
+    import torch
 
-        height, width = images.shape[1:3]
-        evaluator = self.evaluator
-        with torch.inference_mode(), reading_features(layer) as found:
-            for start in range(0, len(images), _BATCH):
-                context.check()
-                part = torch.from_numpy(images[start : start + _BATCH]).to(context.device)
-                floats = as_floats(part, whitened=evaluator.whiten, upsample=evaluator.upsample)
-                model(centre_crop(floats, height, width).permute(0, 3, 1, 2))
-            return torch.cat([x.float().cpu() for x in found]).double().numpy()
+    from archsmith.nn.batch_norm import set_epsilon
+
+    splits = evaluator.splits()
+    set_epsilon(model, evaluator.batch_norm_epsilon)
+    model.to(context.device).eval()
+    train, valid = (
+        _read(model, layer, splits.data.images[part], evaluator, context) for part in (splits.train, splits.validation)
+    )
+    labels = splits.data.labels
+    fit = logistic_regression(train, labels[splits.train], valid, labels[splits.validation], context)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(fit.weight))
+        layer.bias.copy_(torch.from_numpy(fit.bias))
+    return fit
+
+
+def _read(
+    model: torch.nn.Module, layer: torch.nn.Linear, images: NDArray[np.uint8], evaluator: Any, context: Context
+) -> NDArray[np.float64]:
+    """The features of images [n, height, width, channels], [n, features], as a test would see them."""
+    import torch
+
+    from archsmith.nn.augment import as_floats, centre_crop
+    from archsmith.nn.classifier import reading_features
+
+    height, width = images.shape[1:3]
+    with torch.inference_mode(), reading_features(layer) as found:
+        for start in range(0, len(images), _BATCH):
+            context.check()
+            part = torch.from_numpy(images[start : start + _BATCH]).to(context.device)
+            floats = as_floats(part, whitened=evaluator.whiten, upsample=evaluator.upsample)
+            model(centre_crop(floats, height, width).permute(0, 3, 1, 2))
+        return torch.cat([x.float().cpu() for x in found]).double().numpy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,8 @@ Recognition"; Kornblith, Shlens and Le 2019, "Do Better ImageNet Models Transfer
 Three ways, and in each the found network, one designed by hand, and random search's best where there is one:
 
     scratch     trained on the new data alone, scaled if asked
-    fine-tune   all of it trained on from the weights that `finish` made, the classifier new, at a tenth of the rate
+    fine-tune   all of it trained on from the weights that `finish` made and the classifier of its features, at a tenth
+                of the rate
     features    the classifier alone, by logistic regression on what the finished network makes of the images
 
 Seed by seed one network is held against the other. Everything is chosen by validation, and when nothing is left to
@@ -61,7 +62,7 @@ def result_key(source: Source, contest: Contest, seed: int, seeds: int, tune: bo
     networks = [
         [e.how, e.candidate.name, identity(e.network), list(e.candidate.weights), _config(e)] for e in contest.entries
     ]
-    return digest_of({"networks": networks, "seeds": [seed, seeds], "tune": tune})
+    return digest_of({"networks": networks, "seeds": [seed, seeds], "tune": tune, "fine-tune": "from features"})
 
 
 def carry_over(
@@ -136,7 +137,7 @@ def work_of(entry: Entry, factor: float, index: int, seed: int, what: str, *, ke
     )
     key = digest_of(
         {
-            "how": entry.how,
+            "how": "fine-tune from features" if entry.how == FINE_TUNE else entry.how,
             "network": identity(entry.network),
             "evaluator": _config(entry),
             "factor": whole,
