@@ -15,6 +15,7 @@ for matrices this small it is several times faster than torch called step by ste
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Plan:
     decided: list[Decided]
     decisions: int
     rows: torch.Tensor
-    starts: torch.Tensor
+    starts: torch.Tensor | None
     weights: torch.Tensor
     recalled: torch.Tensor | None
 
@@ -209,13 +210,19 @@ class Controller:
         plan = traces if isinstance(traces, Plan) else self.plan(traces)
         m, T = plan.num_traces, plan.num_steps
         parts, _ = self.table()
-        inputs = F.embedding_bag(plan.rows, torch.cat(parts), plan.starts, mode="sum", per_sample_weights=plan.weights)
-        hidden = self._unroll(inputs.view(m, T + 1, -1)[:, :T], plan.recalled).reshape(m * T, -1)
+        table = torch.cat(parts)
+        if plan.starts is None:
+            inputs = F.embedding(plan.rows, table)
+        else:
+            inputs = F.embedding_bag(plan.rows, table, plan.starts, mode="sum", per_sample_weights=plan.weights)
+        hidden = self._unroll(inputs.view(m, T, -1), plan.recalled).reshape(m * T, -1)
         log_prob, entropy = torch.zeros(m * T), torch.zeros(m * T)
         for form, name, step, taken, option, masked, target in plan.decided:
             if form == "choice":
                 weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
-                logits = torch.addmm(bias, hidden.index_select(0, step), weight.T)
+                everywhere = len(plan.decided) == 1 and len(step) == m * T
+                at = hidden if everywhere else hidden.index_select(0, step)
+                logits = torch.addmm(bias, at, weight.T)
                 if masked is not None:
                     logits = logits.masked_fill(masked, -torch.inf)
                 logs = logits.log_softmax(1)
@@ -233,14 +240,17 @@ class Controller:
                 yes, no = F.logsigmoid(logit), F.logsigmoid(-logit)
                 found = torch.where(taken == 1, yes, no)
                 uncertainty = -(yes.exp() * yes + no.exp() * no)
+            if form == "choice" and everywhere:  # the steps are in order, then
+                log_prob, entropy = found, uncertainty
+                break
             log_prob = log_prob.index_add(0, step, found)
             entropy = entropy.index_add(0, step, uncertainty)
         return Score(log_prob.view(m, T), entropy.view(m, T), plan.decisions)
 
-    def _reads(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """The inputs of every step [m * (T + 1)], known from the answers: each a weighted sum of rows of the table, as
-        the rows, where each step's begin, and the weights. With anchor_input="hidden", also the weights [m, T, T] of
-        earlier steps' hidden states."""
+    def _reads(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
+        """The inputs of every step [m * T], known from the answers: each a weighted sum of rows of the table, as the
+        rows, where each step's begin (None: each step reads one), and the weights. With anchor_input="hidden", also the
+        weights [m, T, T] of earlier steps' hidden states."""
         _, first = self.table()
         m, T = batch.num_traces, batch.num_steps
         places = [np.arange(m) * (T + 1)]  # the first input is the start vector
@@ -269,12 +279,15 @@ class Controller:
                 feed(place, first[f"{name}.embedding"] + option[members], 1 / size[place])
             after = batch.sets(head, T + 1) + 1
             feed(after[size[after] == 0], first[f"{name}.none"], 1.0)
-        place = np.concatenate(places)
+        place, row, weight = np.concatenate(places), np.concatenate(rows), np.concatenate(weights)
         order = np.argsort(place, kind="stable")
+        order = order[place[order] % (T + 1) < T]  # what follows a trace's last step is read by nobody
+        place = place[order] // (T + 1) * T + place[order] % (T + 1)
+        alone = len(place) == m * T and (place == np.arange(m * T)).all() and (weight[order] == 1).all()
         return (
-            torch.from_numpy(np.concatenate(rows)[order]),
-            torch.from_numpy(np.searchsorted(place[order], np.arange(m * (T + 1)))),
-            torch.from_numpy(np.concatenate(weights)[order]).float(),
+            torch.from_numpy(row[order]),
+            None if alone else torch.from_numpy(np.searchsorted(place, np.arange(m * T))),
+            torch.from_numpy(weight[order]).float(),
             recalled,
         )
 
@@ -312,15 +325,16 @@ class Controller:
         gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
         self._steps += 1
         with torch.no_grad():
+            scale = math.sqrt(1 - 0.999**self._steps)
+            rate = learning_rate / (1 - 0.9**self._steps) * scale
             for (name, value), gradient in zip(self.parameters.items(), gradients, strict=True):
                 if name not in self._moments:
                     self._moments[name] = torch.zeros_like(gradient), torch.zeros_like(gradient)
                 m, v = self._moments[name]
                 m.lerp_(gradient, 0.1)
                 v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-                scale = (v / (1 - 0.999**self._steps)).sqrt_().add_(1e-8)
-                value.addcdiv_(m, scale, value=-learning_rate / (1 - 0.9**self._steps))
-            return float(torch.stack([g.square().sum() for g in gradients]).sum().sqrt())
+                value.addcdiv_(m, v.sqrt().add_(1e-8 * scale), value=-rate)
+            return float(torch.nn.utils.get_total_norm(gradients))
 
     # --- sampling: numpy, all walks of a batch in step
 

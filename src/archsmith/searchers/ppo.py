@@ -97,12 +97,14 @@ class PPO:
             if old is None:
                 old = score.log_prob.detach()
                 shown["entropy"] = float(score.entropy.detach().sum()) / max(score.decisions, 1)
-            ratio = (score.log_prob - old).exp()
-            clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
-            # A trace that has ended has a ratio of 1, whose gradient is zero.
-            objective = torch.minimum(ratio * advantage, clipped * advantage).sum(1).mean()
-            objective = objective + self.entropy_weight * score.entropy.sum(1).mean()
+            # The gradient of min(r A, clip(r) A) by log P is r A where r counts, and nothing where the clip is less. A
+            # trace that has ended has a log-probability of 0, which has no gradient.
+            with torch.no_grad():
+                ratio = (score.log_prob - old).exp()
+                clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
+                push = torch.where(ratio * advantage <= clipped * advantage, ratio * advantage, 0.0)
+            objective = ((push * score.log_prob).sum() + self.entropy_weight * score.entropy.sum()) / len(traces)
             norm = controller.descend(-objective, self.learning_rate)
             shown.setdefault("gradient_norm", norm)
-        shown["clipped"] = float((ratio.detach() != clipped.detach()).float().mean())
+        shown["clipped"] = float((ratio != clipped).float().mean())
         return shown
