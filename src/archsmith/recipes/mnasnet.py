@@ -109,6 +109,6 @@ def mnasnet_hard(target: float = PIXEL_TARGET) -> Recipe:
     return replace(
         mnasnet(target),
         name="mnasnet-hard",
-        summary="the same with the hard constraint: no reward for being faster than the target, and less for being slower",
+        summary="as mnasnet with the hard constraint: nothing for being faster than the target, and less for being slower",
         reward=latency_weighted(target, alpha=0, beta=-1),
     )
