@@ -15,7 +15,7 @@ from archsmith.core.child import Child
 from archsmith.core.errors import UsageError
 from archsmith.nn.resnet import resnet_of_size
 from archsmith.recipes import get_recipe
-from archsmith.spaces import RecurrentCell
+from archsmith.spaces import NASNetCell, RecurrentCell
 from archsmith.testing.evaluator import RecordingContext
 from archsmith.training import ImageClassification, LanguageModel
 from test_cli import archsmith
@@ -90,3 +90,17 @@ def test_the_command_tells_and_records_nothing(tmp_path: Path) -> None:
     assert told["seconds"] == pytest.approx(told["trials"] * told["child_seconds"])
     assert told["fewest"] < told["most"]
     assert not (tmp_path / "runs.db").exists()
+
+
+def test_of_images_multiply_adds_are_told_and_an_auxiliary_head_is_not_counted() -> None:
+    evaluator = replace(ImageClassification.desk("digits", epochs=1), max_train=200)
+    plain, headed = (
+        estimate(NASNetCell(blocks=1, cells=1, filters=2, auxiliary=a), evaluator, trials=3, children=1, batches=1)
+        for a in (0.0, 0.4)
+    )
+    assert plain.parameters == headed.parameters
+    assert plain.multiply_adds == headed.multiply_adds
+    assert plain.multiply_adds is not None
+    assert plain.multiply_adds > plain.parameters  # a convolution uses its weights at many places
+    assert f"{plain.multiply_adds:,.0f} multiply-adds an image" in str(plain)
+    assert plain.to_json()["multiply_adds"] == plain.multiply_adds

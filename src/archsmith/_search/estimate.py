@@ -10,6 +10,7 @@ from random import Random
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import derive_seed
@@ -26,11 +27,12 @@ class SearchEstimate:
 
     Args:
         children: how many were built and timed; the numbers below are their means.
-        parameters: of a child, and `fewest` and `most` of those built.
+        parameters: of a child, without what is there in training alone, and `fewest` and `most` of those built.
         step_seconds: of a batch of training.
         steps_per_epoch, epochs: of each child.
         trials: of the search; None where its budget is in other units.
         device, threads: where a batch was timed.
+        multiply_adds: of one image through a child; None of what reads none.
     """
 
     children: int
@@ -43,6 +45,7 @@ class SearchEstimate:
     trials: int | None
     device: str
     threads: int
+    multiply_adds: float | None = None
 
     @property
     def child_seconds(self) -> float:
@@ -61,8 +64,12 @@ class SearchEstimate:
     def __str__(self) -> str:
         size = f"{self.fewest:,}" if self.fewest == self.most else f"{self.fewest:,} to {self.most:,}"
         where = f"on {self.device} with {self.threads} thread{'s' * (self.threads != 1)}"
+        if self.multiply_adds is not None:
+            size += f" parameters and {self.multiply_adds:,.0f} multiply-adds an image"
+        else:
+            size += " parameters"
         child = (
-            f"a child has {size} parameters; {self.steps_per_epoch:,} steps an epoch of {self.step_seconds:.3g} s, "
+            f"a child has {size}; {self.steps_per_epoch:,} steps an epoch of {self.step_seconds:.3g} s, "
             f"{self.epochs} epochs: about {_time(self.child_seconds)} {where}"
         )
         if self.seconds is None:
@@ -80,15 +87,20 @@ def estimate(
 
     Raises UsageError when the evaluator trains nothing, or its data are less than the batches.
     """
+    from archsmith.nn.count import count, count_parameters
+
     missing = [name for name in ("task", "train", "epochs", "steps_per_epoch") if not hasattr(evaluator, name)]
     if missing:
         raise UsageError(f"{type(evaluator).__name__} has no {missing[0]}, so what a search by it takes cannot be told")
     probe = Probe.here(batches, threads=1)
     rng = Random(0)
-    parameters, seconds = [], []
+    parameters, seconds, multiply_adds = list[int](), list[float](), list[int]()
+    task = evaluator.task()
     for _ in range(children):
         child = _child(space, sample(space, rng), evaluator, probe.seed)
-        parameters.append(sum(p.numel() for p in child.model.parameters()))
+        parameters.append(count_parameters(child.model))
+        if isinstance(task, Task):
+            multiply_adds.append(count(child.model, task.input_shape).multiply_adds)
         seconds.append(step_seconds(evaluator, child, batches, threads=1))
     return SearchEstimate(
         children=children,
@@ -101,6 +113,7 @@ def estimate(
         trials=trials,
         device=probe.device,
         threads=probe.threads,
+        multiply_adds=fmean(multiply_adds) if multiply_adds else None,
     )
 
 
