@@ -36,9 +36,9 @@ def outcome(name: str, measure: Measure) -> Outcome:
     if name == "regret":
         return Outcome(name, "the regret of the best model", regret_of(measure))
     if name == "multiply-adds of the best":
-        return Outcome(name, "the multiply-adds of the best model", MULTIPLY_ADDS)
+        return Outcome(name, "the million multiply-adds of the best model", MULTIPLY_ADDS)
     if name == "mean of the best so far":
-        return Outcome(name, "the best so far, its mean over the search,", measure)
+        return Outcome(name, "the mean over the search of the best so far", measure)
     return Outcome(name, "the best model" if name == "best" else f"the {name} models", measure)
 
 

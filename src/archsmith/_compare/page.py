@@ -121,7 +121,8 @@ def _improvements(compared: Compared) -> Html | None:
 def _progress(compared: Compared) -> Html:
     keys = [_key(i, f"{group.label}{_seeds(len(group.runs))}") for i, group in enumerate(compared.groups)]
     most = max(len(group.runs) for group in compared.groups)
-    band = " Single runs are faint." if most > 1 else ""
+    few = [len(group.runs) for group in compared.groups if len(group.runs) <= plots.MOST_SINGLE]
+    band = " Single runs are faint." if few and max(few) > 1 else ""
     if most >= plots.LEAST_FOR_A_BAND:
         band += " The band is a 95 % interval of the mean over runs (Student's t), point by point."
     found = f"The best {compared.measure.label} so far, the mean over runs.{band}"

@@ -44,18 +44,16 @@ def verdicts(
         )
         seen = difference(ahead, behind, of.measure, group=one.ahead, baseline=one.behind, outcome=of.said)
         verdict = {"better": AGREES, "worse": CONTRADICTS}.get(seen.verdict, NOT_SHOWN)
-        found.append(Verdict(f"{one.ahead} ahead of {one.behind} by {of.said.rstrip(',')}", verdict, seen))
+        found.append(Verdict(f"{one.ahead} ahead of {one.behind} by {of.said}", verdict, seen))
     return tuple(found)
 
 
 def told(found: Sequence[Verdict]) -> str:
     """ "Of 9 things that the claim leads one to expect, 5 come out, 3 are not shown, and 1 comes out the other way." """
     n = {kind: sum(v.verdict == kind for v in found) for kind in (AGREES, NOT_SHOWN, CONTRADICTS)}
-    whole = "The one thing" if len(found) == 1 else f"Of {len(found)} things"
+    ends = {AGREES: "comes out", NOT_SHOWN: "is not shown", CONTRADICTS: "comes out the other way"}
+    many = {AGREES: "come out", NOT_SHOWN: "are not shown", CONTRADICTS: "come out the other way"}
     if len(found) == 1:
-        ends = {AGREES: "comes out", NOT_SHOWN: "is not shown", CONTRADICTS: "comes out the other way"}
-        return f"{whole} that the claim leads one to expect {ends[found[0].verdict]}."
-    return (
-        f"{whole} that the claim leads one to expect, {n[AGREES]} come out, {n[NOT_SHOWN]} are not shown, "
-        f"and {n[CONTRADICTS]} come out the other way."
-    )
+        return f"The one thing that the claim leads one to expect {ends[found[0].verdict]}."
+    agrees, not_shown, contradicts = (f"{n[kind]} {(ends if n[kind] == 1 else many)[kind]}" for kind in n)
+    return f"Of {len(found)} things that the claim leads one to expect, {agrees}, {not_shown}, and {contradicts}."
