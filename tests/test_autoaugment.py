@@ -6,7 +6,9 @@ import json
 import math
 import pickle
 import random
+import runpy
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import archsmith as smith
 from archsmith import describe, discovered
 from archsmith._describe import diagram_of
 from archsmith.core.child import Task, TextTask
@@ -478,3 +481,71 @@ def test_an_augmentation_that_changes_the_type_is_a_failed_child() -> None:
 def test_the_fill_is_what_the_authors_paint_cutouts_with() -> None:
     assert FILL == (125, 122, 113)
     assert magnitude("Cutout", 9, 331, 331) == 60
+
+
+# --- as a file --------------------------------------------------------------------------------------------------------
+
+
+def everything() -> dict[str, object]:
+    """Every operation at every level, with all that stands around a policy."""
+    sub_policies = [[(name, 1.0, level)] for name in OPERATIONS for level in range(10)]
+    return architecture_of(sub_policies, flip=True, pad=0.2, cutout=0.4, reading="weaker", fill=(9, 200, 30))
+
+
+def test_an_exported_file_repeats_every_operation(tmp_path: Path) -> None:
+    path = smith.export(everything(), format="source", path=tmp_path / "policy.py")
+    scope = runpy.run_path(str(path))
+    assert "archsmith" not in {
+        line.split()[1] for line in path.read_text().splitlines() if line.startswith(("import", "from"))
+    }
+    image, other = pictures(random_batch(8, 2, 3, 40, 24))
+    for (name, chance, level), *rest in scope["POLICY"]:
+        m = scope["magnitude"](name, level, 24, 40)
+        assert chance == 1
+        assert not rest
+        assert (m or 0.0) == magnitude(name, level, 40, 24, "weaker")
+        written = scope["apply"](image, name, m, (3, 30), other)
+        ours = operate(bytes_of([image, other]), name, m or 0.0, fill=(9, 200, 30), centre=torch.tensor([[30, 3]] * 2))
+        assert torch.equal(bytes_of([written]), ours[:1]), name
+    for mode in ("L", "RGB"):
+        out = scope["Augment"]()(image.convert(mode), other.convert(mode))
+        assert (out.size, out.mode) == (image.size, mode)
+    with pytest.raises(ValueError, match="mode L or RGB"):
+        scope["Augment"]()(image.convert("P"))
+
+
+def test_an_exported_file_draws_as_often_as_ours(tmp_path: Path) -> None:
+    architecture = architecture_of([[("Invert", 0.3, 0)], [("TranslateX", 1.0, 9)]], fill=(7, 7, 7))
+    scope = runpy.run_path(str(smith.export(architecture, format="source", path=tmp_path)))
+    image, augment = Image.new("L", (8, 1), 100), scope["Augment"]()
+    random.seed(0)
+    seen = Counter(tuple(np.array(augment(image))[0].tolist()) for _ in range(4000))
+    chances = {(155,) * 8: 0.15, (100,) * 8: 0.35, (7,) * 3 + (100,) * 5: 0.25, (100,) * 5 + (7,) * 3: 0.25}
+    assert set(seen) == set(chances)
+    assert all(abs(seen[k] - 4000 * p) < 4 * math.sqrt(4000 * p * (1 - p)) for k, p in chances.items())
+
+
+def test_a_run_exports_its_best_policies_joined(tmp_path: Path) -> None:
+    ranks = {"Invert": 1.0, "Solarize": 0.9, "Rotate": 0.8}
+
+    def score(architecture: dict[str, object]) -> float:
+        return ranks.get(architecture["sub_policies"][0][0]["operation"], 0.0)  # type: ignore[index]
+
+    space = Augmentation(model="wrn_16_1", sub_policies=1)
+    run = smith.search(
+        space, score, searcher=smith.searchers.Random(), trials=60, store=f"sqlite:///{tmp_path}/runs.db"
+    )
+    path = smith.export(run, format="source", path=tmp_path / "found")
+    assert path == tmp_path / "found" / "augmentation.py"
+    policy = runpy.run_path(str(path))["POLICY"]
+    assert len(policy) == 5
+    best = [trial.reward for trial in run.top(5)]
+    assert [ranks.get(sub_policy[0][0], 0.0) for sub_policy in policy] == best
+    with pytest.raises(UsageError, match="no earlier export"):
+        (tmp_path / "mine.py").write_text("mine")
+        smith.export(run, format="source", path=tmp_path / "mine.py")
+
+
+def test_a_policy_has_no_weights() -> None:
+    with pytest.raises(UsageError, match="an augmentation alone is written with --format source"):
+        smith.export("autoaugment_cifar10", format="onnx")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archsmith._describe import Thing, find
+from archsmith._export.augmentation import is_augmentation, write_augmentation
 from archsmith._export.cell import write_cell
 from archsmith._export.from_run import model_of
 from archsmith._export.image_model import ImageModel
@@ -26,7 +27,7 @@ from archsmith._export.untrained import untrained
 from archsmith._search import Run
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.discovered import NETWORKS
-from archsmith.spaces import RecurrentCell, UpdateRule
+from archsmith.spaces import Augmentation, RecurrentCell, UpdateRule
 
 __all__ = [
     "FORMATS",
@@ -78,7 +79,8 @@ def export(
         model: a run (what `finish` chose, or the best trial's kept weights), a `Model`, or a folder in format pytorch.
             Also what has no trained weights: the name of a discovered network, a genotype or an architecture (the
             object, JSON text, or a JSON file). One of images gets weights from a seed, which its card says; a recurrent
-            cell is written alone, in format source; so is an update rule, as an optimizer, also of a run of such rules.
+            cell is written alone, in format source; so is an update rule, as an optimizer, and an augmentation policy, as
+            a transform for Pillow, also of a run of such: of policies the five best are joined.
         format: "pytorch" (safetensors and JSON, for archsmith), "onnx" (for anything) or "source" (one plain PyTorch
             file that needs no archsmith).
         path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`); an earlier export
@@ -103,12 +105,16 @@ def export(
     if isinstance(model, Run):
         if format == "source" and isinstance(model.space, UpdateRule):
             return write_optimizer(model, place)
+        if format == "source" and isinstance(model.space, Augmentation):
+            return write_augmentation(model, place)
         model = model_of(model)
     elif not isinstance(model, Model):
         if not trained:
             found = _untrained(model, format, asked)
             if found is None:
-                return (write_optimizer if is_rule(find(model).architecture) else write_cell)(model, place)
+                architecture = find(model).architecture
+                alone = write_optimizer if is_rule(architecture) else write_cell
+                return (write_augmentation if is_augmentation(architecture) else alone)(model, place)
             model = untrained(found, seed=seed, input_shape=input_shape, num_classes=num_classes, size=size)
         else:
             model = load(model)  # type: ignore[arg-type]  # `trained` says that it is a path
@@ -116,10 +122,10 @@ def export(
 
 
 def _untrained(thing: Thing, format: str, asked: Sequence[str]) -> Thing | None:
-    """The network of images that a thing without weights stands for; None for a recurrent cell or an update rule, which
-    is written alone.
+    """The network of images that a thing without weights stands for; None for a recurrent cell, an update rule or an
+    augmentation, which is written alone.
 
-    Raises UsageError for what is none of these, and for a cell or a rule in a format that holds weights.
+    Raises UsageError for what is none of these, and for such a part in a format that holds weights.
     """
     if isinstance(thing, str | os.PathLike) and not os.fspath(thing).lstrip().startswith("{"):
         name = os.fspath(thing)
@@ -129,8 +135,13 @@ def _untrained(thing: Thing, format: str, asked: Sequence[str]) -> Thing | None:
                 "of archsmith.discovered, or a genotype"
             )
     architecture = find(thing).architecture
-    what = "an update rule" if is_rule(architecture) else "a recurrent cell"
-    if not isinstance(architecture, dict) or architecture.get("kind") not in (RecurrentCell.kind, UpdateRule.kind):
+    kinds = {
+        RecurrentCell.kind: "a recurrent cell",
+        UpdateRule.kind: "an update rule",
+        Augmentation.kind: "an augmentation",
+    }
+    what = kinds.get(architecture.get("kind", "")) if isinstance(architecture, dict) else None
+    if what is None:
         return thing
     if format != "source":
         raise UsageError(
