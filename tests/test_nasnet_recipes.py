@@ -306,6 +306,15 @@ def test_a_finish_stacks_what_was_searched_into_larger_networks(stacked: Any, tm
     assert torch.equal(model.deployed()(x), model_of(run).deployed()(x))
 
 
+def test_what_was_stacked_is_carried_over_as_it_was_finished(stacked: Any) -> None:
+    from archsmith._transfer.found import source_of
+
+    run, finished = stacked
+    source = source_of(run)
+    assert source.architecture["filters"] == 6
+    assert source.candidates[0].weights == (finished.model.artifact,)
+
+
 def test_a_plan_that_does_not_fit_the_space_is_refused(stacked: Any) -> None:
     run, _ = stacked
     for options, message in (

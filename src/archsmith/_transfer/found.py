@@ -15,7 +15,7 @@ from archsmith._transfer.carried import Carried, carried
 from archsmith.core.child import Task
 from archsmith.core.config import from_config
 from archsmith.core.errors import UnknownName, UsageError
-from archsmith.core.finish import in_todays_words
+from archsmith.core.finish import in_todays_words, space_finished
 from archsmith.core.genotype import Architecture, Genotype, canonical_json
 from archsmith.core.space import Space, decode
 from archsmith.training import ImageClassification
@@ -207,7 +207,7 @@ def _of_finished(run: Run, document: Mapping[str, Any], own: ImageClassification
             space: Space = HandDesigned(found["parameters"], evaluator)
             built = carried(space, space.genotype)  # type: ignore[attr-defined]
         else:
-            built = carried(run.space, Genotype.from_json(network["genotype"]))
+            built = carried(space_finished(run.space, document), Genotype.from_json(network["genotype"]))
         settings = {**final, **network["settings"]}
         candidates.append(
             Candidate(

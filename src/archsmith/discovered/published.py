@@ -15,6 +15,8 @@ from archsmith.core.shown import shown
 from archsmith.core.walk import Choose
 from archsmith.discovered.network import Discovered
 
+SIZES = ("cells", "filters", "form", "width")
+
 
 def published(name: str, size: Mapping[str, Any] | None = None) -> Discovered:
     """The discovered network of that name, in another size where it comes in several.
@@ -33,7 +35,10 @@ def published(name: str, size: Mapping[str, Any] | None = None) -> Discovered:
     takes = list(inspect.signature(NETWORKS[name]).parameters)
     for option in given:
         if option not in takes:
-            has = f"it has {', '.join(takes)}" if takes else "it comes in one size; its family has others"
+            sizes = [name for name in takes if name in SIZES]
+            has = (
+                f"it has {', '.join(sizes)}" if sizes else "it comes in one size; others of its family may have several"
+            )
             raise UsageError(f"{name} has no {option} to choose: {has}")
     return NETWORKS[name](**given)
 
