@@ -406,7 +406,10 @@ def test_an_exported_model_has_one_set_of_weights(place: Path, tmp_path: Path) -
     assert "fixed features have no interval" in done.claim
 
 
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+GROWN_AND_MOBILE = {"mobile": smith.spaces.MobileBlocks.desk(), "grown": smith.spaces.GrownGraph()}
+
+
+@pytest.mark.parametrize("space", [*SPACES.values(), *GROWN_AND_MOBILE.values()], ids=[*SPACES, *GROWN_AND_MOBILE])
 def test_every_space(space: Any, place: Path, tmp_path: Path) -> None:
     """From scratch by a genotype, then all that begins with weights, by the exported model."""
     settings = dataclasses.replace(ImageClassification.desk(str(place / "here.npz"), epochs=1), keep_weights=True)
