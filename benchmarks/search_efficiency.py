@@ -8,8 +8,8 @@ best by validation of them, judged by its test accuracy. "Within 0.3" is the num
 within 0.3 points of the best test accuracy of all cells and stays there to the budget; a seed that does not come there
 counts as the budget. Everything that a searcher evaluates counts, duplicates too.
 
-The settings of `small()` and of `BayesianOptimization` were chosen on the columns of CIFAR-100 and ImageNet16-120 and on
-made tables, never on CIFAR-10's.
+The settings of `small()` and of `BayesianOptimization` were chosen on the columns of CIFAR-100 and ImageNet16-120,
+never on CIFAR-10's.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def main() -> None:
         "",
         f"Reward: validation accuracy after 200 epochs. Best test accuracy of all 15,625 cells: {tests.max():.2f}.",
         "",
-        "`small()` and `BayesianOptimization` were tuned on the columns of CIFAR-100 and ImageNet16-120 and on made tables.",
+        "`small()` and `BayesianOptimization` were tuned on the columns of CIFAR-100 and ImageNet16-120.",
         "",
         *report(curves, float(tests.max()), sorted(arguments.budgets)),
     ]

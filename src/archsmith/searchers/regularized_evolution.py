@@ -62,7 +62,7 @@ class RegularizedEvolution:
     @classmethod
     def small(cls) -> RegularizedEvolution:
         """Settings for some hundred trials, greedier than the paper's: tuned on NAS-Bench-201's columns of CIFAR-100 and
-        ImageNet16-120 and on made landscapes of 6 to 60 choices."""
+        ImageNet16-120, looked at on made landscapes of 6 and 20 choices."""
         return cls(population=40, sample=20, unique=True)
 
     def start(self, space: Space, seed: int) -> LiveRegularizedEvolution:
