@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from archsmith.core.correlation import correlate, fisher_interval, logit, pearson, ranks, spearman
 from archsmith.core.errors import UsageError

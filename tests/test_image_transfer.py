@@ -32,7 +32,7 @@ from archsmith.nn.count import count, count_parameters
 from archsmith.nn.resnet import resnet20
 from archsmith.training import ImageClassification
 
-SPACES = {
+SPACES: dict[str, Any] = {
     "chain": smith.spaces.ConvChain(layers=2, filters=(6, 8)),
     "cells": smith.spaces.NASNetCell(blocks=2, cells=1, filters=4, auxiliary=0.4),
     "qnet": smith.spaces.QNet(
@@ -406,7 +406,7 @@ def test_an_exported_model_has_one_set_of_weights(place: Path, tmp_path: Path) -
     assert "fixed features have no interval" in done.claim
 
 
-GROWN_AND_MOBILE = {"mobile": smith.spaces.MobileBlocks.desk(), "grown": smith.spaces.GrownGraph()}
+GROWN_AND_MOBILE: dict[str, Any] = {"mobile": smith.spaces.MobileBlocks.desk(), "grown": smith.spaces.GrownGraph()}
 
 
 @pytest.mark.parametrize("space", [*SPACES.values(), *GROWN_AND_MOBILE.values()], ids=[*SPACES, *GROWN_AND_MOBILE])
