@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import pickle
 import random
+import re
 import runpy
 from collections import Counter
 from pathlib import Path
@@ -38,6 +41,7 @@ from archsmith.nn.augmentation.policy import (
     magnitude,
     said,
 )
+from archsmith.report.augmented import augmented, photographs
 from archsmith.spaces import Augmentation, ConvChain, Product
 from archsmith.testing import SpaceContract
 from archsmith.testing.evaluator import RecordingContext
@@ -243,6 +247,27 @@ def test_the_same_seed_gives_the_same_images_and_the_input_stays() -> None:
     assert not torch.equal(first, other)
     assert torch.equal(batch, before)
     assert torch.equal(policy(batch, torch.Generator().manual_seed(5)), first)
+
+
+def test_what_it_gives_is_a_tensor_like_any_other() -> None:
+    out = discovered.autoaugment("cifar10")(random_batch(2, 4, 3, 8, 8))
+    assert not out.is_inference()
+    weight = torch.ones(1, requires_grad=True)
+    (out.float() * weight).sum().backward()
+    out += 1
+
+
+def test_a_page_shows_images_before_and_after() -> None:
+    """Each sub-policy with a picture inside the page: the photograph as it came first, and drawn again after it."""
+    page = augmented(architecture_of([[("Invert", 1.0, 0)], [("Rotate", 0.5, 9), ("SamplePairing", 0.9, 9)]]))
+    strips = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
+    assert len(strips) == 2
+    assert "Invert (1)" in page
+    strip = Image.open(io.BytesIO(base64.b64decode(strips[0]))).convert("RGB")
+    before, after = strip.crop((0, 0, 64, 64)), strip.crop((72, 0, 136, 64))
+    assert before.tobytes() == pictures(photographs())[0].tobytes()
+    assert after.tobytes() == by_pillow(before, "Invert", 0).tobytes()
+    assert augmented(architecture_of([])).count("<img") == 1
 
 
 class Pictures(torch.utils.data.Dataset[torch.Tensor]):

@@ -7,11 +7,13 @@ import shlex
 from typing import Any
 
 from archsmith._page.html import Html, Piece, details, duration, join, number, table, tag
-from archsmith.core.errors import IllegalGenotype
+from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.finish import Measure
 from archsmith.core.space import decode
 from archsmith.core.trial import Trial
+from archsmith.nn.augmentation.policy import check_architecture
 from archsmith.report import curves
+from archsmith.report.augmented import augmented
 from archsmith.report.draw import draw
 from archsmith.report.facts import DRAWN, Facts, curve
 from archsmith.report.names import axis, in_order, metric_text, readable
@@ -39,10 +41,12 @@ def _one(facts: Facts, trial: Trial, i: int) -> Html:
             side.append(tag("figure", drawn))
     genotype = json.dumps(trial.genotype.to_json(), indent=1, ensure_ascii=False)
     side.append(details("Its genotype, as JSON", tag("pre", genotype), _describe(facts, i)))
+    side.append(_formula(facts, trial))
     return tag(
         "article",
         tag("h3", f"{rank}: trial {trial.number}, reward {number(trial.reward)}"),
         tag("div", _picture(facts, trial), tag("div", *side), cls="beside"),
+        _example_images(facts, trial),
     )
 
 
@@ -52,6 +56,18 @@ def _describe(facts: Facts, i: int) -> Html:
         store = f" --store {shlex.quote(facts.url)}"
         return tag("p", "Describe it: ", tag("code", f"archsmith best {name}{store} | archsmith describe -"))
     return tag("p", "Save it as genotype.json, then: ", tag("code", "archsmith describe genotype.json"))
+
+
+def _formula(facts: Facts, trial: Trial) -> Html | None:
+    """The formula of an update rule or another expression, to be read and for TeX; None where there is none."""
+    if facts.space is None or not hasattr(facts.space, "formula") or not hasattr(facts.space, "latex"):
+        return None
+    try:
+        architecture = decode(facts.space, trial.genotype)
+        text, latex = facts.space.formula(architecture), facts.space.latex(architecture)
+    except UsageError:
+        return None
+    return details("Its formula, also for TeX", tag("pre", text), tag("pre", latex))
 
 
 def _metrics(trial: Trial, measure: Measure) -> Html:
@@ -87,6 +103,24 @@ def _picture(facts: Facts, trial: Trial) -> Html:
         return _json(architecture, f"It could not be drawn: {type(error).__name__}: {error}")
     # A page needs no namespaces; `draw` escapes what it writes.
     return tag("div", Html(drawing.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)), cls="drawing")
+
+
+def _example_images(facts: Facts, trial: Trial) -> Html | None:
+    """What an augmentation does to images, alone or as a part of a product; None where there is none."""
+    if facts.space is None:
+        return None
+    try:
+        architecture = decode(facts.space, trial.genotype)
+    except IllegalGenotype:
+        return None
+    parts = architecture.get("parts") if isinstance(architecture, dict) else None
+    for own in (architecture, *(parts.values() if isinstance(parts, dict) else ())):
+        try:
+            check_architecture(own)
+        except UsageError:
+            continue
+        return augmented(own)
+    return None
 
 
 def _json(value: Any, note: str) -> Html:

@@ -188,7 +188,7 @@ class Augmentation:
             nodes.append(Node("first", " and ".join(usual), "", "pool"))
         sub_policies = architecture["sub_policies"]
         for i, sub_policy in enumerate(sub_policies):
-            nodes.append(Node(str(i), *_caption(sub_policy), group=f"one of {len(sub_policies)}"))
+            nodes.append(Node(f"sub-policy {i}", *_caption(sub_policy), group=f"one of {len(sub_policies)}"))
         if architecture["cutout"]:
             nodes.append(Node("cutout", "cutout", f"{100 * architecture['cutout']:.0f} % of the side", "pool"))
         nodes.append(Node("network", "network", role="output"))
