@@ -21,7 +21,7 @@ from archsmith.discovered import AddSign, PowerSign
 from archsmith.nn.update_rule import RuleOptimizer, decays_at, only_signs_of, rule_of
 from archsmith.spaces import UpdateRule
 
-SHAPES = [(3, 4), (5,), (), (2, 3, 3, 3), (0, 2), (40, 900)]  # the last is larger than a buffer
+SHAPES = [(3, 4), (5,), (), (2, 3, 3, 3), (0, 2), (90, 900)]  # the last is larger than a buffer
 
 
 def parameters(seed: int = 0, dtype: torch.dtype = torch.float64) -> list[nn.Parameter]:

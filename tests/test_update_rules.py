@@ -348,3 +348,29 @@ def test_the_papers_network() -> None:
     assert sum(p.numel() for p in child.model.parameters()) == 10_538
     assert UpdateRule().layers_and_depth(None, Task()) == (2, 2)
     assert UpdateRule(model="resnet20").layers_and_depth(None, Task()) == (21, 19)
+
+
+def test_the_page_of_a_run_says_the_formula(tmp_path: Any) -> None:
+    space = UpdateRule(model="convnet2_small", operands=("g", "m"), unary=("sign", "exp"), binary=("x*y",))
+    config = dataclasses.replace(DIGITS, epochs=1, max_train=100)
+    run = smith.search(space, config, trials=2, store=f"sqlite:///{tmp_path}/runs.db", name="rules")
+    assert run.best is not None
+    text = run.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    formula = space.formula(decode(space, run.best.genotype))
+    assert f"Update rule: step = {formula}" in text
+    assert r"w \leftarrow w - \lambda" in text
+
+
+def test_one_rule_by_two_genotypes_is_trained_once(tmp_path: Any) -> None:
+    """g kept beside whatever it was asked for is the same child every time, and trials have seeds of their own."""
+    space = UpdateRule(model="convnet2_small", operands=("g", "m"), unary=("x",), binary=("keep left",))
+    config = dataclasses.replace(DIGITS, epochs=1, max_train=200, learning_rate=0.5)
+    run = smith.search(space, config, trials=6, store=f"sqlite:///{tmp_path}/runs.db", name="rules")
+    results: dict[str, set[float]] = {}
+    for trial in run.trials():
+        assert trial.result is not None
+        results.setdefault(repr(space.canonical(decode(space, trial.genotype))), set()).add(
+            trial.result.metrics["loss"]
+        )
+    assert len({trial.genotype.key for trial in run.trials()}) > len(results)
+    assert all(len(values) == 1 for values in results.values())

@@ -24,7 +24,7 @@ from archsmith.nn.update_language import AVERAGES, RESTARTS, SCHEDULED, UPDATE_R
 
 # Elements of a flat buffer: on a processor the handful of values of a formula stay in the cache of a core; on a GPU the
 # start of a kernel no longer counts.
-_CPU_BUFFER, _GPU_BUFFER = 1 << 15, 1 << 24
+_CPU_BUFFER, _GPU_BUFFER = 1 << 16, 1 << 24
 
 
 def rule_of(rule: Expression | str) -> Expression:
