@@ -33,7 +33,8 @@ def equalize(images: Tensor) -> Tensor:
     """ImageOps.equalize: each channel of each image so that its values are about equally frequent."""
     places, planes = _places_in_tables(images), images.shape[0] * images.shape[1]
     counts = torch.bincount(places, minlength=planes * 256).view(planes, 256)
-    return _by_tables(images, places, _equalizing(counts, images[0, 0].numel()))
+    highest = images.reshape(planes, -1).amax(1, keepdim=True).to(torch.int64)
+    return _by_tables(images, places, _equalizing(counts, highest))
 
 
 def autocontrast(images: Tensor) -> Tensor:
@@ -53,12 +54,11 @@ def _by_tables(images: Tensor, places: Tensor, tables: Tensor) -> Tensor:
     return tables.view(-1).index_select(0, places).view_as(images)
 
 
-def _equalizing(counts: Tensor, pixels: int) -> Tensor:
-    """Tables [planes, 256] from how often each value is there."""
+def _equalizing(counts: Tensor, highest: Tensor) -> Tensor:
+    """Tables [planes, 256] from how often each value is there, and the highest value that is there, [planes, 1]."""
     ramp = torch.arange(256, dtype=torch.float64, device=counts.device)
     below = counts.cumsum(1).sub_(counts)
-    # As many pixels as do not have the highest value: all that are below it stand below value 255, or have that value.
-    others = torch.where(counts[:, -1:] > 0, below[:, -1:], below.mul(below < pixels).amax(1, keepdim=True))
+    others = below.gather(1, highest)  # pixels without the highest value
     step = (others // 255).to(torch.float64)
     stays = (step == 0).to(torch.float64)  # too few differ: each value stays
     start = (step / 2).floor() * (1 - stays)

@@ -86,13 +86,12 @@ def operate_(images: Tensor, drawn: Drawn, others: Tensor, fill: Tensor) -> None
         others: the batch that partners are taken from; not `images` itself.
         fill: uint8 [c], where the images are.
     """
-    order = torch.argsort(drawn.code, stable=True)
-    counts = torch.bincount(drawn.code, minlength=len(_ORDER)).tolist()
+    code, order = torch.sort(drawn.code, stable=True)
+    counts = torch.bincount(code, minlength=len(_ORDER)).tolist()
     if counts[NOTHING] == len(order):
         return
     device = images.device
-    to = {"code": drawn.code[order], "magnitude": drawn.magnitude[order], "centre": drawn.centre[order]}
-    code, magnitude, centre = (t.to(device) for t in to.values())
+    code, magnitude = code.to(device), drawn.magnitude.index_select(0, order).to(device)
     picked = images.index_select(0, order.to(device))
     # What is computed on the way fits into a processor's cache, and its memory is used again and again.
     most = max(1, _AT_ONCE // images[0].numel()) if device.type == "cpu" else len(order)
@@ -103,17 +102,17 @@ def operate_(images: Tensor, drawn: Drawn, others: Tensor, fill: Tensor) -> None
             part = slice(start, min(start + most, stop))
             group, amount = picked[part], magnitude[part]
             if name in AFFINE:
-                picked[part] = affine(group, code[part] - CODES[AFFINE[0]], amount, fill)
+                group.copy_(affine(group, code[part] - CODES[AFFINE[0]], amount, fill))
             elif name in _PLAIN:
-                picked[part] = _PLAIN[name](group)
+                group.copy_(_PLAIN[name](group))
             elif name in _BY_AMOUNT:
-                picked[part] = _BY_AMOUNT[name](group, amount)
+                group.copy_(_BY_AMOUNT[name](group, amount))
             elif name == "Cutout":
-                picked[part] = cut_out(group, amount.to(torch.int64), centre[part], fill)
+                group.copy_(cut_out(group, amount.to(torch.int64), drawn.centre[order[part]].to(device), fill))
             else:
                 paired = name == "SamplePairing"
                 mixed_in = others.index_select(0, drawn.partner[order[part]].to(device)) if paired else None
-                picked[part] = blend(group, name, amount, mixed_in)
+                group.copy_(blend(group, name, amount, mixed_in))
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order))
     torch.index_select(picked, 0, back.to(device), out=images)
