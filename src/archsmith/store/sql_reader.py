@@ -50,6 +50,7 @@ class SQLReader:
         self._name = name
         self._run = number
         self._spaces: dict[int, str] = {}
+        self._identities: dict[int, dict[str, Any]] = {}  # read once, and shared by all genotypes of a space
 
     def summary(self) -> RunSummary:
         with self._file.reading() as connection:
@@ -112,9 +113,11 @@ class SQLReader:
             found = connection.execute(select(spaces).where(spaces.c.run == self._run))
             self._spaces = {s.number: s.identity for s in found}
         try:
+            if space not in self._identities:
+                self._identities[space] = object_from_text(self._spaces[space], what)
             return Trial(
                 _whole(row.number),
-                genotype(object_from_text(self._spaces[space], what), asked.get("answers"), what),
+                genotype(self._identities[space], asked.get("answers"), what),
                 None if row.parent is None else _whole(row.parent),
                 TrialState(row.state),
                 _real(row.reward),
