@@ -50,7 +50,6 @@ class SQLReader:
         self._name = name
         self._run = number
         self._spaces: dict[int, str] = {}
-        self._identities: dict[int, dict[str, Any]] = {}  # read once, and shared by all genotypes of a space
 
     def summary(self) -> RunSummary:
         with self._file.reading() as connection:
@@ -66,14 +65,15 @@ class SQLReader:
             if row is None:
                 n = connection.scalar(select(func.count()).where(trials.c.run == self._run))
                 raise UnknownName(f"trial of run {self._name!r}", str(number), [f"0 to {n - 1}"] if n else [])
-            return self._trial(connection, row)
+            return self._trial(connection, row, {})
 
     def trials(self, start: int = 0) -> Iterator[Trial]:
         query = TRIALS.where(trials.c.run == self._run).order_by(trials.c.number).limit(_CHUNK)
         while True:
             with self._file.reading() as connection:
                 rows = connection.execute(query.where(trials.c.number >= start)).all()
-                chunk = [self._trial(connection, row) for row in rows]
+                read: dict[int, dict[str, Any]] = {}
+                chunk = [self._trial(connection, row, read) for row in rows]
             yield from chunk
             if len(chunk) < _CHUNK:
                 return
@@ -83,7 +83,8 @@ class SQLReader:
         query = TRIALS.where(trials.c.run == self._run, trials.c.reward.is_not(None))
         with self._file.reading() as connection:
             rows = connection.execute(query.order_by(trials.c.reward.desc(), trials.c.number).limit(max(k, 0))).all()
-            return [self._trial(connection, row) for row in rows]
+            read: dict[int, dict[str, Any]] = {}
+            return [self._trial(connection, row, read) for row in rows]
 
     def learned(self) -> list[Learned]:
         query = select(learned.c.trial, learned.c.at, learned.c.shown).where(learned.c.run == self._run)
@@ -102,7 +103,8 @@ class SQLReader:
             keys = connection.scalars(select(documents.c.key).where(documents.c.run == self._run)).all()
         return sorted(keys)
 
-    def _trial(self, connection: Connection, row: Any) -> Trial:
+    def _trial(self, connection: Connection, row: Any, read: dict[int, dict[str, Any]]) -> Trial:
+        """The trial of a row. `read` has the spaces that were read so far, which the trials of one reading share."""
         what = f"trial {row.number} of run {self._name!r}"
         asked = object_from_text(row.genotype, what)
         told = {"result": None} if row.outcome is None else object_from_text(row.outcome, what)
@@ -113,11 +115,11 @@ class SQLReader:
             found = connection.execute(select(spaces).where(spaces.c.run == self._run))
             self._spaces = {s.number: s.identity for s in found}
         try:
-            if space not in self._identities:
-                self._identities[space] = object_from_text(self._spaces[space], what)
+            if space not in read:
+                read[space] = object_from_text(self._spaces[space], what)
             return Trial(
                 _whole(row.number),
-                genotype(self._identities[space], asked.get("answers"), what),
+                genotype(read[space], asked.get("answers"), what),
                 None if row.parent is None else _whole(row.parent),
                 TrialState(row.state),
                 _real(row.reward),
