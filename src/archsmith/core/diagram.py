@@ -35,6 +35,22 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """A line of a plot: its name, and points (x, y). Where y is NaN there is a gap."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Curves over one axis, of the name `label`."""
+
+    label: str
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Diagram:
     """A drawing of an architecture. Nodes stand in topological order: every edge points forward.
 
@@ -43,12 +59,14 @@ class Diagram:
         nodes: the boxes, in order along the main path.
         edges: the arrows.
         layout: "chain" (one column, skips as arcs) or "graph" (layers by longest path).
+        plot: curves that stand below the boxes.
     """
 
     title: str
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     layout: str = "chain"
+    plot: Plot | None = None
 
     def __post_init__(self) -> None:
         order = {node.id: i for i, node in enumerate(self.nodes)}

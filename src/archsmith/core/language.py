@@ -25,8 +25,9 @@ class Language:
         name: what it is the language of; stands in saved expressions.
         version: raised when a symbol changes its meaning.
         symbols: the operands and functions.
-        rules: pairs of texts, `("A * 1", "A")`: what matches the first is the second. Each makes an expression smaller,
-            so that simplifying ends. A repeated A matches equal parts without anything fresh in them.
+        rules: pairs of texts, `("A * 1", "A")`: what matches the first is the second. Each makes an expression smaller, or
+            as large with fewer commutative functions (`("A * A", "A ^ 2")`), so that simplifying ends. A repeated A
+            matches equal parts without anything fresh in them.
 
     Raises UsageError for two symbols of one name or one form of writing, and for a rule that does not make smaller.
     """
@@ -46,7 +47,7 @@ class Language:
             for left, right in rules
         ]
         for left, right in self._rules:
-            if right.nodes >= left.nodes:
+            if self._size(right) >= self._size(left):
                 raise UsageError(f"rule {self.show(left)} -> {self.show(right)} must make an expression smaller")
         # The parts of a canonical form are canonical, so each is simplified once; bounded, since searches are long.
         self._simplified = functools.lru_cache(maxsize=65536)(self._simplify)
@@ -136,6 +137,10 @@ class Language:
                 if self._matches(left, turned, found):
                     return self._simplified(_filled(right, found))
         return whole
+
+    def _size(self, pattern: Expression) -> tuple[int, int]:
+        own = (self.symbols.get(str(part.name)) for part in pattern.walk())
+        return pattern.nodes, sum(symbol is not None and symbol.commutative for symbol in own)
 
     def _orders(self, expression: Expression) -> Iterator[Expression]:
         yield expression

@@ -10,6 +10,8 @@ from torch import nn
 from archsmith.core.child import Task
 from archsmith.core.errors import UnknownName
 from archsmith.nn.convnet import convnet2, convnet2_small
+from archsmith.nn.densenet import densenet_100_12
+from archsmith.nn.preact_resnet import preact_resnet164
 from archsmith.nn.resnet import resnet20
 from archsmith.nn.wide_resnet import WideResNet, wrn_28_10, wrn_40_2
 
@@ -22,6 +24,8 @@ def _wrn_16_1(task: Task) -> WideResNet:
 MODELS: Mapping[str, Callable[[Task], nn.Module]] = {
     "convnet2": convnet2,
     "convnet2_small": convnet2_small,
+    "densenet_100_12": densenet_100_12,
+    "preact_resnet164": preact_resnet164,
     "resnet20": resnet20,
     "wrn_16_1": _wrn_16_1,
     "wrn_28_10": wrn_28_10,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archsmith.spaces.activation import Activation
 from archsmith.spaces.augmentation import Augmentation
 from archsmith.spaces.conv_chain import ConvChain
 from archsmith.spaces.grown_graph import GrownGraph
@@ -14,6 +15,7 @@ from archsmith.spaces.recurrent_cell import RecurrentCell
 from archsmith.spaces.update_rule import UpdateRule
 
 __all__ = [
+    "Activation",
     "Augmentation",
     "ConvChain",
     "GrownGraph",

@@ -120,6 +120,7 @@ class Product:
         """The parts' diagrams below one another, each in a frame. A part without one is a box that follows a child."""
         nodes: list[Node] = []
         edges: list[Edge] = []
+        plot = None
         for part, (name, own) in zip(self.parts, self._parts_of(architecture).items(), strict=True):
             if not hasattr(part, "diagram"):
                 nodes.append(Node(f"{name}.child", "child", role="input", group=name))
@@ -127,9 +128,10 @@ class Product:
                 edges.append(Edge(f"{name}.child", name))
                 continue
             drawn = part.diagram(own)
+            plot = plot or drawn.plot
             nodes.extend(Node(f"{name}.{n.id}", n.label, n.detail, n.role, name) for n in drawn.nodes)
             edges.extend(Edge(f"{name}.{e.source}", f"{name}.{e.target}", e.skip, e.label) for e in drawn.edges)
-        return Diagram(" and ".join(self.names), tuple(nodes), tuple(edges), layout="graph")
+        return Diagram(" and ".join(self.names), tuple(nodes), tuple(edges), layout="graph", plot=plot)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,249 @@
+"""Activation functions (Ramachandran, Zoph and Le 2017, "Searching for Activation Functions", section 2).
+
+The space asks for core units b(u1(x1), u2(x2)): a function of each of two inputs, and one of both. The inputs are x, what goes
+into the activation, or earlier units' results; the last unit's is the activation.
+
+    {"kind": "activation", "language": {"name": "activation functions", "version": 1},
+     "function": ["mul", "x", ["sigmoid", ["mul", "beta", "x"]]]}
+
+What the functions are, `archsmith.nn.activation_language` says. A function that is the same for every x is a legal genotype and
+no child: building it fails, so that a searcher is told of it and no training is spent.
+docs/decisions/0020-activations.md has what the paper leaves open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archsmith.core.child import AnyTask, Child, Task
+from archsmith.core.diagram import Curve, Diagram, Edge, Node, Plot
+from archsmith.core.errors import ChildFailed, UsageError
+from archsmith.core.expression import Expression
+from archsmith.core.genotype import Architecture
+from archsmith.core.shown import shown
+from archsmith.core.walk import Choose
+from archsmith.nn.activation_language import ACTIVATIONS, BINARY, UNARY, is_constant, slope_at, value_at
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MAX_UNITS = 4  # of more, a result that is used every time would be a deeper expression than is read
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The space. With one unit it has 6,250 genotypes, some of which are the same function.
+
+    Args:
+        model: the network whose ReLUs are replaced, by name (`archsmith.nn.models`); "resnet20" is the paper's.
+        units: how many core units, from 1 to 4.
+        unary, binary: the options of each question, by the names of `archsmith.nn.activation_language`; empty: all 25
+            and all 10.
+    """
+
+    model: str = "resnet20"
+    units: int = 1
+    unary: tuple[str, ...] = ()
+    binary: tuple[str, ...] = ()
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[str] = "activation"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model:
+            raise UsageError(f"model of Activation must be the name of a network, got {shown(self.model)}")
+        if isinstance(self.units, bool) or not isinstance(self.units, int) or not 1 <= self.units <= MAX_UNITS:
+            raise UsageError(
+                f"units of Activation must be a whole number from 1 to {MAX_UNITS}, got {shown(self.units)}"
+            )
+        every: dict[str, Mapping[str, Any]] = {"unary": UNARY, "binary": BINARY}
+        for name, known in every.items():
+            given = getattr(self, name)
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise UsageError(f"{name} of Activation must be a tuple of names, got {shown(given)}")
+            object.__setattr__(self, name, tuple(given))
+            for option in getattr(self, name):
+                if option not in known:
+                    raise UsageError(f"{name} of Activation must be of {', '.join(known)}, got {shown(option)}")
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise UsageError(f"{name} of Activation must differ from each other, got {shown(given)}")
+
+    # --- the questions ------------------------------------------------------------------------------------------------
+
+    def architecture(self, choose: Choose) -> Architecture:
+        """The function that the answers describe. The first unit has no other input than x, so it is asked for none."""
+        known = {"x": ACTIVATIONS.make("x")}
+        result = known["x"]
+        for unit in range(self.units):
+            inputs = tuple(known)
+            first = choose(f"{unit}.input1", inputs) if unit else "x"
+            second = choose(f"{unit}.input2", inputs) if unit else "x"
+            u1 = choose(f"{unit}.u1", self.unary or tuple(UNARY))
+            u2 = choose(f"{unit}.u2", self.unary or tuple(UNARY))
+            both = choose(f"{unit}.binary", self.binary or tuple(BINARY))
+            result = BINARY[both](UNARY[u1](known[first]), UNARY[u2](known[second]))
+            known[f"unit {unit}"] = result
+        return self.from_expression(result)
+
+    def from_expression(self, function: Expression | str) -> Architecture:
+        """The architecture of a function, or of its text such as "x * sigmoid(beta * x)", also of one that no genotype has.
+
+        Raises IllegalExpression, with the place, for what is none.
+        """
+        expression = ACTIVATIONS.parse(function) if isinstance(function, str) else function
+        language = {"name": ACTIVATIONS.name, "version": ACTIVATIONS.version}
+        return {"kind": self.kind, "language": language, "function": expression.to_json()}
+
+    def expression(self, architecture: Architecture) -> Expression:
+        """The function of an architecture. Raises UsageError where it is none, or is written in another language."""
+        return function_of(architecture)
+
+    def canonical(self, architecture: Architecture) -> Any:
+        """Plain JSON that is equal for two architectures when they are the same function: the simplified expression."""
+        return ACTIVATIONS.simplify(function_of(architecture)).to_json()
+
+    # --- the child ----------------------------------------------------------------------------------------------------
+
+    def build(self, architecture: Architecture, task: AnyTask) -> Child:
+        """The hand-designed network with this function in place of every ReLU.
+
+        Raises UsageError when the architecture is none or the task not of images, and ChildFailed for a constant.
+        """
+        function_of(architecture)  # refused before a network is made
+        return self.edit(architecture, self.baseline(task), task)
+
+    def baseline(self, task: AnyTask) -> Child:
+        """The network with its ReLUs. Raises UnknownName when there is none of that name."""
+        if not isinstance(task, Task):
+            raise UsageError(f"Activation has networks for images, and the task is a {type(task).__name__}")
+        from archsmith.nn.models import model_named
+
+        return Child(model_named(self.model, task))
+
+    def edit(self, architecture: Architecture, child: Child, task: AnyTask) -> Child:
+        """The child with this function in place of every ReLU of its model, each with betas of its own for every channel.
+
+        Raises ChildFailed for a function that is the same for every x, and UsageError for a model without ReLU modules.
+        """
+        function = function_of(architecture)
+        if not isinstance(task, Task):
+            raise UsageError(f"Activation has networks for images, and the task is a {type(task).__name__}")
+        if is_constant(function):
+            raise ChildFailed(
+                f"the activation {ACTIVATIONS.show(function)} is the same for every x, so no network learns through it",
+                reason="constant",
+            )
+        from archsmith.nn.activation import ActivationFunction, with_activation
+
+        def made(channels: int, dims: int) -> nn.Module:
+            return ActivationFunction(function, channels, dims=dims)
+
+        with_activation(child.model, made, task.input_shape)
+        return child
+
+    def standards(self) -> Mapping[str, Architecture | None]:
+        """What a found function is held against: ReLU, which is the network as it is, and SiLU."""
+        return {"ReLU": None, "SiLU": self.from_expression("x * sigmoid(x)")}
+
+    def layers_and_depth(self, architecture: Architecture, task: Task) -> tuple[int, int]:
+        """The layers of the network, and the most of them on one way through it; an activation has none."""
+        from archsmith.nn.models import layers_and_depth
+
+        return layers_and_depth(self.model, task)
+
+    # --- the drawing --------------------------------------------------------------------------------------------------
+
+    def formula(self, architecture: Architecture) -> str:
+        """The function as text."""
+        return ACTIVATIONS.show(function_of(architecture))
+
+    def latex(self, architecture: Architecture) -> str:
+        """The function for TeX."""
+        return rf"f(x) = {ACTIVATIONS.latex(function_of(architecture))}"
+
+    def diagram(self, architecture: Architecture) -> Diagram:
+        """The function as a graph, equal parts as one box, over a plot of it and of its derivative, betas as they begin."""
+        function = function_of(architecture)
+        nodes: list[Node] = []
+        edges: list[Edge] = []
+        known: dict[Expression, str] = {}
+
+        def drawn(part: Expression) -> str:
+            if part in known:
+                return known[part]
+            sources = [drawn(operand) for operand in part.operands]
+            name = str(len(nodes))
+            nodes.append(Node(name, *_caption(part)))
+            commutes = not part.is_number and ACTIVATIONS.symbols[str(part.name)].commutative
+            for i, source in enumerate(sources):
+                edges.append(Edge(source, name, label="" if commutes or len(sources) == 1 else ["left", "right"][i]))
+            if not ACTIVATIONS.is_fresh(part):
+                known[part] = name
+            return name
+
+        last = drawn(function)
+        nodes.append(Node("f(x)", "f(x)", "in place of every ReLU", "output"))
+        edges.append(Edge(last, "f(x)"))
+        formula = ACTIVATIONS.show(function)
+        return Diagram(f"Activation: f(x) = {formula}", tuple(nodes), tuple(edges), "graph", _plot(function))
+
+
+def _plot(function: Expression) -> Plot:
+    points = [i / 20 for i in range(-100, 101)]
+    simple = ACTIVATIONS.simplify(function)
+    return Plot(
+        "x",
+        (
+            Curve("f(x)", tuple((x, value_at(simple, x)) for x in points)),
+            Curve("f'(x)", tuple((x, slope_at(simple, x)) for x in points)),
+        ),
+    )
+
+
+_MEANINGS = {
+    "x": "what goes in",
+    "beta": "trained, 1 at first",
+    "sqrt": "of the absolute value",
+    "log": "of |x| + 1e-8",
+    "sinc": "sin(x) / x",
+    "relu": "max(x, 0)",
+    "min0": "min(x, 0)",
+    "sigmoid": "1 / (1 + exp(-x))",
+    "softplus": "log(1 + exp(x))",
+    "div": "with 1e-8",
+    "mix": "beta left + (1 - beta) right",
+}
+
+
+def _caption(part: Expression) -> tuple[str, str, str]:
+    """Label, detail and role of the box of an operand or a function."""
+    if part.is_number:
+        return str(part.name), "constant", "input"
+    symbol = ACTIVATIONS.symbols[str(part.name)]
+    label = {"-": "−", "*": "×", "/": "÷"}.get(symbol.text, symbol.text)
+    label = "negative" if symbol.name == "negative" else label
+    return label, _MEANINGS.get(symbol.name, ""), ("input", "activation", "combine")[symbol.arity]
+
+
+def function_of(architecture: Any) -> Expression:
+    """The function of an architecture.
+
+    Raises UsageError when that is none, or in another version of the language; IllegalExpression for a function that is
+    none.
+    """
+    if not isinstance(architecture, Mapping) or set(architecture) != {"kind", "language", "function"}:
+        raise UsageError(
+            'an activation must be {"kind": "activation", "language": {...}, "function": ...}, got '
+            + (shown(sorted(map(str, architecture))) if isinstance(architecture, Mapping) else shown(architecture))
+        )
+    if architecture["kind"] != Activation.kind:
+        raise UsageError(f"the kind of an activation must be {Activation.kind!r}, got {shown(architecture['kind'])}")
+    own = {"name": ACTIVATIONS.name, "version": ACTIVATIONS.version}
+    if architecture["language"] != own or isinstance(architecture["language"]["version"], bool):
+        raise UsageError(
+            f"this activation is written in the language {shown(architecture['language'])}, and what is read here is "
+            f"{own}; symbols may mean something else there, so it is not guessed at"
+        )
+    return ACTIVATIONS.from_json(architecture["function"])
