@@ -65,7 +65,7 @@ class SQLReader:
             if row is None:
                 n = connection.scalar(select(func.count()).where(trials.c.run == self._run))
                 raise UnknownName(f"trial of run {self._name!r}", str(number), [f"0 to {n - 1}"] if n else [])
-            return self._trial(connection, row, {})
+            return self._trial(connection, row)
 
     def trials(self, start: int = 0) -> Iterator[Trial]:
         query = TRIALS.where(trials.c.run == self._run).order_by(trials.c.number).limit(_CHUNK)
@@ -103,8 +103,9 @@ class SQLReader:
             keys = connection.scalars(select(documents.c.key).where(documents.c.run == self._run)).all()
         return sorted(keys)
 
-    def _trial(self, connection: Connection, row: Any, read: dict[int, dict[str, Any]]) -> Trial:
+    def _trial(self, connection: Connection, row: Any, read: dict[int, dict[str, Any]] | None = None) -> Trial:
         """The trial of a row. `read` has the spaces that were read so far, which the trials of one reading share."""
+        read = {} if read is None else read
         what = f"trial {row.number} of run {self._name!r}"
         asked = object_from_text(row.genotype, what)
         told = {"result": None} if row.outcome is None else object_from_text(row.outcome, what)
