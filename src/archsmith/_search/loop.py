@@ -65,17 +65,20 @@ class Loop:
         self._parents = Parents(self.run, self.searcher, proposed)
         waiting = deque(self.run.unfinished())  # what a kill interrupted runs again, as the same trial
         twins = Twins(self.space, self.run.trials())
+        exhausted = False  # the searcher has nothing left to propose
         while True:
             ended: list[Trial] = []
             free = self.executor.slots - len(self._running) - twins.waiting
             open_for_more = self.budget.allows(trials=proposed, seconds=self.run.elapsed(), epochs=epochs)
-            if open_for_more and free > len(waiting):
+            if open_for_more and free > len(waiting) and not exhausted:
                 n = free - len(waiting)
                 if self.budget.trials is not None:
                     n = min(n, self.budget.trials - proposed)
-                waiting.extend(self.run.propose(self.searcher.ask(n)))
-                proposed += n
-                self._events += n
+                asked = self.searcher.ask(n)
+                exhausted = len(asked) < n
+                waiting.extend(self.run.propose(asked))
+                proposed += len(asked)
+                self._events += len(asked)
             if not self._out_of_time():
                 for trial in [waiting.popleft() for _ in range(min(free, len(waiting)))]:
                     admitted = twins.admit(trial)

@@ -29,7 +29,10 @@ class LiveSearcher(Protocol):
         ...
 
     def ask(self, n: int) -> list[Proposal]:
-        """Exactly `n` proposals, whatever has been told so far: the others may still be running."""
+        """Exactly `n` proposals, whatever has been told so far: the others may still be running.
+
+        Fewer mean that there are no more, ever: the search ends when what runs has ended.
+        """
         ...
 
     def tell(self, trials: Sequence[Trial]) -> None:

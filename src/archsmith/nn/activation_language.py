@@ -253,14 +253,14 @@ def is_constant(expression: Expression) -> bool:
     simple = ACTIVATIONS.simplify(expression)
     if not any(part.name == "x" for part in simple.walk()):
         return True
-    return _is_flat(simple, 0.0) and _is_flat(simple, 0.17)
+    return _is_flat(simple, 1.0, 0.0) and _is_flat(simple, 0.3, 0.17)
 
 
-def _is_flat(expression: Expression, apart: float) -> bool:
-    """Whether all values that are finite are equal, with betas that are so far apart."""
+def _is_flat(expression: Expression, first: float, apart: float) -> bool:
+    """Whether all values that are finite are equal, with betas from `first` on, so far apart."""
     found = []
     for x in _POINTS:
-        betas = itertools.count(1.0, apart)
+        betas = itertools.count(first, apart)
         found.append(value_at(expression, x, betas.__next__))
     known = [value for value in found if not math.isnan(value)]
     return bool(known) and max(known) - min(known) <= 1e-9 * max(1.0, *map(abs, known))

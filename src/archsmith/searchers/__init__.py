@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from archsmith.searchers.bayesian_optimization import BayesianOptimization
     from archsmith.searchers.depth_schedule import DepthSchedule
+    from archsmith.searchers.exhaustive import Exhaustive
     from archsmith.searchers.large_scale_evolution import LargeScaleEvolution
     from archsmith.searchers.ppo import PPO
     from archsmith.searchers.q_learning import QLearning
@@ -22,6 +23,7 @@ __all__ = [
     "PPO",
     "BayesianOptimization",
     "DepthSchedule",
+    "Exhaustive",
     "LargeScaleEvolution",
     "QLearning",
     "Random",
@@ -33,6 +35,7 @@ _HOME = {
     "PPO": "ppo",
     "BayesianOptimization": "bayesian_optimization",
     "DepthSchedule": "depth_schedule",
+    "Exhaustive": "exhaustive",
     "LargeScaleEvolution": "large_scale_evolution",
     "QLearning": "q_learning",
     "Random": "random",
