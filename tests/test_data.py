@@ -390,6 +390,18 @@ def test_a_named_data_set_is_downloaded_once(little_mnist, tmp_path):
     assert files_in(tmp_path / "cache") == files_in(tmp_path / "served")
 
 
+def test_a_named_data_set_is_found_in_the_folder_of_data(little_mnist, tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "served").rename(tmp_path / "own" / "mnist")
+    monkeypatch.setenv("ARCHSMITH_DATA", str(tmp_path / "own"))
+    splits = ImageClassification("mnist").splits()
+    assert (len(splits.train), splits.data.name, little_mnist.asked) == (54, "mnist", [])
+    (tmp_path / "own" / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()  # then all are downloaded
+    data._load_named.cache_clear()
+    ImageClassification("mnist").task()
+    assert len(little_mnist.asked) == 4
+
+
 def test_a_file_with_another_checksum_is_not_kept(little_mnist, tmp_path):
     name = "/train-images-idx3-ubyte.gz"
     status, headers, body = little_mnist.routes[name]

@@ -77,12 +77,17 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The folder or archive of a named data set, downloaded if it is not in the cache folder yet.
+    """The folder or archive of a named data set: from the folder that ARCHSMITH_DATA names (in it, from one of the data
+    set's name), else from the cache folder, downloaded if it is not there yet.
 
     Raises DataError, which says what to do without a network, when a file cannot be had.
     """
     source = SOURCES[name]
     folder = cache_folder() / name
+    if own := os.environ.get("ARCHSMITH_DATA"):
+        there = Path(own).expanduser() / name
+        if all((there / file).is_file() for file in source.files):
+            folder = there
     for file, sha256 in source.files.items():
         target = folder / file
         if not target.exists():
@@ -91,8 +96,8 @@ def fetch(name: str) -> Path:
             except DataError as error:
                 raise DataError(
                     f"the data set {name!r} is not on this machine and could not be downloaded: {error}. Without a network, "
-                    f"get {', '.join(source.files)} from {source.home} elsewhere and put them into {folder}, or give "
-                    f"their path as the data"
+                    f"get {', '.join(source.files)} from {source.home} elsewhere and put them into {folder}, or into "
+                    f"{name} in the folder that ARCHSMITH_DATA names, or give their path as the data"
                 ) from None
     return folder / next(iter(source.files)) if len(source.files) == 1 else folder
 
