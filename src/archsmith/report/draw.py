@@ -17,6 +17,9 @@ from xml.sax.saxutils import escape
 
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.report.layered import columns, ordered
+from archsmith.report.plot import HEIGHT as PLOT_HEIGHT
+from archsmith.report.plot import WIDTH as PLOT_WIDTH
+from archsmith.report.plot import plotted, told
 
 FILL_AND_STROKE = {
     "input": ("#e8eaed", "#7b848f"),
@@ -72,12 +75,17 @@ def draw(diagram: Diagram) -> str:
     ]
     width = max(reach, MARGIN + _text_width(diagram.title, LABEL_SIZE)) + MARGIN
     height = max(box.bottom for box in boxes.values()) + MARGIN
+    description = _description(diagram)
+    if diagram.plot is not None:
+        body.append(f'<g transform="translate({MARGIN} {_n(height)})">{plotted(diagram.plot)}</g>')
+        width, height = max(width, PLOT_WIDTH + 2 * MARGIN), height + PLOT_HEIGHT + MARGIN
+        description += " " + told(diagram.plot)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
             f'height="{_n(height)}" role="img" aria-label="{_text(diagram.title)}" font-family="{FONT}">',
             f"<title>{_text(diagram.title)}</title>",
-            f"<desc>{_text(_description(diagram))}</desc>",
+            f"<desc>{_text(description)}</desc>",
             _words(diagram.title, MARGIN, MARGIN + LABEL_SIZE, "start", LINE, more=' font-weight="600"'),
             *body,
             "</svg>",

@@ -110,7 +110,7 @@ class _List:
     """The genotypes of a space whose questions depend on answers: all of them, walked once."""
 
     def __init__(self, genotypes: Iterator[Genotype]) -> None:
-        self._answers = []
+        self._answers: list[Mapping[str, Any]] = []
         for genotype in genotypes:
             if len(self._answers) == LARGEST:
                 raise _too_large(f"more than {LARGEST:,}")
