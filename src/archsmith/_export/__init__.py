@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archsmith._describe import Thing, find
+from archsmith._export.activation import is_activation, write_activation
 from archsmith._export.augmentation import is_augmentation, write_augmentation
 from archsmith._export.cell import write_cell
 from archsmith._export.from_run import model_of
@@ -27,7 +28,7 @@ from archsmith._export.untrained import untrained
 from archsmith._search import Run
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.discovered import NETWORKS
-from archsmith.spaces import Augmentation, RecurrentCell, UpdateRule
+from archsmith.spaces import Activation, Augmentation, RecurrentCell, UpdateRule
 
 __all__ = [
     "FORMATS",
@@ -79,8 +80,9 @@ def export(
         model: a run (what `finish` chose, or the best trial's kept weights), a `Model`, or a folder in format pytorch.
             Also what has no trained weights: the name of a discovered network, a genotype or an architecture (the
             object, JSON text, or a JSON file). One of images gets weights from a seed, which its card says; a recurrent
-            cell is written alone, in format source; so is an update rule, as an optimizer, and an augmentation policy, as
-            a transform for Pillow, also of a run of such: of policies the five best are joined.
+            cell is written alone, in format source; so is an update rule, as an optimizer, an activation, as a module,
+            and an augmentation policy, as a transform for Pillow, also of a run of such: of policies the five best are
+            joined. The trained network of a run of activations is written as source from its folder in format pytorch.
         format: "pytorch" (safetensors and JSON, for archsmith), "onnx" (for anything) or "source" (one plain PyTorch
             file that needs no archsmith).
         path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`); an earlier export
@@ -105,6 +107,8 @@ def export(
     if isinstance(model, Run):
         if format == "source" and isinstance(model.space, UpdateRule):
             return write_optimizer(model, place)
+        if format == "source" and isinstance(model.space, Activation):
+            return write_activation(model, place)
         if format == "source" and isinstance(model.space, Augmentation):
             return write_augmentation(model, place)
         model = model_of(model)
@@ -114,6 +118,7 @@ def export(
             if found is None:
                 architecture = find(model).architecture
                 alone = write_optimizer if is_rule(architecture) else write_cell
+                alone = write_activation if is_activation(architecture) else alone
                 return (write_augmentation if is_augmentation(architecture) else alone)(model, place)
             model = untrained(found, seed=seed, input_shape=input_shape, num_classes=num_classes, size=size)
         else:
@@ -122,8 +127,8 @@ def export(
 
 
 def _untrained(thing: Thing, format: str, asked: Sequence[str]) -> Thing | None:
-    """The network of images that a thing without weights stands for; None for a recurrent cell, an update rule or an
-    augmentation, which is written alone.
+    """The network of images that a thing without weights stands for; None for a recurrent cell, an update rule, an
+    activation or an augmentation, which is written alone.
 
     Raises UsageError for what is none of these, and for such a part in a format that holds weights.
     """
@@ -137,6 +142,7 @@ def _untrained(thing: Thing, format: str, asked: Sequence[str]) -> Thing | None:
     architecture = find(thing).architecture
     kinds = {
         RecurrentCell.kind: "a recurrent cell",
+        Activation.kind: "an activation",
         UpdateRule.kind: "an update rule",
         Augmentation.kind: "an augmentation",
     }

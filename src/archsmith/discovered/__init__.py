@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from archsmith.discovered.activations import ACTIVATIONS, activation
 from archsmith.discovered.autoaugment import (
     POLICIES,
     autoaugment,
@@ -40,8 +41,10 @@ from archsmith.discovered.update_rules import add_sign, power_sign
 if TYPE_CHECKING:
     from archsmith.discovered.nas_rnn import NASRNN, NASCell
     from archsmith.discovered.optimizers import AddSign, PowerSign
+    from archsmith.discovered.swish import Swish
 
 __all__ = [
+    "ACTIVATIONS",
     "NASRNN",
     "NETWORKS",
     "AddSign",
@@ -49,6 +52,8 @@ __all__ = [
     "NASCell",
     "PowerSign",
     "Published",
+    "Swish",
+    "activation",
     "add_sign",
     "amoebanet_a",
     "amoebanet_a_large",
@@ -80,6 +85,7 @@ NETWORKS: dict[str, Callable[..., Discovered]] = {
     "amoebanet_c": amoebanet_c,
     "amoebanet_d": amoebanet_d,
     **POLICIES,
+    **ACTIVATIONS,
     "metaqnn_top": metaqnn_top,
     "mnasnet_a1": mnasnet_a1,
     "mnasnet_b1": mnasnet_b1,
@@ -99,6 +105,10 @@ def __getattr__(name: str) -> Any:
         from archsmith.discovered import optimizers
 
         return getattr(optimizers, name)
+    if name == "Swish":
+        from archsmith.discovered import swish
+
+        return swish.Swish
     if name in ("NASCell", "NASRNN"):
         from archsmith.discovered import nas_rnn
 

@@ -209,7 +209,7 @@ BINARY: Mapping[str, Callable[[Expression, Expression], Expression]] = {
     "x/y": _made("div"),
     "max": _made("max"),
     "min": _made("min"),
-    "sigmoid(x)*y": lambda a, b: _times(ACTIVATIONS.make("sigmoid", a), b),
+    "sigmoid(x)*y": lambda a, b: _times(b, ACTIVATIONS.make("sigmoid", a)),
     "exp(-beta(x-y)^2)": lambda a, b: _exp(_minus(_times(_BETA, ACTIVATIONS.make("pow", _less(a, b), Expression(2))))),
     "exp(-beta|x-y|)": lambda a, b: _exp(_minus(_times(_BETA, ACTIVATIONS.make("abs", _less(a, b))))),
     "beta*x+(1-beta)*y": _made("mix"),
