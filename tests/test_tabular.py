@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv as csv_module
+import importlib.util
+import json
 import os
 from pathlib import Path
 from random import Random
@@ -103,6 +106,76 @@ def test_choices_that_are_not_always_asked(tmp_path):
     assert found == [5, 6, 7]
 
 
+WRITTEN = FunctionSpace(
+    lambda choose: [
+        choose("rate", (1.0, 0.1, 3e-4)),
+        choose("norm", (True, False)),
+        choose("act", (None, "relu")),
+        choose.subset("skips", ("a", "b")),
+    ]
+)
+
+
+def written_rows():
+    return [(g, number) for number, g in enumerate(enumerate_genotypes(WRITTEN))]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda a: (a["rate"], a["norm"], a["act"], json.dumps(a["skips"])),
+        lambda a: (
+            f"{a['rate']:.3e}",
+            str(a["norm"]).lower(),
+            a["act"] or "",
+            json.dumps(a["skips"]).replace(",", " ,"),
+        ),
+        lambda a: (f"{a['rate']:g}", str(a["norm"]).upper(), a["act"] or "None", json.dumps(a["skips"])),
+    ],
+)
+def test_an_answer_is_found_however_a_file_writes_it(tmp_path, write):
+    table = tmp_path / "t.csv"
+    with table.open("w", newline="") as file:
+        rows = csv_module.writer(file)
+        rows.writerow(["rate", "norm", "act", "skips", "v"])
+        rows.writerows([*write(g.answers), number] for g, number in written_rows())
+    tabular = Tabular(str(table), "v")
+    tabular.check_space(WRITTEN)
+    for g, number in written_rows():
+        assert tabular.evaluate(WRITTEN, g, RecordingContext()).metrics["value"] == number
+
+
+def test_an_answer_is_found_in_single_precision_and_in_a_parquet_file(tmp_path):
+    answers = [g.answers for g, _ in written_rows()]
+    columns = {name: [a[name] for a in answers] for name in ("rate", "norm", "act", "skips")}
+    numbers = list(range(len(answers)))
+    np.savez(
+        tmp_path / "t.npz",
+        rate=np.array(columns["rate"], "float32"),
+        norm=columns["norm"],
+        act=[str(a) for a in columns["act"]],
+        skips=[json.dumps(a) for a in columns["skips"]],
+        v=numbers,
+    )
+    tables = [tmp_path / "t.npz"]
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow
+        from pyarrow import parquet
+
+        tables.append(tmp_path / "t.parquet")
+        parquet.write_table(pyarrow.table({**columns, "v": numbers}), tables[-1])
+    for table in tables:
+        for g, number in written_rows():
+            assert Tabular(str(table), "v").evaluate(WRITTEN, g, RecordingContext()).metrics["value"] == number
+
+
+def test_names_that_look_like_numbers_stay_apart(tmp_path):
+    space = FunctionSpace(lambda choose: choose("code", ("1", "01", "1.0")))
+    tabular = Tabular(csv(tmp_path / "t.csv", "code,v\n01,1\n1,2\n1.0,3\n"), "v")
+    found = [tabular.evaluate(space, g, RecordingContext()).metrics["value"] for g in enumerate_genotypes(space)]
+    assert found == [2, 1, 3]
+
+
 # --- tables and genotypes that cannot be used -------------------------------------------------------------------------
 
 
@@ -112,7 +185,7 @@ def test_choices_that_are_not_always_asked(tmp_path):
         ("", "has no rows"),
         ("op,width,accuracy\n", "has no rows"),
         ("op,width,accuracy\nconv,1\n", "line 2 .* has 2 entries, and the head has 3"),
-        ("op,width,accuracy\nconv,1,good\n", "must have numbers, and has 'good'"),
+        ("op,width,accuracy\nconv,1,3\nconv,2,good\n", "must have numbers, and has 'good' in row 2"),
         ("op,width,accuracy\nconv,1,1\nconv,1,2\n", "rows 1 and 2 .* have the same choices"),
         ("op,op,accuracy\nconv,1,1\n", "must have names that differ"),
     ],
@@ -121,6 +194,19 @@ def test_a_bad_table_is_named_with_what_is_wrong(tmp_path, text, said):
     table = csv(tmp_path / "bad.csv", text)
     with pytest.raises(DataError, match=said):
         Tabular(table, "accuracy").evaluate(SPACE, genotype(SPACE, op="conv", width=1), RecordingContext())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("op,width,accuracy\nconv,1,1\nconv,1,2\n", "rows 1 and 2 .* have the same choices"),
+        ("op;width;accuracy\nconv;1;1\n", "is named 'op'"),
+        ("op,width,accuracy\nConv,1,1\n", "column 'op' .* has 'Conv', and none of the options .*: 'conv', 'pool'"),
+    ],
+)
+def test_what_would_fail_every_trial_is_refused_before_the_first(tmp_path, text, said):
+    with pytest.raises(UsageError, match=said):
+        search(SPACE, Tabular(csv(tmp_path / "bad.csv", text), "accuracy"), trials=3, store="memory://")
 
 
 def test_names_that_are_not_there(small, tmp_path):
@@ -144,6 +230,16 @@ def test_a_row_that_is_missing_or_has_no_number_is_a_failed_child(tmp_path):
         Tabular(table, "accuracy").evaluate(SPACE, genotype(SPACE, op="conv", width=2), RecordingContext())
     with pytest.raises(IllegalGenotype):
         Tabular(table, "accuracy").evaluate(SPACE, genotype(SPACE, op="conv", width=9), RecordingContext())
+
+
+def test_an_empty_cell_fails_its_child_alone(tmp_path):
+    table = csv(tmp_path / "t.csv", "op,width,accuracy,took\nconv,1,,2\nconv,2,0.5,\nconv,3,0.75,4\n")
+    timed = Tabular(table, "accuracy", seconds="took")
+    for width, said in ((1, "no number in 'accuracy'"), (2, "no time in 'took'")):
+        with pytest.raises(ChildFailed, match=said):
+            timed.evaluate(SPACE, genotype(SPACE, op="conv", width=width), RecordingContext())
+    assert timed.evaluate(SPACE, genotype(SPACE, op="conv", width=3), RecordingContext()).metrics["value"] == 0.75
+    assert timed.best(SPACE) == ({"op": "conv", "width": "3"}, 0.75)
 
 
 # --- NAS-Bench-201 ----------------------------------------------------------------------------------------------------

@@ -336,6 +336,8 @@ def _check(space: Space, evaluator: Evaluator) -> None:
     genotype = sample(space, Rng(0))
     trace(space, genotype.answers)
     decode(space, Genotype.from_json(genotype.canonical))
+    if hasattr(evaluator, "check_space"):
+        evaluator.check_space(space)
 
 
 def check_enough(evaluator: Any) -> None:

@@ -90,7 +90,8 @@ class Context(Protocol):
 @runtime_checkable
 class Evaluator(Protocol):
     """Trains a child and returns a result. A frozen dataclass; it may also offer `default_reward`, a reward function,
-    `fingerprint() -> str`, which identifies the data it trains on, and, where the best there is is known,
+    `fingerprint() -> str`, which identifies the data it trains on, `check_space(space)`, which raises what would fail every
+    child of a search before it begins, and, where the best there is is known,
     `regret(space, genotype) -> float`: how far a genotype is from it, for telling how a search went once it is over."""
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:

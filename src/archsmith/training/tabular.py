@@ -8,7 +8,6 @@ the arrays of NAS-Bench-201 (Dong and Yang 2020; NATS-Bench, Dong et al. 2021) a
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 import zipfile
@@ -20,12 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from archsmith.core.errors import ChildFailed, DataError, UnknownName, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Answer, Genotype
-from archsmith.core.space import Space, decode, script
+from archsmith.core.space import Space, as_space, decode, script
 from archsmith.core.trial import Cost, Result
 from archsmith.rewards import value
+from archsmith.training.table_cells import NOT_ASKED, Reader, check_options, choice_column, number_column
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 __all__ = ["Tabular"]
@@ -127,17 +126,28 @@ class Tabular:
         index = self._index(space)
         decode(space, genotype)
         row = self._row(index, genotype)
-        number = index.values[row]
+        number, took = index.values[row], index.seconds[row]
         if number != number or number in (math.inf, -math.inf):
             raise ChildFailed(f"the table {self.table} has no number in {self.column!r} for this row", reason="table")
+        if not 0 <= took < math.inf:
+            raise ChildFailed(f"the table {self.table} has no time in {self.seconds!r} for this row", reason="table")
         metrics = {"value": number} | ({self.called: number} if self.called is not None else {})
         for column, name in _pairs(self):
             metrics[name] = index.metrics[column][row]
-        return Result(metrics, cost=Cost(index.seconds[row] * self.seconds_scale, self.epochs))
+        return Result(metrics, cost=Cost(took * self.seconds_scale, self.epochs))
+
+    def check_space(self, space: Space) -> None:
+        """Raise, before a search begins, what would fail each of its trials: DataError for a table that cannot be used or
+        has none of a choice's options, UnknownName for a column that it does not have."""
+        index = self._index(space)
+        for question in script(space) or ():
+            if not question.subset and question.name in index.choices:
+                place = index.choices.index(question.name)
+                check_options(self.table, question.name, index.cells[place], index.readers[place], question.options)
 
     def best(self, space: Space) -> tuple[dict[str, Any], float]:
         """The answers and the value of the best row: what regret is measured against."""
-        index = self._index(space)
+        index = self._index(as_space(space))
         row = max(range(len(index.values)), key=lambda i: _orderly(index.values[i]))
         key = next(key for key, at in index.rows.items() if at == row)
         return dict(zip(index.choices, key, strict=True)), index.values[row]
@@ -167,7 +177,7 @@ class Tabular:
 
     def _row(self, index: _Index, genotype: Genotype) -> int:
         row = index.rows.get(index.key(genotype.answers))
-        if row is None or len(genotype.answers) != index.counts[row]:
+        if row is None or not index.asked.issuperset(genotype.answers):
             raise ChildFailed(f"the table {self.table} has no row for the genotype {genotype.key}", reason="table")
         return row
 
@@ -242,26 +252,20 @@ def _found(table: str) -> str:
 @dataclass(frozen=True, eq=False)
 class _Index:
     choices: tuple[str, ...]
+    readers: list[Reader]
+    cells: list[frozenset[str]]  # the different ones of each choice
     rows: dict[tuple[str, ...], int]
     values: list[float]
     metrics: dict[str, list[float]]
     seconds: list[float]
-    counts: list[int]  # how many choices each row answers
+    asked: frozenset[str]  # the choices
 
     def key(self, answers: Mapping[str, Answer]) -> tuple[str, ...]:
         """What stands in the columns of the choices; nothing where a choice was not asked."""
-        return tuple(_text(answers[name]) if name in answers else "" for name in self.choices)
-
-
-def _text(answer: Any) -> str:
-    """An answer as a table has it: texts and numbers as they are, a subset as JSON."""
-    if isinstance(answer, str):
-        return answer
-    if isinstance(answer, list | tuple):
-        return json.dumps(list(answer), separators=(",", ":"))
-    if isinstance(answer, float) and answer.is_integer():
-        return str(int(answer))  # a column of numbers may have made 3.0 of 3
-    return str(answer)
+        return tuple(
+            read(answers[name]) if name in answers else NOT_ASKED
+            for name, read in zip(self.choices, self.readers, strict=True)
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -278,25 +282,27 @@ def _indexed(
     for name in (*choices, column, *metrics, *([seconds] if isinstance(seconds, str) else [])):
         if name not in columns:
             raise UnknownName(f"column of {Path(table).name}", name, columns)
-    answered = [[_text(entry) for entry in columns[name].tolist()] for name in choices]
+    answered = [choice_column(columns[name]) for name in choices]
     rows: dict[tuple[str, ...], int] = {}
-    for row, key in enumerate(zip(*answered, strict=True)):
+    for row, key in enumerate(zip(*(cells for cells, _ in answered), strict=True)):
         if key in rows:
             raise DataError(
                 f"rows {rows[key] + 1} and {row + 1} of {table} have the same choices {key}; a genotype has one row"
             )
         rows[key] = row
     if isinstance(seconds, str):
-        took = _numbers(table, seconds, columns[seconds]).tolist()
+        took = number_column(table, seconds, columns[seconds]).tolist()
     else:
         took = [float(seconds)] * len(rows)
     return _Index(
         choices,
+        [reader for _, reader in answered],
+        [frozenset(cells) for cells, _ in answered],
         rows,
-        (_numbers(table, column, columns[column]) * scale).tolist(),
-        {name: _numbers(table, name, columns[name]).tolist() for name in metrics},
+        (number_column(table, column, columns[column]) * scale).tolist(),
+        {name: number_column(table, name, columns[name]).tolist() for name in metrics},
         took,
-        [sum(part != "" for part in key) for key in rows],
+        frozenset(choices),
     )
 
 
@@ -306,15 +312,8 @@ def _judged(table: str, stamp: tuple[int, ...], column: str, scale: float) -> tu
     columns = _read(table, stamp)
     if column not in columns:
         raise UnknownName(f"column of {Path(table).name}", column, columns)
-    values = (_numbers(table, column, columns[column]) * scale).tolist()
+    values = (number_column(table, column, columns[column]) * scale).tolist()
     return values, max(map(_orderly, values))
-
-
-def _numbers(table: str, name: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    try:
-        return values.astype("float64")
-    except (TypeError, ValueError):
-        raise DataError(f"column {name!r} of {table} must have numbers, and has {str(values[0])[:60]!r}") from None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -327,6 +326,8 @@ def _stamp(table: str) -> tuple[int, ...]:
         raise DataError(
             f"cannot read the table {table!r}: {error.strerror}; name the file, or with ARCHSMITH_DATA its folder"
         ) from None
+    if os.path.isdir(table):
+        raise DataError(f"cannot read the table {table!r}: it is a folder; name the file")
     return (stat.st_mtime_ns, stat.st_size)
 
 
@@ -424,7 +425,6 @@ def _read_csv(table: str) -> Columns:
 
 
 def _read_parquet(table: str) -> Columns:
-    import numpy as np
 
     try:
         from pyarrow import parquet
@@ -433,4 +433,16 @@ def _read_parquet(table: str) -> Columns:
             "reading .parquet needs pyarrow: pip install pyarrow; or save the table as .csv or .npz"
         ) from None
     data = parquet.read_table(table)
-    return {name: np.array(data.column(name).to_pylist()) for name in data.column_names}
+    return {name: _parquet_column(data.column(name)) for name in data.column_names}
+
+
+def _parquet_column(column: Any) -> npt.NDArray[Any]:
+    import numpy as np
+    from pyarrow import types
+
+    kept = column.to_pylist()
+    if not types.is_nested(column.type) and not column.null_count:
+        return np.array(kept)
+    values = np.empty(len(kept), dtype=object)  # lists of any length, and cells that are empty
+    values[:] = kept
+    return values
