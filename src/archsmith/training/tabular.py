@@ -146,11 +146,20 @@ class Tabular:
                 check_options(self.table, question.name, index.cells[place], index.readers[place], question.options)
 
     def best(self, space: Space) -> tuple[dict[str, Any], float]:
-        """The answers and the value of the best row: what regret is measured against."""
-        index = self._index(as_space(space))
+        """The answers and the value of the best row: what regret is measured against.
+
+        Answers are the space's own, 3 where a .csv has "3"; texts where its questions depend on answers, or it has none
+        that is meant.
+        """
+        space = as_space(space)
+        index = self._index(space)
         row = max(range(len(index.values)), key=lambda i: _orderly(index.values[i]))
         key = next(key for key, at in index.rows.items() if at == row)
-        return dict(zip(index.choices, key, strict=True)), index.values[row]
+        asked = {question.name: question.options for question in script(space) or () if not question.subset}
+        answers: dict[str, Any] = {}
+        for name, cell, read in zip(index.choices, key, index.readers, strict=True):
+            answers[name] = next((option for option in asked.get(name, ()) if read(option) == cell), cell)
+        return answers, index.values[row]
 
     def regret(self, space: Space, genotype: Genotype) -> float:
         """How far a genotype is from the best there is, by the column that judges; 0 for the best.
