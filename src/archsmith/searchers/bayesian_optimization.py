@@ -37,6 +37,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
 from archsmith.core.space import Space, identity, mutate, next_question, sample, trace
 from archsmith.core.trial import Proposal, Trial, TrialState
+from archsmith.searchers.blas import one_blas_thread
 from archsmith.searchers.gaussian_process import Belief, Columns, Encoder, Floats, GaussianProcess
 
 __all__ = ["BayesianOptimization"]
@@ -110,7 +111,8 @@ class LiveBayesianOptimization:
     # --- proposing
 
     def ask(self, n: int) -> list[Proposal]:
-        return [self._propose() for _ in range(n)]
+        with one_blas_thread():
+            return [self._propose() for _ in range(n)]
 
     def _propose(self) -> Proposal:
         rng = random.Random(derive_seed(self._seed, "proposal", self._asked))

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space
+from archsmith.searchers.blas import one_blas_thread
 from archsmith.searchers.depth_schedule import DepthSchedule
 from archsmith.searchers.lstm_sampler import sample_walk
 from archsmith.searchers.traces import Batch, Head, Ints, Trace
@@ -327,13 +328,16 @@ class Controller:
         with torch.no_grad():
             scale = math.sqrt(1 - 0.999**self._steps)
             rate = learning_rate / (1 - 0.9**self._steps) * scale
-            for (name, value), gradient in zip(self.parameters.items(), gradients, strict=True):
+            for name, gradient in zip(self.parameters, gradients, strict=True):
                 if name not in self._moments:
                     self._moments[name] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-                m, v = self._moments[name]
-                m.lerp_(gradient, 0.1)
-                v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-                value.addcdiv_(m, v.sqrt().add_(1e-8 * scale), value=-rate)
+            m, v = (list(moment) for moment in zip(*(self._moments[name] for name in self.parameters), strict=True))
+            torch._foreach_lerp_(m, gradients, 0.1)
+            torch._foreach_mul_(v, 0.999)
+            torch._foreach_addcmul_(v, gradients, gradients, value=0.001)
+            spread = torch._foreach_sqrt(v)
+            torch._foreach_add_(spread, 1e-8 * scale)
+            torch._foreach_addcdiv_(values, m, spread, value=-rate)
             return float(torch.nn.utils.get_total_norm(gradients))
 
     # --- sampling: numpy, all walks of a batch in step
@@ -350,7 +354,8 @@ class Controller:
         self, first: int, count: int, rng: np.random.Generator
     ) -> tuple[list[Genotype], npt.NDArray[np.float64]]:
         walks = self.reader.walks(first, count)
-        log_probs = [sample_walk(self, walk, rng) for walk in walks]
+        with one_blas_thread():
+            log_probs = [sample_walk(self, walk, rng) for walk in walks]
         return [genotype for walk in walks for genotype in walk.genotypes()], np.concatenate(log_probs)
 
     # --- state
