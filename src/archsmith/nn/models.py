@@ -12,7 +12,7 @@ from archsmith.core.errors import UnknownName
 from archsmith.nn.convnet import convnet2, convnet2_small
 from archsmith.nn.densenet import densenet_100_12
 from archsmith.nn.preact_resnet import preact_resnet164
-from archsmith.nn.resnet import resnet20
+from archsmith.nn.resnet import resnet8, resnet20
 from archsmith.nn.wide_resnet import WideResNet, wrn_28_10, wrn_40_2
 
 
@@ -26,6 +26,7 @@ MODELS: Mapping[str, Callable[[Task], nn.Module]] = {
     "convnet2_small": convnet2_small,
     "densenet_100_12": densenet_100_12,
     "preact_resnet164": preact_resnet164,
+    "resnet8": resnet8,
     "resnet20": resnet20,
     "wrn_16_1": _wrn_16_1,
     "wrn_28_10": wrn_28_10,

@@ -7,6 +7,7 @@ A recipe is data. Write your own in a file with a value named `recipe` and run i
 
 from __future__ import annotations
 
+from archsmith.recipes.activations import activations, activations_desk, activations_exhaustive
 from archsmith.recipes.amoebanet import amoebanet, amoebanet_desk, amoebanet_non_aging
 from archsmith.recipes.augmentation import augmentation_desk, autoaugment_cifar10
 from archsmith.recipes.claim import Claim, Expected
@@ -50,6 +51,7 @@ RECIPES = {
     "nasnet-desk": nasnet_desk,
     "amoebanet-desk": amoebanet_desk,
     "metaqnn-desk": metaqnn_desk,
+    "activations-desk": activations_desk,
     "augmentation-desk": augmentation_desk,
     "update-rules-desk": update_rules_desk,
     "mnasnet-desk": mnasnet_desk,
@@ -65,6 +67,8 @@ RECIPES = {
     "amoebanet-non-aging": amoebanet_non_aging,
     "metaqnn": metaqnn,
     "autoaugment-cifar10": autoaugment_cifar10,
+    "activations": activations,
+    "activations-exhaustive": activations_exhaustive,
     "update-rules": update_rules,
     "mnasnet": mnasnet,
     "mnasnet-hard": mnasnet_hard,
