@@ -299,6 +299,7 @@ def test_a_finish_stacks_what_was_searched_into_larger_networks(stacked: Any, tm
     assert found.answers in [trial.genotype.answers for trial in run.trials()]
     assert finished.found.parameters == smith.describe(found, input_shape=(1, 8, 8)).parameters
     assert finished.found.parameters > max(t.result.metrics["parameters"] for t in run.trials())
+    assert "The networks differ from those of the search: " in finished.claim
     model = load(smith.export(run, path=tmp_path / "model"))
     assert model.parameters == finished.found.parameters
     assert model.space["filters"] == 6

@@ -384,7 +384,7 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
     def network(name: str, accuracies: list[float]) -> FinishedNetwork:
         finals = [Final(i, 10 + i, a, 0.1, 0.9, None, None, Cost(10.0, 30.0)) for i, a in enumerate(accuracies)]
         return FinishedNetwork(
-            name, f"from <{name}>", None, 51_234, {"learning_rate": 0.1}, finals, 7, 1, Cost(45.0, 40.0)
+            name, f"trial 3 of <{name}>", None, 51_234, {"learning_rate": 0.1}, finals, 7, 1, Cost(45.0, 40.0)
         )
 
     networks = [network("found", [0.97, 0.98, 0.975]), network("residual network", [0.971, 0.972, 0.98])]
@@ -413,11 +413,21 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
         "the test set of 359 images",
         "looked at 2 times",
         f"51{gap}234",
-        "from <residual network>; changed: learning_rate 0.1",
+        "trial 3 of <residual network>; changed: learning_rate 0.1",
+        f"Trained in full, what was found (trial 3, 51{gap}234 parameters) has a test accuracy of 97.50 % ± 0.50",
         "writes the training of seed 1: the best on validation",
     ):
         assert said in page.text, said
     assert "has not been looked at" not in page.text
+
+
+def test_a_reward_with_latency_in_it_is_told_and_narrow_axes_have_numbers(tmp_path: Path) -> None:
+    outcomes: list[Any] = [done(0.5 + k / 100, epochs=1, latency=latency) for k, latency in enumerate((0.7, 1.1, 1.48))]
+    page = page_of(a_run(outcomes, config={"reward": {"type": "rewards.LatencyWeighted"}}), tmp_path)
+    assert "judged by its validation accuracy and its latency." in page.text
+    for said in ("0.8", "1.2", "1.4"):  # the logarithmic axis of the latency
+        assert f">{said}</text>" in page.source, said
+    assert ">1.005</text>" not in page.source  # no part of an epoch
 
 
 TEXT: dict[str, Any] = {

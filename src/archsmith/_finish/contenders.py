@@ -100,6 +100,16 @@ def best_of(run: Run, plan: FinishPlan, name: str) -> Contender:
     return Contender(name, [(f"trial {number} {searched}", network) for number, network in networks.items()])
 
 
+def note_stacked(space: Space, plan: FinishPlan, notes: list[str]) -> None:
+    """Say how the networks differ from those of the search, whose sizes and accuracies are told beside them."""
+    if isinstance(space, Published):
+        return
+    changed = [(k, getattr(space, k), v) for k, v in plan.space.items() if getattr(space, k) != v]
+    if changed:
+        said = ", ".join(f"{name.replace('_', ' ')} {new} in place of {old}" for name, old, new in changed)
+        notes.append(f"The networks differ from those of the search: {said}.")
+
+
 def as_trained(run: Run, evaluator: Finishable, notes: list[str]) -> Contender:
     """The best trial as the search trained it; nothing of it is left to choose.
 

@@ -30,6 +30,7 @@ from archsmith._finish.contenders import (
     finishable,
     hand_designed,
     label_of,
+    note_stacked,
 )
 from archsmith._finish.published import EPOCHS, evaluator_for, plan_for, published_run
 from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
@@ -112,6 +113,7 @@ def finish(
     points = plan.points(evaluator)
     found, notes = best_of(run, plan, FOUND), list[str]()
     beside = control_of(run, control, notes)
+    note_stacked(run.space, plan, notes)
     trained = None
     if plan.trained:
         trained = as_trained(run, evaluator, notes)

@@ -79,7 +79,7 @@ def axes_of(xlabel: str, ylabel: str, height: float = 3.0) -> tuple[Figure, Axes
 def whole_numbers(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # one where there is only one
 
 
 def svg(figure: Figure, name: str, description: str) -> Html:

@@ -134,7 +134,7 @@ def _by_cost(
 ) -> tuple[Html, int]:
     """What networks are worth against what they cost, on a logarithmic axis, with the front; also how many dots lie
     outside the axis."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     usable = (cost > 0) & np.isfinite(cost) & ~np.isnan(worth)
     front = pareto_front(cost, worth if higher_is_better else -worth)
@@ -156,7 +156,9 @@ def _by_cost(
         axes.set_xlim(left / pad, right * pad)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _short(v)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        if right / left < 30:
+        if right / left < 5:  # 1, 2 and 5 may leave one number, which is no scale
+            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        elif right / left < 30:
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         return svg(figure, name, f"{ylabel} against {xlabel.partition(',')[0]}"), outside
 

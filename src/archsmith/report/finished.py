@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,17 @@ def test_score(found: Json) -> tuple[str, str] | None:
     items = _number(found.get("test_count"))
     seeds = count(len(_scores(networks[0])), "seed")
     return _mean(networks[0], measure), f"mean of {seeds}" + (f", {_items(items, measure)}" if items else "")
+
+
+def found_network(found: Json) -> str:
+    """Which trial it is that was tested, and its size: seldom those of the trial with the best reward."""
+    networks = _mappings(found.get("networks"))
+    if not networks:
+        return ""
+    trial = re.match(r"trial \d+", str(networks[0].get("origin", "")))
+    parameters = _number(networks[0].get("parameters"))
+    size = f"{number(parameters)} parameters" if parameters is not None else ""
+    return ", ".join(part for part in (trial.group() if trial else "", size) if part)
 
 
 def _networks(networks: Sequence[Json], measure: Measure) -> Html:

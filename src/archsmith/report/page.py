@@ -24,7 +24,7 @@ from archsmith.core.finish import Measure
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.facts import Facts, redacted
-from archsmith.report.finished import finished, test_score
+from archsmith.report.finished import finished, found_network, test_score
 from archsmith.report.names import meaning, metric_text, searcher_name, short_type, type_of, unseen
 from archsmith.report.progress import learning, progress
 
@@ -89,12 +89,12 @@ def _sentence(facts: Facts) -> Html:
             ". ",
             f"{count(facts.trials, 'child', 'children')} proposed: {_states(facts.summary.counts)}. ",
             f"{number(facts.twins)} were the same as an earlier one and not trained again. " if facts.twins else "",
-            _trained(config.get("evaluator"), facts.measure),
+            _trained(config.get("evaluator"), facts.measure, config.get("reward")),
         ]
     )
 
 
-def _trained(evaluator: Any, measure: Measure) -> str:
+def _trained(evaluator: Any, measure: Measure, reward: Any) -> str:
     if not isinstance(evaluator, Mapping):
         return ""
     if evaluator.get("data") is None:
@@ -102,7 +102,8 @@ def _trained(evaluator: Any, measure: Measure) -> str:
     epochs = evaluator.get("epochs")
     for_epochs = f" for {count(epochs, 'epoch')}" if isinstance(epochs, int) else ""
     return (
-        f"Each was trained on {data_name(evaluator['data'])}{for_epochs} and judged by its validation {measure.label}."
+        f"Each was trained on {data_name(evaluator['data'])}{for_epochs} and judged by its validation {measure.label}"
+        f"{' and its latency' if type_of(reward) == 'rewards.LatencyWeighted' else ''}."
     )
 
 
@@ -132,7 +133,9 @@ def _result(facts: Facts) -> Html | None:
     parts.append(". ")
     tested = test_score(facts.finish) if facts.finish is not None else None
     if tested is not None:
-        parts.append(f"Trained in full, what was found has a test {measure.label} of {tested[0]} ({tested[1]}): ")
+        found = found_network(facts.finish or {})
+        parts.append(f"Trained in full, what was found{f' ({found})' if found else ''} has a test {measure.label} of ")
+        parts.append(f"{tested[0]} ({tested[1]}): ")
         parts.append(tag("a", "the test", href="#finish"))
         parts.append(".")
     elif facts.has_score:
@@ -158,7 +161,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         mean, _, deviation = tested[0].partition(" ± ")
         tiles.append((f"Test {measure.label}", mean, f"± {deviation}, {tested[1]}" if deviation else tested[1]))
     if "parameters" in metrics:
-        tiles.append(("Parameters", number(metrics["parameters"]), ""))
+        tiles.append(("Parameters", number(metrics["parameters"]), "in the search" if tested is not None else ""))
     tiles.append(("Trials", number(facts.trials), _states(s.counts)))
     tiles.append(("Training", f"{number(round(s.epochs, 1))} epochs" if s.epochs else "–", "summed over children"))
     rate = len(facts.series.number) / s.seconds * 60 if s.seconds > 0 else 0.0
