@@ -124,6 +124,20 @@ def test_what_is_cancelled_took_as_long_as_it_ran_and_its_worker_is_free() -> No
     assert executor.clock.seconds == 7.0
 
 
+def test_what_ends_at_the_moment_of_its_cancelling_has_its_result() -> None:
+    executor = Simulated(3)
+    for trial, seconds in enumerate((4.0, 4.0, 4.5)):
+        executor.submit(job(trial, seconds))
+    while not any(isinstance(event, Completed) for event in executor.completed()):
+        pass
+    assert executor.clock.seconds == 4
+    executor.cancel(1)
+    executor.cancel(2)
+    ended = [event for event in executor.completed() if isinstance(event, Completed)]
+    assert [(e.trial, e.state) for e in ended] == [(1, TrialState.DONE), (2, TrialState.STOPPED)]
+    executor.close()
+
+
 def test_a_child_is_cut_off_at_its_limit() -> None:
     executor = Simulated(1)
     executor.submit(job(0, 10.0, limits=Limits(seconds=4.0)))
@@ -184,8 +198,8 @@ def test_a_clock_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UsageError, match="took no time on the simulated clock"):
         smith.search(number, Fails(), trials=None, seconds=10, store="memory://", executor=Simulated(2))
     run = smith.search(number, Fails(), trials=None, seconds=10, store="memory://", executor=Simulated(2, seconds=2))
-    assert run.summary.counts["failed"] == 9
-    assert run.summary.counts["stopped"] == 1, "of two that end with the budget, the second is one too late"
+    assert run.summary.counts["failed"] == 10
+    assert run.summary.counts["stopped"] == 0, "of two that end with the budget, neither is too late"
 
 
 @pytest.mark.parametrize("workers", [0, -1, True, 1.5, "2"])

@@ -82,13 +82,14 @@ class Simulated:
         self._queue[job.trial] = job
 
     def cancel(self, trial: int) -> None:
-        """End a job now, by the clock: what it would have come to is never known."""
+        """End a job now, by the clock: what it would have come to is never known, unless it ends at this very moment."""
         if self._queue.pop(trial, None) is not None:
             self._events.append(Completed(trial, TrialState.STOPPED, Result()))
         elif trial == self._evaluated:
             self._running[trial].cancelled = True  # its evaluator hears of it when it reports
         elif (running := self._running.get(trial)) is not None:
-            self._events.append(self._let_go(running, running.stopped(self.clock.seconds)))
+            ended = running.done if running.ends <= self.clock.seconds else None
+            self._events.append(self._let_go(running, ended or running.stopped(self.clock.seconds)))
 
     def completed(self, timeout: float | None = None) -> Sequence[Event]:
         """What happened, in order; moves the clock to the next completion, `timeout` seconds at most.
