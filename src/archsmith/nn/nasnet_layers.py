@@ -235,9 +235,9 @@ def project(shape: Shape, filters: int, *, relu: bool = True) -> Path:
 def halve(shape: Shape, filters: int, *, relu: bool) -> Halving:
     """The factorised reduction of a state to half its size.
 
-    Of an odd number of filters the first half gets one more; the released code refuses those.
+    Of an odd number of filters the second half gets one more, as in the released code.
     """
-    first = Chain(shape).conv(filters - filters // 2, stride=(2, 2))
-    second = Chain(shape).shift().conv(filters // 2, stride=(2, 2))
+    first = Chain(shape).conv(filters // 2, stride=(2, 2))
+    second = Chain(shape).shift().conv(filters - filters // 2, stride=(2, 2))
     joined = Shape(filters, *first.shape[1:])
     return Halving(relu, (first.path(), second.path()), Layer("norm", joined, joined))
