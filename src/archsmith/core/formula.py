@@ -114,6 +114,8 @@ class _Parser:
             self.at += 1
             right = self._infix(INFIX[sign] + (sign != "^"))
             left = Expression(name, (left, right))
+            if left.depth > MAX_DEPTH:  # asked at each step, a long chain of sums is never walked to its end at once
+                raise too_large()
         self.depth -= 1
         return left
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from archsmith.core.errors import UsageError
 from archsmith.core.expression import Expression
 from archsmith.core.shown import shown
-from archsmith.nn.activation_language import ACTIVATIONS, count_betas
+from archsmith.nn.activation_language import ACTIVATIONS, count_betas, is_constant
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -51,7 +51,8 @@ class ActivationFunction(nn.Module):
         trainable: whether the betas are parameters; otherwise they are buffers.
         compile: whether it is compiled by `torch.compile`, which needs a compiler and takes some seconds at first use.
 
-    Raises IllegalExpression for what is no function of the language, and UsageError for settings out of range.
+    Raises IllegalExpression for what is no function of the language, and UsageError for one that is the same for every x,
+    or settings out of range.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class ActivationFunction(nn.Module):
             raise UsageError(f"beta of an activation must be a finite number, got {shown(beta)}")
         written = expression.to_json() if isinstance(expression, Expression) else None
         read = ACTIVATIONS.parse(expression) if isinstance(expression, str) else ACTIVATIONS.from_json(written)
+        if is_constant(read):
+            raise UsageError(f"the activation {ACTIVATIONS.show(read)} is the same for every x, so it is of no use")
         self.expression = ACTIVATIONS.simplify(read)
         self.channels, self.dims, self._compile = channels, dims, compile
         self._names = beta_names(self.expression)
