@@ -421,6 +421,14 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
     assert "has not been looked at" not in page.text
 
 
+def test_a_published_network_is_not_told_as_a_search(tmp_path: Path) -> None:
+    config = {"note": {"published": "nasnet_a"}, "searcher": {"type": "searchers.Random"}}
+    page = page_of(a_run([done(0.5)], config=config), tmp_path)
+    assert "The published network nasnet_a was trained on digits; nothing was searched." in page.text
+    for other in ("An architecture search", "How the search went", "Random search searched"):
+        assert other not in page.text, other
+
+
 def test_a_reward_with_latency_in_it_is_told_and_narrow_axes_have_numbers(tmp_path: Path) -> None:
     outcomes: list[Any] = [done(0.5 + k / 100, epochs=1, latency=latency) for k, latency in enumerate((0.7, 1.1, 1.48))]
     page = page_of(a_run(outcomes, config={"reward": {"type": "rewards.LatencyWeighted"}}), tmp_path)

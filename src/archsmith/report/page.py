@@ -54,6 +54,8 @@ def page(facts: Facts) -> str:
         ("record", "The record", record(facts)),
         ("words", "What the words mean", words(facts)),
     ]
+    if published(facts):  # of a search there is nothing to tell
+        parts = [part for part in parts if part[0] not in ("progress", "learning", "choices")]
     shown = [(id, title, body) for id, title, body in parts if body is not None]
     nav = tag("nav", *(tag("a", title, href=f"#{id}") for id, title, _ in shown))
     sections = (section(id, title, body) for id, title, body in shown)
@@ -70,7 +72,12 @@ def headline(facts: Facts) -> Html:
     status = tag("span", told.get(s.status, s.status), cls=f"status {'' if s.status == 'finished' else s.status}")
     return tag(
         "header",
-        tag("p", "An architecture search with archsmith", status, cls="eyebrow"),
+        tag(
+            "p",
+            f"{'A network trained' if published(facts) else 'An architecture search'} with archsmith",
+            status,
+            cls="eyebrow",
+        ),
         tag("h1", s.name),
         tag("p", _sentence(facts), cls="lead"),
         tag("p", _result(facts)) if best is not None else None,
@@ -78,8 +85,18 @@ def headline(facts: Facts) -> Html:
     )
 
 
+def published(facts: Facts) -> str:
+    """The name of the published network that the run trains without a search; empty for a search."""
+    note = facts.summary.config.get("note")
+    return str(note.get("published") or "") if isinstance(note, Mapping) else ""
+
+
 def _sentence(facts: Facts) -> Html:
     config = facts.summary.config
+    if name := published(facts):
+        evaluator = config.get("evaluator")
+        on = data_name(evaluator.get("data")) if isinstance(evaluator, Mapping) else "unknown data"
+        return join(["The published network ", tag("strong", name), f" was trained on {on}; nothing was searched."])
     searcher = searcher_name(config.get("searcher"))
     searcher = searcher[:1].upper() + searcher[1:]
     return join(
@@ -123,7 +140,8 @@ def _result(facts: Facts) -> Html | None:
     if best is None:
         return None
     metrics = best.result.metrics if best.result else {}
-    parts: list[Piece] = [f"The best is trial {best.number}: reward {number(best.reward)}"]
+    begins = "Trained for a first look: reward" if published(facts) else f"The best is trial {best.number}: reward"
+    parts: list[Piece] = [f"{begins} {number(best.reward)}"]
     measure = facts.measure
     if facts.has_score:
         score = metric_text(measure.name, metrics[measure.name], measure)
@@ -133,8 +151,9 @@ def _result(facts: Facts) -> Html | None:
     parts.append(". ")
     tested = test_score(facts.finish) if facts.finish is not None else None
     if tested is not None:
-        found = found_network(facts.finish or {})
-        parts.append(f"Trained in full, what was found{f' ({found})' if found else ''} has a test {measure.label} of ")
+        found = "" if published(facts) else found_network(facts.finish or {})
+        what = "it" if published(facts) else "what was found"
+        parts.append(f"Trained in full, {what}{f' ({found})' if found else ''} has a test {measure.label} of ")
         parts.append(f"{tested[0]} ({tested[1]}): ")
         parts.append(tag("a", "the test", href="#finish"))
         parts.append(".")
@@ -161,7 +180,13 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         mean, _, deviation = tested[0].partition(" ± ")
         tiles.append((f"Test {measure.label}", mean, f"± {deviation}, {tested[1]}" if deviation else tested[1]))
     if "parameters" in metrics:
-        tiles.append(("Parameters", number(metrics["parameters"]), "in the search" if tested is not None else ""))
+        tiles.append(
+            (
+                "Parameters",
+                number(metrics["parameters"]),
+                "in the search" if tested is not None and not published(facts) else "",
+            )
+        )
     tiles.append(("Trials", number(facts.trials), _states(s.counts)))
     tiles.append(("Training", f"{number(round(s.epochs, 1))} epochs" if s.epochs else "–", "summed over children"))
     rate = len(facts.series.number) / s.seconds * 60 if s.seconds > 0 else 0.0
