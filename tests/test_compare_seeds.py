@@ -167,6 +167,22 @@ def test_runs_take_no_options_of_a_recipe() -> None:
         smith.compare(["a", "b"], seeds=3)
 
 
+def test_runs_that_look_other_numbers_up_are_not_compared(table: str) -> None:
+    space, made = recipe_on(table).space, {}
+    for name, looked_up in {
+        "one": Tabular(table, "accuracy", judge="test"),
+        "same": Tabular(table, "accuracy"),
+        "percent": Tabular(table, "accuracy", scale=100),
+        "test": Tabular(table, "test"),
+    }.items():
+        made[name] = smith.search(space, looked_up, trials=5, store="memory://", name=name)
+    assert smith.compare([made["one"], made["same"]]).differences
+    with pytest.raises(UsageError, match="different columns of their table, 'accuracy' and 'test'"):
+        smith.compare([made["one"], made["test"]])
+    with pytest.raises(UsageError, match="'accuracy' and 'accuracy' times 100"):
+        smith.compare([made["one"], made["percent"]])
+
+
 def test_searchers_are_known_by_name() -> None:
     recipe = get_recipe("nasbench201")
     assert searcher_of("regularized_evolution", recipe) == RegularizedEvolution()
@@ -427,3 +443,11 @@ def test_a_table_that_is_nowhere_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("ARCHSMITH_DATA", raising=False)
     with pytest.raises(DataError, match="ARCHSMITH_DATA"):
         smith.compare(get_claim("rl-against-random"), seeds=1, store="memory://")
+
+
+def test_evolution_that_never_filled_its_population_is_told(table: str) -> None:
+    searchers = {"evolution": EVOLUTION, "random": Random()}
+    short = smith.compare(recipe_on(table), searchers=searchers, seeds=2, trials=8, store="memory://")
+    assert any("evolution fills a population of 8 before it selects, and had 8 trials" in note for note in short.notes)
+    longer = smith.compare(recipe_on(table), searchers=searchers, seeds=2, trials=9, store="memory://")
+    assert not any("population" in note for note in longer.notes)

@@ -41,6 +41,7 @@ def compared(runs: Sequence[Searched], measure: Measure, baseline: str | None, c
         seeds = Counter(run.summary.config.get("seed") for run in group.runs)
         if len(seeds) < len(group.runs):
             notes.append(f"Runs of {group.label} have the same seed, so they are not independent of each other.")
+        notes += _not_begun(group)
     held = _baseline(groups, baseline)
     cost = f"{least:,.0f} {'epoch' if by_epochs else 'trial'}{'s' * (least != 1)}"
     made = Compared(measure, groups, held.label if held is not None else None, cost, (), ())
@@ -61,6 +62,19 @@ def compared(runs: Sequence[Searched], measure: Measure, baseline: str | None, c
     seen = verdicts(claim, made.results, measure)
     notes += [claim.limits] if claim.limits else []
     return dataclasses.replace(made, differences=differences, notes=notes, verdicts=seen, claimed=claim.paper)
+
+
+def _not_begun(group: Group) -> list[str]:
+    """That a population was not full before the budget was spent: until then nothing is learned from rewards."""
+    searcher = group.runs[0].summary.config.get("searcher")
+    population = searcher.get("population") if isinstance(searcher, Mapping) else None
+    trials = max(map(len, group.runs))
+    if not isinstance(population, int) or trials > population:
+        return []
+    return [
+        f"{group.label} fills a population of {population:,} before it selects, and had {trials:,} trials, so nothing has "
+        "evolved: give it more trials, or a smaller population."
+    ]
 
 
 def _unequal(runs: Sequence[Searched], spent: Sequence[float], unit: str) -> str:
@@ -86,7 +100,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unlike(runs: Sequence[Searched]) -> list[str]:
-    """What differs between runs, one of each group, besides their searchers. Raises UsageError for different data."""
+    """What differs between runs, one of each group, besides their searchers. Raises UsageError for different data, or columns."""
     notes, first = [], _parts(runs[0].summary.config)
     for run in runs[1:]:
         parts = _parts(run.summary.config)
@@ -94,6 +108,11 @@ def _unlike(runs: Sequence[Searched]) -> list[str]:
             raise UsageError(
                 f"runs {runs[0].name!r} and {run.name!r} were made on different data (fingerprints {first['data']} and "
                 f"{parts['data']}), so their numbers cannot be compared; compare runs on the same data"
+            )
+        if (mine := _looked_up(first)) != (other := _looked_up(parts)):
+            raise UsageError(
+                f"runs {runs[0].name!r} and {run.name!r} are judged by different columns of their table, {mine} and {other}, "
+                "so their numbers cannot be compared; compare runs of one column"
             )
         names = ("space", "evaluator", "reward", "workers")
         differ = [name for name in names if parts.get(name) != first.get(name)]
@@ -103,6 +122,15 @@ def _unlike(runs: Sequence[Searched]) -> list[str]:
                 "so a difference between them need not come from their searchers."
             )
     return notes
+
+
+def _looked_up(parts: Mapping[str, Any]) -> str | None:
+    """Which number of a table is a run's, where results are looked up."""
+    evaluator = parts["evaluator"]
+    if not isinstance(evaluator, Mapping) or evaluator.get("type") != "training.Tabular":
+        return None
+    scale = evaluator.get("scale", 1.0)
+    return f"{evaluator.get('column')!r}" + (f" times {scale:g}" if scale != 1 else "")
 
 
 def _members(runs: Sequence[Searched]) -> list[list[int]]:
