@@ -307,8 +307,22 @@ def test_the_command_line_describes_and_draws_cells(tmp_path: Path) -> None:
     assert "tied                 False\n" in table
     architecture = tmp_path / "cell.json"
     architecture.write_text(json.dumps(nas_cell().architecture))
+    assert "None" not in table
     for thing in ("nas_cell", str(architecture), nas_cell().genotype.canonical):
         assert run(app, ["draw", thing]).stdout == (GOLDEN / "nas_cell.svg").read_text(encoding="utf-8") + "\n"
+
+
+def test_a_run_is_not_described_but_its_best_is_pointed_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from archsmith.cli.main import app
+
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    smith.search(smith.spaces.ConvChain(layers=2), smith.training.Landscape(), trials=1, store=store, name="first")
+    monkeypatch.setenv("ARCHSMITH_STORE", store)
+    for verb in ("describe", "draw"):
+        refused = CliRunner().invoke(app, [verb, "first"])
+        assert f"archsmith best first | archsmith {verb} -" in str(refused.exception)
 
 
 def test_names_of_networks_need_no_torch() -> None:

@@ -512,6 +512,12 @@ def test_a_run_is_exported_with_what_is_known_of_it(tmp_path: Path, monkeypatch:
     assert str(tmp_path) not in readme + Path("digits-pytorch/model.json").read_text()
 
 
+def test_a_card_counts_classes_that_have_no_names(tmp_path: Path) -> None:
+    task = Task((3, 12, 12), 300)
+    model = model_of(ConvChain(layers=1), task=task, class_names=[str(k) for k in range(300)])
+    assert "Classes, by logit: 0 to 299." in (export(model, path=tmp_path / "m") / "README.md").read_text()
+
+
 def test_weights_that_the_search_kept_are_exported_without_finishing(tmp_path: Path) -> None:
     evaluator = ImageClassification("digits", epochs=1, max_train=300, upsample=1.0, keep_weights=True)
     space = ConvChain(layers=2, filters=(4, 8), filter_heights=(3,), filter_widths=(3,))

@@ -115,7 +115,10 @@ def _of_images(card: Mapping[str, Any]) -> tuple[str, str, str]:
         f"{task['num_classes']} classes."
     )
     shape = ", ".join(str(n) for n in task["input_shape"])
-    return what, _IMAGES[card["kind"]].format(shape=shape), f"Classes, by logit: {', '.join(card['class_names'])}."
+    names = card["class_names"]
+    if len(names) > 10 and names == [str(k) for k in range(len(names))]:
+        names = [f"0 to {len(names) - 1}"]
+    return what, _IMAGES[card["kind"]].format(shape=shape), f"Classes, by logit: {', '.join(names)}."
 
 
 def _of_text(card: Mapping[str, Any]) -> tuple[str, str, str]:

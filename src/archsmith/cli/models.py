@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -217,7 +218,7 @@ def describe(
     from archsmith.training import Latency
 
     description = describe_(
-        _read(thing),
+        _network(thing, "describe"),
         input_shape=_shape(input_shape),
         num_classes=classes,
         vocabulary=vocabulary,
@@ -234,7 +235,7 @@ def describe(
         print(json.dumps(description.to_json(), indent=2))
         return
     for key, value in description.to_json().items():
-        if not isinstance(value, dict | list) or key == "input_shape":
+        if value is not None and (not isinstance(value, dict | list) or key == "input_shape"):
             number = isinstance(value, int) and not isinstance(value, bool)
             print(f"{key:<20} {value:,}" if number else f"{key:<20} {value}")
     if description.latency is not None:
@@ -249,7 +250,7 @@ def draw(
     from archsmith._describe import diagram_of
     from archsmith.report.draw import draw as draw_
 
-    svg = draw_(diagram_of(_read(thing)))
+    svg = draw_(diagram_of(_network(thing, "draw")))
     if output is None:
         print(svg)
     else:
@@ -345,6 +346,17 @@ def _run_or_none(store: str, name: str, data: str | None) -> Run | None:
 
 def _read(thing: str) -> str:
     return sys.stdin.read() if thing == "-" else thing
+
+
+def _network(thing: str, verb: str) -> str:
+    """What was named; of a run, how to get at its best network, which needs no weights to be looked at."""
+    from archsmith.discovered import NETWORKS
+
+    store = os.environ.get("ARCHSMITH_STORE", DEFAULT_STORE)
+    plain = thing != "-" and thing not in NETWORKS and not thing.lstrip().startswith(("{", "[", '"'))
+    if plain and not Path(thing).is_file() and _is_run(store, thing):
+        raise UsageError(f"{thing!r} is a run; of its best network: archsmith best {thing} | archsmith {verb} -")
+    return _read(thing)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
