@@ -170,16 +170,16 @@ def test_runs_take_no_options_of_a_recipe() -> None:
 def test_runs_that_look_other_numbers_up_are_not_compared(table: str) -> None:
     space, made = recipe_on(table).space, {}
     for name, looked_up in {
-        "one": Tabular(table, "accuracy", judge="test"),
-        "same": Tabular(table, "accuracy"),
-        "percent": Tabular(table, "accuracy", scale=100),
+        "one": Tabular(table, "val", judge="test"),
+        "same": Tabular(table, "val", metrics=("took",)),
+        "percent": Tabular(table, "val", scale=100),
         "test": Tabular(table, "test"),
     }.items():
         made[name] = smith.search(space, looked_up, trials=5, store="memory://", name=name)
     assert smith.compare([made["one"], made["same"]]).differences
-    with pytest.raises(UsageError, match="different columns of their table, 'accuracy' and 'test'"):
+    with pytest.raises(UsageError, match="different columns of their table, 'val' and 'test'"):
         smith.compare([made["one"], made["test"]])
-    with pytest.raises(UsageError, match="'accuracy' and 'accuracy' times 100"):
+    with pytest.raises(UsageError, match="'val' and 'val' times 100"):
         smith.compare([made["one"], made["percent"]])
 
 
