@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from archsmith._finish.contenders import (
@@ -49,6 +50,7 @@ from archsmith.core.finish import Finishable, FinishPlan, Measure, measure_of
 from archsmith.core.trial import Cost
 from archsmith.discovered import Published
 from archsmith.executors import InProcess, ProcessPool
+from archsmith.rewards import LatencyWeighted
 
 if TYPE_CHECKING:
     import torch
@@ -327,6 +329,22 @@ def _train_finals(
             )
         if failed:
             notes.append(f"{len(failed)} of {plan.seeds} final trainings of {contender.called} failed.")
+    _note_latencies(contenders, trainings.reward, notes)
+
+
+def _note_latencies(contenders: Sequence[Contender], reward: Reward, notes: list[str]) -> None:
+    """How fast each is, where the search judged that too: the test does not."""
+    if not isinstance(reward, LatencyWeighted):
+        return
+    said = []
+    for contender in contenders:
+        measured = [t.result.metrics[reward.latency] for t in contender.finals if reward.latency in t.result.metrics]
+        if measured:
+            said.append(f"{contender.name} {median(measured):.3g} ms")
+    if said:
+        notes.append(
+            f"Latency, which the search judged too (target {reward.target:g} ms) and the test does not: {', '.join(said)}."
+        )
 
 
 def _stretched(settings: Mapping[str, Any], evaluator: Finishable, plan: FinishPlan, epochs: int) -> Mapping[str, Any]:
