@@ -32,10 +32,10 @@ def activations_desk() -> Recipe:
     """Minutes on two cores: 8 layers in place of 20, two epochs in place of 28; the winner trains 16 layers."""
     return Recipe(
         name="activations-desk",
-        summary="2,000 images of Fashion-MNIST, ResNet-8, 24 activations of one unit by PPO, children of 2 epochs, minutes",
+        summary="3,000 images of Fashion-MNIST, ResNet-8, 24 activations of one unit by PPO, children of 2 epochs, minutes",
         space=Activation(model="resnet8"),
         evaluator=replace(
-            ImageClassification.desk("fashion-mnist", epochs=2, max_train=2000),
+            ImageClassification.desk("fashion-mnist", epochs=2, max_train=3000),
             batch_size=32,
             learning_rate=0.05,
             schedule="cosine",
