@@ -235,6 +235,8 @@ def test_data_that_moved_is_named_to_finish_and_export(tmp_path: Path) -> None:
         folder=tmp_path,
     )  # fmt: skip
     assert searched.returncode == 0, searched.stderr
+    twice = archsmith("search", "images", "--data", "here.npz", "--name", "m", folder=tmp_path)
+    assert "go on with it by archsmith resume m" in twice.stderr
     (tmp_path / "here.npz").rename(tmp_path / "there.npz")
     lost = archsmith("finish", "m", "--workers", "1", folder=tmp_path)
     assert lost.returncode == 2

@@ -188,11 +188,16 @@ def tell_data(recipe: Recipe) -> None:
 
 def free_name(store: str, stem: str) -> str:
     """`stem`, or `stem-2`, `stem-3`, ...: the first that no run of the store has, its control's included."""
-    from archsmith.store import open_store
-
-    taken = {run.name for run in open_store(store).runs()} if store_exists(store) else set()
+    taken = names_in(store)
     names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
     return next(n for n in names if n not in taken and f"{n}-random" not in taken)
+
+
+def names_in(store: str) -> set[str]:
+    """The names of the store's runs; none where there is no store yet."""
+    from archsmith.store import open_store
+
+    return {run.name for run in open_store(store).runs()} if store_exists(store) else set()
 
 
 def make_executor(name: str | None, workers: int) -> Executor | None:

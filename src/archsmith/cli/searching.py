@@ -22,9 +22,9 @@ from archsmith.cli.looking import (
     score_text,
     summary_json,
 )
-from archsmith.cli.runs import begin, beside, free_name, make_executor, say, tell_data, watched
+from archsmith.cli.runs import begin, beside, free_name, make_executor, names_in, say, tell_data, watched
 from archsmith.core.budget import Budget
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import RunExists, UsageError
 from archsmith.core.evaluator import with_data
 from archsmith.core.finish import Measure
 
@@ -95,8 +95,13 @@ def search(
     if estimate:
         _tell_estimate(found, as_json)
         return
-    name = name if name is not None else free_name(store, found.name)
     own = [recipe] if recipe.endswith(".py") else []
+    if name is not None and name in names_in(store):  # before the data are read
+        go_on = command_line("resume", name, *own, store=store)
+        raise RunExists(
+            f"a run named {name!r} is in this store already; go on with it by {go_on}, or choose another name"
+        )
+    name = name if name is not None else free_name(store, found.name)
     go_on = command_line("resume", name, *own, store=store)
     run = begin(found, name=name, store=store, seed=seed, workers=workers, executor=executor, go_on=go_on)
     file = found if own else None
