@@ -103,4 +103,6 @@ def test_of_images_multiply_adds_are_told_and_an_auxiliary_head_is_not_counted()
     assert plain.multiply_adds is not None
     assert plain.multiply_adds > plain.parameters  # a convolution uses its weights at many places
     assert f"{plain.multiply_adds:,.0f} multiply-adds an image" in str(plain)
+    assert "on average" not in str(plain)
+    assert f"on average {plain.multiply_adds:,.0f} multiply-adds" in str(replace(plain, most=plain.most + 1))
     assert plain.to_json()["multiply_adds"] == plain.multiply_adds

@@ -65,7 +65,8 @@ class SearchEstimate:
         size = f"{self.fewest:,}" if self.fewest == self.most else f"{self.fewest:,} to {self.most:,}"
         where = f"on {self.device} with {self.threads} thread{'s' * (self.threads != 1)}"
         if self.multiply_adds is not None:
-            size += f" parameters and {self.multiply_adds:,.0f} multiply-adds an image"
+            mean = "" if self.fewest == self.most else "on average "
+            size += f" parameters and {mean}{self.multiply_adds:,.0f} multiply-adds an image"
         else:
             size += " parameters"
         child = (
