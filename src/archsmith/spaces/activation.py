@@ -13,7 +13,7 @@ docs/decisions/0020-activations.md has what the paper leaves open.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +25,7 @@ from archsmith.core.genotype import Architecture
 from archsmith.core.shown import shown
 from archsmith.core.walk import Choose
 from archsmith.nn.activation_language import ACTIVATIONS, BINARY, UNARY, is_constant, slope_at, value_at
+from archsmith.spaces.formulas import Formulas, check_model, check_options, network_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,23 +53,12 @@ class Activation:
     kind: ClassVar[str] = "activation"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model:
-            raise UsageError(f"model of Activation must be the name of a network, got {shown(self.model)}")
+        check_model(self)
         if isinstance(self.units, bool) or not isinstance(self.units, int) or not 1 <= self.units <= MAX_UNITS:
             raise UsageError(
                 f"units of Activation must be a whole number from 1 to {MAX_UNITS}, got {shown(self.units)}"
             )
-        every: dict[str, Mapping[str, Any]] = {"unary": UNARY, "binary": BINARY}
-        for name, known in every.items():
-            given = getattr(self, name)
-            if isinstance(given, str) or not isinstance(given, Iterable):
-                raise UsageError(f"{name} of Activation must be a tuple of names, got {shown(given)}")
-            object.__setattr__(self, name, tuple(given))
-            for option in getattr(self, name):
-                if option not in known:
-                    raise UsageError(f"{name} of Activation must be of {', '.join(known)}, got {shown(option)}")
-            if len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise UsageError(f"{name} of Activation must differ from each other, got {shown(given)}")
+        check_options(self, {"unary": UNARY, "binary": BINARY})
 
     # --- the questions ------------------------------------------------------------------------------------------------
 
@@ -92,9 +82,7 @@ class Activation:
 
         Raises IllegalExpression, with the place, for what is none.
         """
-        expression = ACTIVATIONS.parse(function) if isinstance(function, str) else function
-        language = {"name": ACTIVATIONS.name, "version": ACTIVATIONS.version}
-        return {"kind": self.kind, "language": language, "function": expression.to_json()}
+        return _FORMULAS.write(function)
 
     def expression(self, architecture: Architecture) -> Expression:
         """The function of an architecture. Raises UsageError where it is none, or is written in another language."""
@@ -116,11 +104,7 @@ class Activation:
 
     def baseline(self, task: AnyTask) -> Child:
         """The network with its ReLUs. Raises UnknownName when there is none of that name."""
-        if not isinstance(task, Task):
-            raise UsageError(f"Activation has networks for images, and the task is a {type(task).__name__}")
-        from archsmith.nn.models import model_named
-
-        return Child(model_named(self.model, task))
+        return network_of(self, task)
 
     def edit(self, architecture: Architecture, child: Child, task: AnyTask) -> Child:
         """The child with this function in place of every ReLU of its model, each with betas of its own for every channel.
@@ -166,24 +150,7 @@ class Activation:
     def diagram(self, architecture: Architecture) -> Diagram:
         """The function as a graph, equal parts as one box, over a plot of it and of its derivative, betas as they begin."""
         function = function_of(architecture)
-        nodes: list[Node] = []
-        edges: list[Edge] = []
-        known: dict[Expression, str] = {}
-
-        def drawn(part: Expression) -> str:
-            if part in known:
-                return known[part]
-            sources = [drawn(operand) for operand in part.operands]
-            name = str(len(nodes))
-            nodes.append(Node(name, *_caption(part)))
-            commutes = not part.is_number and ACTIVATIONS.symbols[str(part.name)].commutative
-            for i, source in enumerate(sources):
-                edges.append(Edge(source, name, label="" if commutes or len(sources) == 1 else ["left", "right"][i]))
-            if not ACTIVATIONS.is_fresh(part):
-                known[part] = name
-            return name
-
-        last = drawn(function)
+        nodes, edges, last = _FORMULAS.draw(function)
         nodes.append(Node("f(x)", "f(x)", "in place of every ReLU", "output"))
         edges.append(Edge(last, "f(x)"))
         formula = ACTIVATIONS.show(function)
@@ -217,14 +184,7 @@ _MEANINGS = {
 }
 
 
-def _caption(part: Expression) -> tuple[str, str, str]:
-    """Label, detail and role of the box of an operand or a function."""
-    if part.is_number:
-        return str(part.name), "constant", "input"
-    symbol = ACTIVATIONS.symbols[str(part.name)]
-    label = {"-": "−", "*": "×", "/": "÷"}.get(symbol.text, symbol.text)
-    label = "negative" if symbol.name == "negative" else label
-    return label, _MEANINGS.get(symbol.name, ""), ("input", "activation", "combine")[symbol.arity]
+_FORMULAS = Formulas(Activation.kind, "function", "an activation", ACTIVATIONS, _MEANINGS)
 
 
 def function_of(architecture: Any) -> Expression:
@@ -233,17 +193,4 @@ def function_of(architecture: Any) -> Expression:
     Raises UsageError when that is none, or in another version of the language; IllegalExpression for a function that is
     none.
     """
-    if not isinstance(architecture, Mapping) or set(architecture) != {"kind", "language", "function"}:
-        raise UsageError(
-            'an activation must be {"kind": "activation", "language": {...}, "function": ...}, got '
-            + (shown(sorted(map(str, architecture))) if isinstance(architecture, Mapping) else shown(architecture))
-        )
-    if architecture["kind"] != Activation.kind:
-        raise UsageError(f"the kind of an activation must be {Activation.kind!r}, got {shown(architecture['kind'])}")
-    own = {"name": ACTIVATIONS.name, "version": ACTIVATIONS.version}
-    if architecture["language"] != own or isinstance(architecture["language"]["version"], bool):
-        raise UsageError(
-            f"this activation is written in the language {shown(architecture['language'])}, and what is read here is "
-            f"{own}; symbols may mean something else there, so it is not guessed at"
-        )
-    return ACTIVATIONS.from_json(architecture["function"])
+    return _FORMULAS.read(architecture)

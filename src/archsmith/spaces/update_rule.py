@@ -26,6 +26,7 @@ from archsmith.core.genotype import Architecture
 from archsmith.core.shown import shown
 from archsmith.core.walk import Choose
 from archsmith.nn.update_language import BINARY, DECAYS, OPERANDS, UNARY, UPDATE_RULES, follows_gradient
+from archsmith.spaces.formulas import Formulas, check_model, check_options, network_of
 
 if TYPE_CHECKING:
     import torch
@@ -56,25 +57,14 @@ class UpdateRule:
     kind: ClassVar[str] = "update_rule"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model:
-            raise UsageError(f"model of UpdateRule must be the name of a network, got {shown(self.model)}")
+        check_model(self)
         if isinstance(self.groups, bool) or not isinstance(self.groups, int) or not 1 <= self.groups <= MAX_GROUPS:
             raise UsageError(
                 f"groups of UpdateRule must be a whole number from 1 to {MAX_GROUPS}, got {shown(self.groups)}"
             )
         if not isinstance(self.decays, bool):
             raise UsageError(f"decays of UpdateRule must be True or False, got {shown(self.decays)}")
-        every: dict[str, Mapping[str, Any]] = {"operands": {**OPERANDS, **DECAYS}, "unary": UNARY, "binary": BINARY}
-        for name, known in every.items():
-            given = getattr(self, name)
-            if isinstance(given, str) or not isinstance(given, Iterable):
-                raise UsageError(f"{name} of UpdateRule must be a tuple of names, got {shown(given)}")
-            object.__setattr__(self, name, tuple(given))
-            for option in getattr(self, name):
-                if option not in known:
-                    raise UsageError(f"{name} of UpdateRule must be of {', '.join(known)}, got {shown(option)}")
-            if len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise UsageError(f"{name} of UpdateRule must differ from each other, got {shown(given)}")
+        check_options(self, {"operands": {**OPERANDS, **DECAYS}, "unary": UNARY, "binary": BINARY})
 
     # --- the questions ------------------------------------------------------------------------------------------------
 
@@ -100,9 +90,7 @@ class UpdateRule:
 
         Raises IllegalExpression, with the place, for what is none.
         """
-        expression = UPDATE_RULES.parse(rule) if isinstance(rule, str) else rule
-        language = {"name": UPDATE_RULES.name, "version": UPDATE_RULES.version}
-        return {"kind": self.kind, "language": language, "update": expression.to_json()}
+        return _FORMULAS.write(rule)
 
     def expression(self, architecture: Architecture) -> Expression:
         """The rule of an architecture. Raises UsageError where it is none, or is written in another language."""
@@ -125,11 +113,7 @@ class UpdateRule:
 
     def baseline(self, task: AnyTask) -> Child:
         """The network, with the evaluator's own optimizer. Raises UnknownName when there is none of that name."""
-        if not isinstance(task, Task):
-            raise UsageError(f"UpdateRule has networks for images, and the task is a {type(task).__name__}")
-        from archsmith.nn.models import model_named
-
-        return Child(model_named(self.model, task))
+        return network_of(self, task)
 
     def edit(self, architecture: Architecture, child: Child, task: AnyTask) -> Child:
         """The child with an optimizer of this rule. Raises ChildFailed where it does not follow the gradient."""
@@ -171,26 +155,7 @@ class UpdateRule:
     def diagram(self, architecture: Architecture) -> Diagram:
         """The rule as a graph, from what it reads to the step; equal parts are one box, random ones are not."""
         rule = rule_of(architecture)
-        nodes: list[Node] = []
-        edges: list[Edge] = []
-        known: dict[Expression, str] = {}
-
-        def drawn(part: Expression) -> str:
-            if part in known:
-                return known[part]
-            sources = [drawn(operand) for operand in part.operands]
-            name = str(len(nodes))
-            nodes.append(Node(name, *_caption(part)))
-            edges.extend(
-                Edge(source, name, label="" if commutes or len(sources) == 1 else ["left", "right"][i])
-                for commutes in [not part.is_number and UPDATE_RULES.symbols[str(part.name)].commutative]
-                for i, source in enumerate(sources)
-            )
-            if not UPDATE_RULES.is_fresh(part):
-                known[part] = name
-            return name
-
-        last = drawn(rule)
+        nodes, edges, last = _FORMULAS.draw(rule)
         nodes.append(Node("step", "step", "w ← w − learning rate × step", "output"))
         edges.append(Edge(last, "step"))
         return Diagram(f"Update rule: step = {UPDATE_RULES.show(rule)}", tuple(nodes), tuple(edges), "graph")
@@ -213,14 +178,7 @@ _MEANINGS = {
 }
 
 
-def _caption(part: Expression) -> tuple[str, str, str]:
-    """Label, detail and role of the box of an operand or a function."""
-    if part.is_number:
-        return str(part.name), "constant", "input"
-    symbol = UPDATE_RULES.symbols[str(part.name)]
-    label = {"-": "−", "*": "×", "/": "÷"}.get(symbol.text, symbol.text)
-    label = "negative" if symbol.name == "negative" else " ".join([label, *symbol.literals])
-    return label, _MEANINGS.get(symbol.name, ""), ("input", "activation", "combine")[symbol.arity]
+_FORMULAS = Formulas(UpdateRule.kind, "update", "an update rule", UPDATE_RULES, _MEANINGS)
 
 
 def rule_of(architecture: Any) -> Expression:
@@ -229,17 +187,4 @@ def rule_of(architecture: Any) -> Expression:
     Raises UsageError when that is none, or in another version of the language; IllegalExpression for a rule that is
     none.
     """
-    if not isinstance(architecture, Mapping) or set(architecture) != {"kind", "language", "update"}:
-        raise UsageError(
-            'an update rule must be {"kind": "update_rule", "language": {...}, "update": ...}, got '
-            + (shown(sorted(map(str, architecture))) if isinstance(architecture, Mapping) else shown(architecture))
-        )
-    if architecture["kind"] != UpdateRule.kind:
-        raise UsageError(f"the kind of an update rule must be {UpdateRule.kind!r}, got {shown(architecture['kind'])}")
-    own = {"name": UPDATE_RULES.name, "version": UPDATE_RULES.version}
-    if architecture["language"] != own or isinstance(architecture["language"]["version"], bool):
-        raise UsageError(
-            f"this rule is written in the language {shown(architecture['language'])}, and what is read here is {own}; "
-            "symbols may mean something else there, so it is not guessed at"
-        )
-    return UPDATE_RULES.from_json(architecture["update"])
+    return _FORMULAS.read(architecture)
