@@ -217,8 +217,25 @@ def test_networks_of_the_benchmark_grow() -> None:
     fitting = scaled(found, Scale(multiply_adds=budget), task)
     more = dataclasses.replace(fitting.space, channels=fitting.space.channels + 1)  # type: ignore[attr-defined, type-var]
     assert fitting.sized(task)[1] <= budget < dataclasses.replace(fitting, space=more).sized(task)[1]
-    with pytest.raises(UsageError, match="multiply_adds must be at least"):
+    with pytest.raises(UsageError, match=r"multiply_adds must be at least .* at its narrowest"):
         scaled(found, Scale(multiply_adds=10), task)
+
+
+def test_networks_of_mobile_blocks_grow() -> None:
+    task = Task((3, 224, 224), 1000)
+    small = source_of("mnasnet_small").candidates[0].network
+    a1 = source_of("mnasnet_a1").candidates[0].network
+    assert scaled(a1, Scale(width=1.4), task).sized(task)[0] == 6_105_992
+    fitting = scaled(small, Scale(multiply_adds=100_000_000), task)
+    assert small.sized(task)[1] < fitting.sized(task)[1] <= 100_000_000
+    with pytest.raises(UsageError, match="cells is no size of a network of MobileBlocks"):
+        scaled(small, Scale(cells=2), task)
+    with pytest.raises(UsageError, match="width must be a number above 0"):
+        scaled(small, Scale(width=-1), task)
+    with pytest.raises(UsageError, match="either width or multiply-adds"):
+        Scale(width=2, multiply_adds=10)
+    with pytest.raises(UsageError, match="width is no size of a network of NASNetCell"):
+        scaled(source_of("nasnet_a").candidates[0].network, Scale(width=2), task)
 
 
 def test_what_cannot_grow() -> None:

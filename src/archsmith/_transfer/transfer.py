@@ -42,6 +42,7 @@ def transfer(
     cells: int | None = None,
     filters: int | None = None,
     multiply_adds: int | None = None,
+    width: float | None = None,
     max_train: int | None = None,
     size: int | None = None,
     channels: int | None = None,
@@ -74,8 +75,8 @@ def transfer(
             translation a folder or two aligned files divided by a comma; None: the scale's own.
         how: of images, any of "scratch", "fine-tune" and "features". None: all that can be; the last two begin with the
             weights of `finish`, or of an exported model.
-        cells, filters, multiply_adds: of images, as large as this (from scratch): N and F of a network of cells, or as
-            many filters as the multiply-adds of one image allow.
+        cells, filters, width, multiply_adds: of images, as large as this (from scratch): N and F of a network of cells, as
+            many times the filters of mobile blocks, or as many filters as the multiply-adds of one image allow.
         max_train, size, channels: of images, as in `ImageClassification`. Where weights are begun with, the size and the
             channels are theirs unless given.
         tune: of images, whether three learning rates are tried for each network and way, and validation chooses.
@@ -102,7 +103,7 @@ def transfer(
         )
     if isinstance(thing, Run) and folder is not None:
         raise UsageError("a run's transfer is recorded in its store; folder is for networks and cells without a run")
-    asked = asked_for(how, cells, filters, multiply_adds, tune, epochs, max_train, size, channels)
+    asked = asked_for(how, cells, filters, multiply_adds, width, tune, epochs, max_train, size, channels)
     if to is not None or is_cell(thing):
         _refuse_of_images(asked)
         cell = cell_of(thing)  # type: ignore[arg-type]  # an exported model is refused by it
@@ -148,6 +149,7 @@ def estimate(
     cells: int | None = None,
     filters: int | None = None,
     multiply_adds: int | None = None,
+    width: float | None = None,
     max_train: int | None = None,
     size: int | None = None,
     channels: int | None = None,
@@ -161,7 +163,7 @@ def estimate(
     """What `transfer` with the same arguments would take. Trains one batch and then `batches` that are timed; one alone
     where that takes long. A training is reckoned with one thread, as in a pool of processes."""
     _check_numbers(seeds=seeds)
-    asked = asked_for(how, cells, filters, multiply_adds, tune, epochs, max_train, size, channels)
+    asked = asked_for(how, cells, filters, multiply_adds, width, tune, epochs, max_train, size, channels)
     if to is not None or is_cell(thing):
         _refuse_of_images(asked)
         cell = cell_of(thing)  # type: ignore[arg-type]
@@ -187,6 +189,7 @@ def asked_for(
     cells: int | None,
     filters: int | None,
     multiply_adds: int | None,
+    width: float | None,
     tune: bool,
     epochs: int | None,
     max_train: int | None,
@@ -195,7 +198,7 @@ def asked_for(
 ) -> Asked:
     """What was asked for of images, checked as far as it can be before there are any."""
     ways = None if how is None else (how,) if isinstance(how, str) else tuple(how)
-    return Asked(ways, Scale(cells, filters, multiply_adds), tune, epochs, max_train, size, channels)
+    return Asked(ways, Scale(cells, filters, multiply_adds, width), tune, epochs, max_train, size, channels)
 
 
 def data_name(data: str | None, evaluator: Any) -> str:
@@ -224,7 +227,7 @@ def _check_numbers(**numbers: int) -> None:
 def _refuse_of_images(asked: Asked) -> None:
     if replace(asked, epochs=None) != Asked():
         raise UsageError(
-            "how, cells, filters, multiply-adds, tune, max-train, size and channels are for networks of images; a cell is "
+            "how, cells, filters, width, multiply-adds, tune, max-train, size and channels are for networks of images; a cell is "
             "carried over by to, data, scale and epochs"
         )
 
@@ -232,7 +235,7 @@ def _refuse_of_images(asked: Asked) -> None:
 def _refuse_of_cells(scale: str) -> None:
     if scale != "desk":
         raise UsageError(
-            f"scale={scale!r} is for cells; a network of images is scaled by cells, filters or multiply-adds, and trained "
+            f"scale={scale!r} is for cells; a network of images is scaled by cells, filters, width or multiply-adds, and trained "
             "for longer with epochs"
         )
 

@@ -59,6 +59,10 @@ def transfer(
     filters: Annotated[
         int | None, typer.Option("--filters", help="F: filters of the first stack.", rich_help_panel=IMAGES)
     ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option("--width", help="As many times the filters, of mobile blocks.", rich_help_panel=IMAGES),
+    ] = None,
     multiply_adds: Annotated[
         str | None,
         typer.Option(
@@ -159,6 +163,7 @@ def transfer(
                 "--how": how,
                 "--cells": cells,
                 "--filters": filters,
+                "--width": width,
                 "--mult-adds": multiply_adds,
                 "--tune": tune or None,
                 "--to": to,
@@ -182,6 +187,7 @@ def transfer(
         "how": None if how is None else [part.strip() for part in how.split(",")],
         "cells": cells,
         "filters": filters,
+        "width": width,
         "multiply_adds": None if multiply_adds is None else _transfer.multiply_adds_of(multiply_adds),
         "tune": tune,
         "scale": scale,
