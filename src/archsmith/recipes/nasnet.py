@@ -30,7 +30,7 @@ DESK_CHILD = replace(
 )
 DESK_FINISH = FinishPlan(
     top=2,
-    epochs=6,
+    epochs=4,
     seeds=2,
     space={"cells": 2, "filters": 12, "drop_path_keep": 0.9, "auxiliary": 0.4},
 )
