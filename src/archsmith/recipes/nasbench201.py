@@ -61,7 +61,7 @@ def _with(**searchers: object) -> dict[str, Recipe]:
     return {name.replace("_", "-"): replace(recipe, searcher=searcher) for name, searcher in searchers.items()}  # type: ignore[arg-type]
 
 
-SMALL = "The papers searched spaces of 1e15 cells and more with 12,800 to 20,000 trials; here are 15,625 cells and 1,000 trials"
+SMALL = "The papers searched spaces of 1e15 cells and more with 12,800 to 20,000 trials; here are 15,625 cells, and fewer trials"
 
 
 def rl_against_random() -> Claim:
