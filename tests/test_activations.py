@@ -160,6 +160,10 @@ def test_the_order_of_commutative_operands_does_not_matter(pair: tuple[str, str]
         ("max(cosh(x), sin(x))", "cosh(x)"),
         ("x * x", "x ^ 2"),
         ("atan(x) * atan(x) - x", "atan(x) ^ 2 - x"),
+        ("-x * sigmoid(x)", "x * -sigmoid(x)"),
+        ("x * tanh(-x)", "-(x * tanh(x))"),
+        ("-x - cos(x)", "-cos(x) - x"),
+        ("exp(-beta * x ^ 2)", "exp(-(beta * x ^ 2))"),
     ],
 )
 def test_equal_functions_have_one_canonical_form(one: str, other: str) -> None:

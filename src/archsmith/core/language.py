@@ -25,9 +25,10 @@ class Language:
         name: what it is the language of; stands in saved expressions.
         version: raised when a symbol changes its meaning.
         symbols: the operands and functions.
-        rules: pairs of texts, `("A * 1", "A")`: what matches the first is the second. Each makes an expression smaller, or
-            as large with fewer commutative functions (`("A * A", "A ^ 2")`), so that simplifying ends. A repeated A
-            matches equal parts without anything fresh in them.
+        rules: pairs of texts, `("A * 1", "A")`: what matches the first is the second. Each makes an expression smaller; or
+            as large, with what is negative less deep in it (`("-A * B", "-(A * B)")`) or with fewer commutative functions
+            (`("A * A", "A ^ 2")`), so that simplifying ends. A repeated A matches equal parts without anything fresh in
+            them, and -A also a number below 0.
 
     Raises UsageError for two symbols of one name or one form of writing, and for a rule that does not make smaller.
     """
@@ -138,9 +139,10 @@ class Language:
                     return self._simplified(_filled(right, found))
         return whole
 
-    def _size(self, pattern: Expression) -> tuple[int, int]:
+    def _size(self, pattern: Expression) -> tuple[int, int, int]:
         own = (self.symbols.get(str(part.name)) for part in pattern.walk())
-        return pattern.nodes, sum(symbol is not None and symbol.commutative for symbol in own)
+        commutative = sum(symbol is not None and symbol.commutative for symbol in own)
+        return pattern.nodes, _negatives_below(pattern, 0), commutative
 
     def _orders(self, expression: Expression) -> Iterator[Expression]:
         yield expression
@@ -154,6 +156,8 @@ class Language:
                 return found[name] == expression and not self.is_fresh(expression)
             found[name] = expression
             return True
+        if pattern.name == "negative" and expression.is_number and float(expression.name) < 0:
+            return self._matches(pattern.operands[0], number(-float(expression.name)), found)
         return (
             pattern.name == expression.name
             and len(pattern.operands) == len(expression.operands)
@@ -214,6 +218,13 @@ def _filled(pattern: Expression, found: Mapping[str, Expression]) -> Expression:
     if pattern.name in found and not pattern.operands:
         return found[str(pattern.name)]
     return Expression(pattern.name, tuple(_filled(part, found) for part in pattern.operands))
+
+
+def _negatives_below(pattern: Expression, above: int) -> int:
+    """How many other functions stand above the negatives of a pattern, together."""
+    negative = pattern.name == "negative"
+    below = sum(_negatives_below(operand, above + (not negative)) for operand in pattern.operands)
+    return below + (above if negative else 0)
 
 
 def _order(expression: Expression) -> tuple[int, str]:

@@ -112,16 +112,17 @@ def _all_below(greater: str) -> frozenset[str]:
 
 _FROM_ZERO = ("exp(A)", "cosh(A)", "sigmoid(A)", "softplus(A)", "abs(A)", "sqrt(A)", "A ^ 2")  # at least 0
 RULES = (
-    *(("--A", "A"), ("-(A - B)", "B - A"), ("-(A * -B)", "A * B"), ("-(-A / B)", "A / B")),
+    # A sign goes outwards, as far as it can.
+    *(("--A", "A"), ("-(A - B)", "B - A"), ("-A - B", "-(A + B)"), ("-A * B", "-(A * B)"), ("-A / B", "-(A / B)")),
     *(("A + 0", "A"), ("A - 0", "A"), ("0 - A", "-A"), ("A - A", "0"), ("A + -A", "0")),
     *(("A + -B", "A - B"), ("A - -B", "A + B"), ("(A - B) + B", "A"), ("(A + B) - B", "A"), ("A - (A - B)", "B")),
-    *(("A * 1", "A"), ("A * 0", "0"), ("A * -1", "-A"), ("-A * -B", "A * B"), ("0 / A", "0"), ("A * A", "A ^ 2")),
+    *(("A * 1", "A"), ("A * 0", "0"), ("0 / A", "0"), ("A * A", "A ^ 2")),
     *(("A ^ 1", "A"), ("A ^ 0", "1"), ("1 ^ A", "1"), ("A ^ 2 * A", "A ^ 3"), ("A ^ 3 * A", "(A ^ 2) ^ 2")),
-    # Even functions do not see the sign; odd ones hand it on, and twice it is gone.
+    # Even functions do not see the sign; odd ones hand it on.
     *((f"{f}(-A)", f"{f}(A)") for f in _EVEN),
     *((f"{f}(abs(A))", f"{f}(A)") for f in _EVEN),
-    *((f"-{f}(-A)", f"{f}(A)") for f in _ODD),
-    *(("(-A) ^ 2", "A ^ 2"), ("abs(A) ^ 2", "A ^ 2"), ("sqrt(A) ^ 2", "abs(A)"), ("-(-A) ^ 3", "A ^ 3")),
+    *((f"{f}(-A)", f"-{f}(A)") for f in _ODD),
+    *(("(-A) ^ 2", "A ^ 2"), ("abs(A) ^ 2", "A ^ 2"), ("sqrt(A) ^ 2", "abs(A)"), ("(-A) ^ 3", "-A ^ 3")),
     *(("sqrt(A ^ 2)", "abs(A)"), ("sinh(asinh(A))", "A"), ("asinh(sinh(A))", "A")),
     # What is above 0 and what is below.
     *((f"abs({f})", f) for f in (*(f for f in _FROM_ZERO if f != "abs(A)"), "relu(A)")),

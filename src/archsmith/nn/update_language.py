@@ -98,12 +98,16 @@ _CLIPPED = [
     (f"clip(clip(A, {inner}), {outer})", f"clip(A, {min(inner, outer, key=float)})")
     for inner, outer in product(CLIPS, repeat=2)
 ]
+_ODD = ("sign({})", *(f"clip({{}}, {limit})" for limit in CLIPS), *(f"drop({{}}, {p})" for p in DROPS))
 RULES = (
-    *(("--A", "A"), ("-(A - B)", "B - A"), ("-(A * -B)", "A * B"), ("-(-A / B)", "A / B")),
+    # A sign goes outwards, as far as it can.
+    *(("--A", "A"), ("-(A - B)", "B - A"), ("-A - B", "-(A + B)"), ("-A * B", "-(A * B)"), ("-A / B", "-(A / B)")),
+    *((f.format("-A"), "-" + f.format("A")) for f in _ODD),
     *(("A + 0", "A"), ("A - 0", "A"), ("0 - A", "-A"), ("A - A", "0"), ("A + -A", "0")),
     *(("A + -B", "A - B"), ("A - -B", "A + B"), ("(A - B) + B", "A"), ("(A + B) - B", "A"), ("A - (A - B)", "B")),
-    *(("A * 1", "A"), ("A * 0", "0"), ("A * -1", "-A"), ("-A * -B", "A * B"), ("0 / A", "0")),
-    *(("A ^ 1", "A"), ("A ^ 0", "1"), ("1 ^ A", "1"), ("(-A) ^ 2", "A ^ 2"), ("-(-A) ^ 3", "A ^ 3")),
+    *(("A * 1", "A"), ("A * 0", "0"), ("0 / A", "0"), ("A * A", "A ^ 2"), ("A ^ 2 * A", "A ^ 3")),
+    *(("A ^ 3 * A", "(A ^ 2) ^ 2"), ("A ^ 1", "A"), ("A ^ 0", "1"), ("1 ^ A", "1")),
+    *(("(-A) ^ 2", "A ^ 2"), ("(-A) ^ 3", "-A ^ 3")),
     *(("log(exp(A))", "A"), ("log(-A)", "log(A)"), ("sqrt(-A)", "sqrt(A)"), ("exp(A) * exp(B)", "exp(A + B)")),
     *(("sign(sign(A))", "sign(A)"), ("sign(exp(A))", "1"), ("sign(A ^ 3)", "sign(A)")),
     *((f"sign(clip(A, {limit}))", "sign(A)") for limit in CLIPS),

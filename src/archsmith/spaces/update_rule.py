@@ -119,9 +119,10 @@ class UpdateRule:
         """The child with an optimizer of this rule. Raises ChildFailed where it does not follow the gradient."""
         rule = rule_of(architecture)
         if not follows_gradient(rule):
+            written, simple = UPDATE_RULES.show(rule), UPDATE_RULES.show(UPDATE_RULES.simplify(rule))
+            is_ = "" if simple == written else f" is {simple}, which"
             raise ChildFailed(
-                f"the rule {UPDATE_RULES.show(rule)} is {UPDATE_RULES.show(UPDATE_RULES.simplify(rule))}, which does not "
-                "follow the gradient, so nothing is learned by it",
+                f"the rule {written}{is_} does not follow the gradient, so nothing is learned by it",
                 reason="no gradient",
             )
         from archsmith.nn.update_rule import RuleOptimizer
