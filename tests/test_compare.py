@@ -222,7 +222,8 @@ def test_seeds_of_one_configuration_are_a_group_and_random_search_is_the_baselin
         "the mean of top 15 models",
     ]
     assert all(d.verdict == "better" and d.p == pytest.approx(2 / 70) for d in found.differences)
-    assert found.notes == []
+    (note,) = found.notes
+    assert note.startswith("3 differences were tested, each at 5 %")
     rows = found.table()
     assert rows[0][:5] == ("searcher", "seeds", "trials", "failed", "epochs")
     assert rows[1][:5] == ("Reinforce", "4", "24", "0", "48")

@@ -16,7 +16,7 @@ import archsmith as smith
 from archsmith import searchers
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.config import from_config, to_config
-from archsmith.core.errors import IllegalGenotype, UsageError
+from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
 from archsmith.core.finish import FinishPlan
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.parts import canonical
@@ -189,6 +189,8 @@ def test_a_finish_holds_a_found_part_against_its_standards_on_a_bigger_network(t
     assert {network.parameters for network in done.networks} == {count_parameters(model_named("wrn_16_1", task))}
     assert [c.other for c in done.comparisons] == ["0.1"]
     assert smith.finish(run, plan=plan).to_json() == done.to_json()
+    with pytest.raises(UnknownName, match="did you mean 'rate'"):
+        smith.finish("rates", store=run.store.url)
 
 
 def test_the_diagram_shows_each_part_in_a_frame() -> None:

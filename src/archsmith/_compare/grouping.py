@@ -57,6 +57,12 @@ def compared(runs: Sequence[Searched], measure: Measure, baseline: str | None, c
             differences.append(
                 difference(mine, others, of.measure, group=group.label, baseline=held.label, outcome=of.said)
             )
+    tested = sum(d.p is not None for d in differences)
+    if tested > 1:
+        notes.append(
+            f"{tested} differences were tested, each at 5 %, and none is corrected for there being several: of twenty "
+            "between equals, one is expected to show."
+        )
     if claim is None:
         return dataclasses.replace(made, differences=differences, notes=notes)
     seen = verdicts(claim, made.results, measure)

@@ -48,9 +48,10 @@ from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.final import Final
 from archsmith.core.finish import Finishable, FinishPlan, Measure, measure_of
 from archsmith.core.trial import Cost
-from archsmith.discovered import Published
+from archsmith.discovered import NETWORKS, Published
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.rewards import LatencyWeighted
+from archsmith.store import open_store
 
 if TYPE_CHECKING:
     import torch
@@ -79,10 +80,11 @@ def finish(
     stored result and looks at nothing.
 
     Args:
-        run: the search; it must be in a store on disk, and not running. Or a published network, by its name among
+        run: the search, or its name in `store`; it must be on disk, and not running. Or a published network, by its name among
             `archsmith.discovered.NETWORKS` or as `discovered.Published` in another size: it is trained on `data`.
         data: of a published network: images, as of `ImageClassification`.
-        store, seed: of a published network: where it is recorded, as the run NAME-DATA, and from what it is seeded.
+        store: where a run is that is given by name, and where a published network is recorded, as the run NAME-DATA.
+        seed: of a published network: what it is seeded from.
         plan: what is trained (default: the desk preset that suits the evaluator, `FinishPlan.for_evaluator`).
         top, grid, epochs, seeds: in place of the plan's own; `grid` in place of its `scale` as well.
         control: the run of random search beside it, or its name (default: `<name>-random` of the same store, if there).
@@ -92,10 +94,13 @@ def finish(
         watch: called with what it is doing.
 
     Raises:
+        UnknownName: the store has no run of that name.
         UsageError: the run has nothing to finish, or was finished by another plan and `again` is not set.
         RunLocked: another process writes the run.
         ChildFailed: no training of the found network came to its end.
     """
+    if isinstance(run, str) and data is None and run not in NETWORKS:
+        run = Run(open_store(store), run)
     if not isinstance(run, Run):
         run, plan = _published(run, data, store, seed, plan, epochs, seeds)
     elif data is not None:
