@@ -294,7 +294,6 @@ def test_a_second_finish_gives_the_stored_result_and_trains_nothing(run: smith.R
     executor = Counting()
     assert smith.finish(run, executor=executor) == first
     assert smith.finish(run, plan=PLAN, executor=executor) == first
-    assert smith.finish(run.name, store=run.store.url, executor=executor) == first
     assert not executor.jobs
     assert len(run.reader.document("finish-looks")) == 1
     assert Finished.from_json(json.loads(json.dumps(first.to_json()))) == first

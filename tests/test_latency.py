@@ -193,7 +193,7 @@ def test_a_search_under_a_latency_is_finished_and_reported(tmp_path: Path) -> No
     run = smith.open_run(store, "m").resume(trials=3)
     assert run.config["reward"]["type"] == "rewards.LatencyWeighted"
     assert [t.state for t in run.trials()] == [TrialState.DONE] * 3
-    finished = smith.finish(run, plan=FinishPlan(top=1, epochs=1, seeds=1))
+    finished = smith.finish("m", store=store, plan=FinishPlan(top=1, epochs=1, seeds=1))
     (said,) = [note for note in finished.notes if note.startswith("Latency, which the search judged too")]
     assert all(f"{network.name} " in said for network in finished.networks)
     assert [row["name"] for row in finished.to_json()["networks"]] == ["found", "residual network"]
