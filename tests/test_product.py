@@ -10,7 +10,9 @@ from random import Random
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import archsmith as smith
 from archsmith import searchers
@@ -24,7 +26,7 @@ from archsmith.core.space import decode, identity, mutate, sample, script, space
 from archsmith.core.walk import Choose
 from archsmith.nn.count import count_parameters
 from archsmith.nn.models import model_named
-from archsmith.spaces import ConvChain, GrownGraph, GrownProduct, NASNetCell, Product
+from archsmith.spaces import Activation, ConvChain, GrownGraph, GrownProduct, MobileBlocks, NASNetCell, Product
 from archsmith.testing.space import SpaceContract
 
 
@@ -256,3 +258,35 @@ def test_answers_and_architectures_of_no_part_are_refused() -> None:
     for wrong in wrongs:
         with pytest.raises(UsageError, match="architecture of"):
             MIXED.build(wrong, Task())
+
+
+class Rectified(TorchFunctionMode):
+    """Counts what a forward pass computes by ReLU, as a module or as a function."""
+
+    times = 0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.times += "relu" in getattr(function, "__name__", "")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [CHAIN, NASNetCell(cells=1, filters=4), MobileBlocks(), GrownGraph(stem=4.0)],
+    ids=lambda s: type(s).__name__,
+)
+def test_no_relu_of_a_searched_network_stays_beside_a_searched_activation(space: Any) -> None:
+    product, sine = Product(space, Activation()), Activation().from_expression("sin(x) + x")
+    architecture = decode(product, sample(product, Random(1)))
+    architecture["parts"]["Activation"] = sine
+    child = product.build(architecture, Task((3, 32, 32), 10))
+    with Rectified() as seen, torch.no_grad():
+        child.model.eval()(torch.randn(1, 3, 32, 32))
+    assert seen.times == 0
+
+
+def test_a_grown_network_without_a_relu_has_no_activation_yet() -> None:
+    product = Product(GrownGraph(), Activation())
+    assert isinstance(product, GrownProduct)
+    child = product.build(decode(product, product.seed()), Task((3, 32, 32), 10))
+    assert count_parameters(child.model) == 30_730

@@ -56,6 +56,7 @@ class GrownNetwork(nn.Module):
         kinds = {vertex["id"]: vertex["type"] for vertex in vertices}
         self.convolutions = nn.ModuleDict()
         self.norms = nn.ModuleDict()
+        self.relus = nn.ModuleDict()  # none in the seed, and in what has not grown one yet
         # What forward does, in order: a vertex, its primary edge and where that comes from, and the skips.
         self.plan: list[tuple[str, str, str, list[str]]] = []
         self.shapes = shapes
@@ -67,6 +68,7 @@ class GrownNetwork(nn.Module):
                 shapes[name] = self._convolve(edge, shapes[edge["from"]], biased=kinds[name] == "linear")
             if kinds[name] == "bn_relu":
                 self.norms[name] = nn.BatchNorm2d(shapes[name][0])
+                self.relus[name] = nn.ReLU()
             skips = [e["from"] for e in edges if e["skip"] and e["to"] == name]
             self.plan.append((name, edge["id"], edge["from"], skips))
         last = shapes[vertices[-1]["id"]]
@@ -104,7 +106,7 @@ class GrownNetwork(nn.Module):
             for begin in skips:
                 x = x + fitted(state[begin], self.shapes[begin], self.shapes[name])
             if name in self.norms:
-                x = F.relu(self.norms[name](x))
+                x = self.relus[name](self.norms[name](x))
             state[name] = x
         out: Tensor = self.classifier(self.reduce(x))
         return out

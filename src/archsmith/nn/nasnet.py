@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from archsmith.nn.conv import GlobalAverage
 from archsmith.nn.nasnet_layers import Halving, Layer, Path, Step
@@ -77,6 +76,9 @@ class Cell(nn.Module):
         # Two operations on one state often begin with the same ReLU: it is computed once, outside of them.
         rectified = [[_rectified(step) for step in block.paths] for block in plan.blocks]
         self.rectified = rectified
+        self.relus = nn.ModuleDict()
+        for block, firsts in zip(plan.blocks, rectified, strict=True):
+            self.relus.update({str(k): nn.ReLU() for k, first in zip(block.inputs, firsts, strict=True) if first})
         self.prepared = nn.ModuleList(_module(step or ()) for step in plan.prepared)
         self.operations = nn.ModuleList(
             nn.ModuleList(
@@ -97,7 +99,7 @@ class Cell(nn.Module):
             ends = []
             for k, first, operation in zip((left, right), rectified, pair, strict=True):  # type: ignore[call-overload]
                 if first and k not in positive:
-                    positive[k] = F.relu(states[k])
+                    positive[k] = self.relus[str(k)](states[k])
                 ends.append(_apply(operation, positive[k] if first else states[k]))
             states.append(torch.cat(ends, 1) if concat else ends[0] + ends[1])
         last = [_apply(module, states[k]) for k, module in zip(self.outputs, self.fitted, strict=True)]

@@ -109,6 +109,8 @@ class Activation:
     def edit(self, architecture: Architecture, child: Child, task: AnyTask) -> Child:
         """The child with this function in place of every ReLU of its model, each with betas of its own for every channel.
 
+        A network of `GrownGraph` that has grown no ReLU yet stays as it is.
+
         Raises ChildFailed for a function that is the same for every x, and UsageError for a model without ReLU modules.
         """
         function = function_of(architecture)
@@ -120,11 +122,13 @@ class Activation:
                 reason="constant",
             )
         from archsmith.nn.activation import ActivationFunction, with_activation
+        from archsmith.nn.grown import GrownNetwork
 
         def made(channels: int, dims: int) -> nn.Module:
             return ActivationFunction(function, channels, dims=dims)
 
-        with_activation(child.model, made, task.input_shape)
+        if not isinstance(child.model, GrownNetwork) or child.model.relus:
+            with_activation(child.model, made, task.input_shape)
         return child
 
     def standards(self) -> Mapping[str, Architecture | None]:
