@@ -1,0 +1,141 @@
+"""The one look at the test set, when nothing is left to choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from archsmith._finish.contenders import Contender
+from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
+from archsmith._finish.training import Trained, Trainings, trained_module, writing
+from archsmith._search import Run
+from archsmith._search.trainings import TrainingProgress
+from archsmith.core.comparison import compare
+from archsmith.core.config import to_config
+from archsmith.core.errors import UsageError
+from archsmith.core.final import Final
+from archsmith.core.finish import Finishable, FinishPlan, Measure, measure_of
+from archsmith.core.trial import Cost
+
+if TYPE_CHECKING:
+    import torch
+
+
+def look(
+    run: Run,
+    evaluator: Finishable,
+    trainings: Trainings,
+    contenders: Sequence[Contender],
+    plan: FinishPlan,
+    candidates: Mapping[str, Sequence[str]],
+    notes: list[str],
+) -> Finished:
+    """Look at the test set, with the run held: the look is on record before anything is seen."""
+    models = [t.result.artifact for c in contenders for t in c.finals if t.reward is not None]
+    if trainings.watch is not None:
+        trainings.watch(TrainingProgress("testing", f"{len(models)} models", 0, len(models)))
+    with writing(run) as writer:
+        looks = list(writer.document("finish-looks") or [])
+        resumed = bool(looks) and not looks[-1]["done"] and looks[-1]["models"] == models  # a kill while it looked
+        if not resumed:
+            looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": models, "done": False})
+            writer.put_document("finish-looks", looks)
+        networks, count, measure = [], 0, measure_of(evaluator)
+        for contender in contenders:
+            finals = []
+            for i, trained in enumerate(contender.finals):
+                metrics: Mapping[str, float] = {}
+                if trained.reward is not None:
+                    settled = trainings.set(trained.wanted)
+                    assert run.store.artifacts is not None
+                    metrics = _tested(settled, trained_module(trained, settled, run.store.artifacts), measure)
+                    count = int(metrics["count"])
+                finals.append(_final(i, trained, metrics, measure, plan))
+            networks.append(_network(contender, finals))
+        found = networks[0]
+        finished = Finished(
+            run=run.name,
+            at=looks[-1]["at"],
+            plan=to_config(plan),
+            candidates=candidates,
+            networks=networks,
+            comparisons=[
+                compare(found.scores, n.scores, n.name, count, measure=measure, called=c.called)
+                for c, n in zip(contenders[1:], networks[1:], strict=True)
+            ],
+            model=_exported(contenders[0].finals, plan),
+            test_count=count,
+            looks=len(looks),
+            notes=notes,
+            measure=measure,
+        )
+        looks[-1] = {**looks[-1], "done": True, "means": {n.name: n.mean for n in networks}}
+        writer.put_document("finish-looks", looks)
+        writer.put_document("finish", finished.to_json())
+    return finished
+
+
+def _tested(evaluator: Finishable, model: torch.nn.Module, measure: Measure) -> Mapping[str, float]:
+    """What the evaluator's test gives. Raises UsageError when what it measures is not among it."""
+    metrics = evaluator.test(model)
+    for name in (measure.name, "count"):
+        if name not in metrics:
+            raise UsageError(
+                f"the test of {type(evaluator).__name__} must give {name!r}, and it gave: {', '.join(sorted(metrics))}; "
+                "finish again when it does, which is the same look at the test set"
+            )
+    return metrics
+
+
+def _final(index: int, trained: Trained, metrics: Mapping[str, float], measure: Measure, plan: FinishPlan) -> Final:
+    result, score = trained.result, metrics.get(measure.name)
+    failure = None
+    if trained.reward is None:
+        failure = f"{result.failure.reason}: {result.failure.message}" if result.failure else "stopped"
+    elif score is not None and not math.isfinite(score):  # perplexity overflows before a loss does
+        failure, score = f"diverged: its test {measure.label} is {score}", None
+    return Final(
+        index=index,
+        seed=trained.wanted.seed,
+        score=score,
+        loss=_finite(metrics.get("loss")),
+        validation=None if plan.all_data else trained.reward,
+        artifact=result.artifact,
+        failure=failure,
+        cost=result.cost,
+    )
+
+
+def _network(contender: Contender, finals: Sequence[Final]) -> FinishedNetwork:
+    assert contender.network is not None
+    costs = [t.result.cost for t in contender.tried.values()]
+    return FinishedNetwork(
+        name=contender.name,
+        origin=contender.origin,
+        genotype=None if contender.hand_designed else contender.network.genotype.to_json(),
+        parameters=contender.parameters,
+        settings=dict(contender.settings),
+        finals=finals,
+        trainings=len(contender.tried),
+        failures=sum(t.reward is None for t in contender.tried.values()),
+        tuning=Cost(sum(c.seconds for c in costs), sum(c.epochs for c in costs)),
+    )
+
+
+def _exported(found: Sequence[Trained], plan: FinishPlan) -> ExportedModel:
+    """Chosen without the test set: it measures what would be chosen, and must not choose."""
+    done = [(i, t) for i, t in enumerate(found) if t.reward is not None]
+    (index, chosen), why = done[0], "the first seed: nothing was held out to choose by"
+    if not plan.all_data:
+        index, chosen = max(done, key=lambda pair: pair[1].reward or 0.0)
+        why = "the seed with the highest validation reward"
+    if plan.trained:
+        why = "the search's best trial by validation, as it was trained there"
+    assert chosen.result.artifact is not None
+    return ExportedModel(index, chosen.wanted.seed, chosen.result.artifact, why)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
