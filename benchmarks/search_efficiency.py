@@ -42,6 +42,11 @@ from machine import machine
 
 Floats = npt.NDArray[np.float64]
 MARGINS = (1.0, 0.3, 0.1)
+ELSEWHERE = (
+    "Measured elsewhere on CIFAR-10's column, until first within it, with other seeds: Optuna's TPE 50 and 115 for 0.3 and 0.1 "
+    "(10 seeds of 500), Syne Tune's REA 129 and 179 (20 seeds of 500), Optuna's NSGA-II 201 and 337 (10 seeds of 500). "
+    "`benchmarks/peers` drives them."
+)
 RANDOM, EVOLUTION = "Random()", "RegularizedEvolution()"
 SEARCHERS: dict[str, Searcher] = {
     RANDOM: Random(),
@@ -213,7 +218,8 @@ def main() -> None:
     ]
     if took:
         spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in took.items())
-        lines += [f"Processor seconds of a run, which ends where the best of all cells is found: {spent}.", ""]
+        lines += ["", f"Processor seconds of a run, which ends where the best of all cells is found: {spent}.", ""]
+    lines += [ELSEWHERE, ""]
     text = "\n".join(lines)
     print(text)
     if arguments.out:

@@ -56,7 +56,9 @@ def told(plot: Plot) -> str:
     lines = []
     for curve in plot.curves:
         some = curve.points[:: max(1, (len(curve.points) - 1) // 10)]
-        values = (f"{y:.{_DIGITS}g} at {x:.{_DIGITS}g}" if math.isfinite(y) else f"not finite at {x:g}" for x, y in some)
+        values = (
+            f"{y:.{_DIGITS}g} at {x:.{_DIGITS}g}" if math.isfinite(y) else f"not finite at {x:g}" for x, y in some
+        )
         lines.append(f"{curve.label}: {', '.join(values)}.")
     return " ".join(lines)
 
@@ -113,7 +115,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, axis: bool) -> str:
 
 
 def _words(text: str, x: float, y: float, anchor: str) -> str:
-    return f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_SIZE}" fill="{LINE}" text-anchor="{anchor}">{escape(text)}</text>'
+    return (
+        f'<text x="{_n(x)}" y="{_n(y)}" font-size="{_SIZE}" fill="{LINE}" text-anchor="{anchor}">{escape(text)}</text>'
+    )
 
 
 def _n(value: float) -> str:
