@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 import archsmith as smith
 from archsmith import searchers
+from archsmith._describe import diagram_of, space_of
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
@@ -26,7 +27,17 @@ from archsmith.core.space import decode, identity, mutate, sample, script, space
 from archsmith.core.walk import Choose
 from archsmith.nn.count import count_parameters
 from archsmith.nn.models import model_named
-from archsmith.spaces import Activation, ConvChain, GrownGraph, GrownProduct, MobileBlocks, NASNetCell, Product
+from archsmith.spaces import (
+    Activation,
+    Augmentation,
+    ConvChain,
+    GrownGraph,
+    GrownProduct,
+    MobileBlocks,
+    NASNetCell,
+    Product,
+    UpdateRule,
+)
 from archsmith.testing.space import SpaceContract
 
 
@@ -290,3 +301,13 @@ def test_a_grown_network_without_a_relu_has_no_activation_yet() -> None:
     assert isinstance(product, GrownProduct)
     child = product.build(decode(product, product.seed()), Task((3, 32, 32), 10))
     assert count_parameters(child.model) == 30_730
+
+
+@pytest.mark.parametrize("builder", [CHAIN, GrownGraph(stem=4.0)], ids=lambda s: type(s).__name__)
+def test_a_genotype_of_parts_is_described_and_drawn_from_its_json(builder: Any, tmp_path: Path) -> None:
+    product = Product(builder, Activation(), UpdateRule(), Augmentation(sub_policies=2))
+    path = tmp_path / "genotype.json"
+    path.write_text(json.dumps(sample(product, Random(3)).to_json()))
+    assert space_of(Genotype.from_json(json.loads(path.read_text()))) == product
+    assert smith.describe(path).parameters > 0
+    assert {node.group for node in diagram_of(path).nodes} == set(product.names)

@@ -150,12 +150,19 @@ def space_of(genotype: Genotype) -> Space:
 
     Raises UsageError when archsmith ships no such space, or its options do not fit.
     """
-    name, options = str(genotype.space["name"]), genotype.space.get("options")
+    return _space(genotype.space)
+
+
+def _space(known: Mapping[str, Any]) -> Space:
+    name, options = str(known["name"]), known.get("options")
     home = discovered if name == "Published" else spaces
     if name not in home.__all__:
         raise UnknownName("space", name, spaces.__all__, "(for a space of your own: archsmith.build(space, genotype))")
     if not isinstance(options, Mapping):
-        raise UsageError(f'the "space" of a genotype must have "options", got {sorted(genotype.space)}')
+        raise UsageError(f'the "space" of a genotype must have "options", got {sorted(known)}')
+    parts = options.get("parts")  # of a product: spaces, as it carries them
+    if isinstance(parts, list) and all(isinstance(part, Mapping) and "name" in part for part in parts):
+        options = {**options, "parts": [_space(part) for part in parts]}
     try:
         space: Space = getattr(home, name)(**options)
     except TypeError as error:
