@@ -311,3 +311,12 @@ def test_a_genotype_of_parts_is_described_and_drawn_from_its_json(builder: Any, 
     assert space_of(Genotype.from_json(json.loads(path.read_text()))) == product
     assert smith.describe(path).parameters > 0
     assert {node.group for node in diagram_of(path).nodes} == set(product.names)
+
+
+def test_every_sub_policy_of_a_product_is_drawn_between_what_is_before_and_after() -> None:
+    product = Product(CHAIN, Augmentation(sub_policies=4))
+    drawn = product.diagram(decode(product, sample(product, Random(0))))
+    edges = {(edge.source.partition(".")[2], edge.target.partition(".")[2]) for edge in drawn.edges}
+    for i in range(4):
+        assert {("first", f"sub-policy {i}"), (f"sub-policy {i}", "cutout")} <= edges
+    assert len(edges & {(f"sub-policy {i}", f"sub-policy {k}") for i in range(4) for k in range(4)}) == 0

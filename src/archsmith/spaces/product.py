@@ -6,8 +6,8 @@ a part's choices begin with the part's name, so that a controller learns for eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from random import Random
 from typing import Any, TypeVar
@@ -130,7 +130,7 @@ class Product:
             drawn = part.diagram(own)
             plot = plot or drawn.plot
             nodes.extend(Node(f"{name}.{n.id}", n.label, n.detail, n.role, name) for n in drawn.nodes)
-            edges.extend(Edge(f"{name}.{e.source}", f"{name}.{e.target}", e.skip, e.label) for e in drawn.edges)
+            edges.extend(Edge(f"{name}.{e.source}", f"{name}.{e.target}", e.skip, e.label) for e in _all_edges(drawn))
         return Diagram(" and ".join(self.names), tuple(nodes), tuple(edges), layout="graph", plot=plot)
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -221,6 +221,20 @@ class GrownProduct(Product, GrownSpace):
 def _edited(product: Product, name: str, edit: Edit | None, genotype: Genotype, rng: Random) -> Genotype | None:
     changed = product._changed(name, genotype, rng, edit)
     return None if changed == genotype else changed
+
+
+def _all_edges(diagram: Diagram) -> Iterator[Edge]:
+    """A diagram's edges, and of a chain those of all that stand beside each other: the chain has them of the ends alone."""
+    own = {node.id: node.group for node in diagram.nodes}
+    inside = {own[edge.source] for edge in diagram.edges if own[edge.source] == own[edge.target]}
+    beside: dict[str, list[str]] = {}
+    for node in diagram.nodes:
+        if diagram.layout == "chain" and node.group and node.group not in inside:
+            beside.setdefault(node.group, []).append(node.id)
+    for edge in diagram.edges:
+        for source in beside.get(own[edge.source], [edge.source]):
+            for target in beside.get(own[edge.target], [edge.target]):
+                yield replace(edge, source=source, target=target)
 
 
 def _whole(parts: dict[str, Architecture]) -> Architecture:
