@@ -320,3 +320,17 @@ def test_every_sub_policy_of_a_product_is_drawn_between_what_is_before_and_after
     for i in range(4):
         assert {("first", f"sub-policy {i}"), (f"sub-policy {i}", "cutout")} <= edges
     assert len(edges & {(f"sub-policy {i}", f"sub-policy {k}") for i in range(4) for k in range(4)}) == 0
+
+
+def test_a_product_has_the_formulas_of_its_parts() -> None:
+    product = Product(CHAIN, Activation(), UpdateRule())
+    architecture = decode(product, sample(product, Random(0)))
+    architecture["parts"]["Activation"] = Activation().from_expression("sin(x) + x")
+    architecture["parts"]["UpdateRule"] = UpdateRule().from_expression("sign(g)")
+    assert product.formula(architecture) == "Activation: sin(x) + x\nUpdateRule: sign(g)"
+    latex = product.latex(architecture)
+    assert latex is not None
+    assert latex.count("\\\\") == 1
+    without = Product(CHAIN, Rate())
+    assert without.formula(decode(without, sample(without, Random(0)))) is None
+    assert "formula" not in smith.describe(sample(Product(CHAIN, Augmentation()), Random(0))).to_json()

@@ -67,6 +67,8 @@ def _formula(facts: Facts, trial: Trial) -> Html | None:
         text, latex = facts.space.formula(architecture), facts.space.latex(architecture)
     except UsageError:
         return None
+    if text is None or latex is None:
+        return None
     return details("Its formula, also for TeX", tag("pre", text), tag("pre", latex))
 
 

@@ -116,6 +116,22 @@ class Product:
             return None
         return {name: own[name] if form is None else form for name, form in forms.items()}
 
+    def formula(self, architecture: Architecture) -> str | None:
+        """The formulas of the parts that have one, a line each; None where none has."""
+        return "\n".join(f"{name}: {text}" for name, text in self._formulas(architecture, "formula")) or None
+
+    def latex(self, architecture: Architecture) -> str | None:
+        """The same for TeX, lines of an environment such as gather; None where no part has a formula."""
+        return " \\\\\n".join(text for _, text in self._formulas(architecture, "latex")) or None
+
+    def _formulas(self, architecture: Architecture, method: str) -> list[tuple[str, str]]:
+        own = self._parts_of(architecture)
+        return [
+            (name, tell(own[name]))
+            for name, part in zip(self.names, self.parts, strict=True)
+            if (tell := getattr(part, method, None)) is not None
+        ]
+
     def diagram(self, architecture: Architecture) -> Diagram:
         """The parts' diagrams below one another, each in a frame. A part without one is a box that follows a child."""
         nodes: list[Node] = []
