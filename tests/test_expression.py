@@ -220,3 +220,10 @@ def test_a_language_that_cannot_be_read_back_is_refused() -> None:
         Language("twice", 1, [x, Symbol("y", 0, "x", "y", "y")])
     with pytest.raises(UsageError, match="smaller"):
         Language("endless", 1, [x, Symbol("exp", 1, "exp", "", "")], rules=[("exp(A)", "exp(exp(A))")])
+
+
+def test_what_is_no_text_is_not_parsed() -> None:
+    values: tuple[Any, ...] = (None, 3, ["x"])
+    for value in values:
+        with pytest.raises(IllegalExpression, match="from a text"):
+            TOY.parse(value)

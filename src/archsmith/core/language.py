@@ -98,6 +98,8 @@ class Language:
 
     def parse(self, text: str) -> Expression:
         """The expression that `show` wrote, or that a person did. Raises IllegalExpression, with the place."""
+        if not isinstance(text, str):
+            raise IllegalExpression(f"an expression is parsed from a text, got {shown(text)}")
         return formula.parse(self.symbols, text)
 
     def show(self, expression: Expression) -> str:
