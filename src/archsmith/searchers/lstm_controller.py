@@ -315,8 +315,8 @@ class Controller:
 
     # --- learning
 
-    def descend(self, loss: torch.Tensor, learning_rate: float) -> float:
-        """One step of Adam down the gradient of `loss`; gives the gradient's norm.
+    def descend(self, loss: torch.Tensor, learning_rate: float, *, measured: bool = True) -> float:
+        """One step of Adam down the gradient of `loss`; gives the gradient's norm, or 0 where it is not `measured`.
 
         beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, as torch.optim.Adam, which is not used since parameters grow here.
         """
@@ -325,20 +325,27 @@ class Controller:
         values = list(self.parameters.values())
         gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
         self._steps += 1
+        for name, gradient in zip(self.parameters, gradients, strict=True):
+            if name not in self._moments:
+                self._moments[name] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        m, v = (list(moment) for moment in zip(*(self._moments[name] for name in self.parameters), strict=True))
         with torch.no_grad():
-            scale = math.sqrt(1 - 0.999**self._steps)
-            rate = learning_rate / (1 - 0.9**self._steps) * scale
-            for name, gradient in zip(self.parameters, gradients, strict=True):
-                if name not in self._moments:
-                    self._moments[name] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-            m, v = (list(moment) for moment in zip(*(self._moments[name] for name in self.parameters), strict=True))
-            torch._foreach_lerp_(m, gradients, 0.1)
-            torch._foreach_mul_(v, 0.999)
-            torch._foreach_addcmul_(v, gradients, gradients, value=0.001)
-            spread = torch._foreach_sqrt(v)
-            torch._foreach_add_(spread, 1e-8 * scale)
-            torch._foreach_addcdiv_(values, m, spread, value=-rate)
-            return float(torch.nn.utils.get_total_norm(gradients))
+            torch._fused_adam_(
+                values,
+                list(gradients),
+                m,
+                v,
+                [],
+                [torch.tensor(float(self._steps))] * len(values),
+                lr=learning_rate,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=0.0,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+            return float(torch.nn.utils.get_total_norm(gradients)) if measured else 0.0
 
     # --- sampling: numpy, all walks of a batch in step
 

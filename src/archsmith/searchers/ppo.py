@@ -104,7 +104,8 @@ class PPO:
                 clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
                 push = torch.where(ratio * advantage <= clipped * advantage, ratio * advantage, 0.0)
             objective = ((push * score.log_prob).sum() + self.entropy_weight * score.entropy.sum()) / len(traces)
-            norm = controller.descend(-objective, self.learning_rate)
+            first = "gradient_norm" not in shown
+            norm = controller.descend(-objective, self.learning_rate, measured=first)
             shown.setdefault("gradient_norm", norm)
         shown["clipped"] = float((ratio != clipped).float().mean())
         return shown
