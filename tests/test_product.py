@@ -283,16 +283,23 @@ class Rectified(TorchFunctionMode):
 
 @pytest.mark.parametrize(
     "space",
-    [CHAIN, NASNetCell(cells=1, filters=4), MobileBlocks(), GrownGraph(stem=4.0)],
-    ids=lambda s: type(s).__name__,
+    [
+        CHAIN,
+        NASNetCell(cells=1, filters=4),
+        NASNetCell(cells=1, filters=4, auxiliary=0.4),
+        MobileBlocks(),
+        GrownGraph(stem=4.0),
+    ],
+    ids=["chain", "cells", "cells with an auxiliary head", "mobile", "grown"],
 )
 def test_no_relu_of_a_searched_network_stays_beside_a_searched_activation(space: Any) -> None:
     product, sine = Product(space, Activation()), Activation().from_expression("sin(x) + x")
     architecture = decode(product, sample(product, Random(1)))
     architecture["parts"]["Activation"] = sine
     child = product.build(architecture, Task((3, 32, 32), 10))
+    model = child.model.eval()
     with Rectified() as seen, torch.no_grad():
-        child.model.eval()(torch.randn(1, 3, 32, 32))
+        getattr(model, "forward_with_auxiliary", model)(torch.randn(1, 3, 32, 32))
     assert seen.times == 0
 
 

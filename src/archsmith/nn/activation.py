@@ -133,6 +133,18 @@ class ActivationFunction(nn.Module):
         self._function = self._made()
 
 
+class _Whole(nn.Module):
+    """A model with all of it run through, the auxiliary head of its training too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Any:
+        """The logits; with an auxiliary head, its as well."""
+        return getattr(self.model, "forward_with_auxiliary", self.model)(images)
+
+
 def with_activation(model: M, make: Callable[[int, int], nn.Module], input_shape: tuple[int, ...]) -> M:
     """The model with a fresh activation in place of every `nn.ReLU` that a forward pass meets; changed in place.
 
@@ -161,11 +173,12 @@ def with_activation(model: M, make: Callable[[int, int], nn.Module], input_shape
     hooks = [module.register_forward_pre_hook(look) for module in set(places.values())]
     modes = {module: module.training for module in model.modules()}
     # The shapes are found without computing anything, and with batch norms as in evaluation, which leave their averages.
-    tensors = {name: t.detach().to("meta") for name, t in [*model.named_parameters(), *model.named_buffers()]}
+    whole = _Whole(model)
+    tensors = {name: t.detach().to("meta") for name, t in [*whole.named_parameters(), *whole.named_buffers()]}
     try:
         model.eval()
         with torch.no_grad():
-            torch.func.functional_call(model, tensors, (torch.zeros(1, *input_shape, device="meta"),))
+            torch.func.functional_call(whole, tensors, (torch.zeros(1, *input_shape, device="meta"),))
     except UsageError:
         raise
     except Exception as error:

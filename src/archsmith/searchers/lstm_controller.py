@@ -15,7 +15,6 @@ for matrices this small it is several times faster than torch called step by ste
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
