@@ -201,6 +201,7 @@ def test_a_finish_holds_a_found_part_against_its_standards_on_a_bigger_network(t
     task = Task((1, 8, 8), 10)
     assert {network.parameters for network in done.networks} == {count_parameters(model_named("wrn_16_1", task))}
     assert [c.other for c in done.comparisons] == ["0.1"]
+    assert "the 0.1" not in done.claim
     assert smith.finish(run, plan=plan).to_json() == done.to_json()
     with pytest.raises(UnknownName, match="did you mean 'rate'"):
         smith.finish("rates", store=run.store.url)

@@ -31,11 +31,13 @@ class Contender:
         name: what it is called in the result.
         candidates: the networks that it is chosen from, with where each comes from.
         hand_designed: whether a person designed it, and nothing was searched.
+        named: whether its name is one, such as Adam, and takes no article.
     """
 
     name: str
     candidates: Sequence[tuple[str, Network]]
     hand_designed: bool = False
+    named: bool = False
     origin: str = ""
     network: Network | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -50,6 +52,8 @@ class Contender:
             return "the found network"
         if self.name == ANEW:
             return "the same network trained anew"
+        if self.named:
+            return self.name
         return f"the {self.name}" if self.hand_designed else f"the best of {self.name}"
 
 
@@ -170,7 +174,7 @@ def hand_designed(space: Space, parameters: int, evaluator: Finishable, notes: l
     """
     if isinstance(space, PartSpace):
         standards = [Standard(space, name) for name in space.standards()]
-        return [_by_hand(part.name, f"the usual {part.name}", Network(part, part.genotype)) for part in standards]
+        return [_by_hand(part.name, "what is usual", Network(part, part.genotype), named=True) for part in standards]
     name = baseline_name(evaluator)
     if name is None:
         notes.append(
@@ -182,8 +186,8 @@ def hand_designed(space: Space, parameters: int, evaluator: Finishable, notes: l
     return [_by_hand(name, f"hand-designed, about {parameters:,} parameters", Network(hand, hand.genotype))]
 
 
-def _by_hand(name: str, origin: str, network: Network) -> Contender:
-    return Contender(name, [(origin, network)], hand_designed=True, origin=origin, network=network)
+def _by_hand(name: str, origin: str, network: Network, *, named: bool = False) -> Contender:
+    return Contender(name, [(origin, network)], hand_designed=True, named=named, origin=origin, network=network)
 
 
 def label_of(run: Run) -> str:
