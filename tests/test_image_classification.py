@@ -227,6 +227,16 @@ def test_the_test_split_is_seen_by_test_alone():
     assert grey_levels(model.seen[False]) == rows(PLAIN.splits().test_images)
 
 
+def test_a_model_that_gives_no_numbers_has_no_test_score():
+    model = network(convolutions(lambda name, options: options[0]), PLAIN.task())
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    tested = PLAIN.test(model)
+    assert math.isnan(tested["accuracy"])
+    assert math.isnan(tested["loss"])
+    assert tested["count"] == len(PLAIN.splits().test_labels)
+
+
 def test_crops_and_flips_are_drawn_anew_each_epoch():
     model = spy((1, 8, 8))
     dataclasses.replace(PLAIN, epochs=2, pad=0.125, flip=True).train(Child(model), RecordingContext())

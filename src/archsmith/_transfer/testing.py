@@ -54,15 +54,19 @@ def tested(
 
 def final_of(index: int, seed: int, outcome: Outcome, metrics: Mapping[str, float], measure: Measure) -> Final:
     """What came of a training, and of its test."""
-    failure, score = outcome.result.failure, metrics.get(measure.name)
-    told = f"{failure.reason}: {failure.message}" if failure else "stopped"
+    failed, score, loss = outcome.result.failure, metrics.get(measure.name), metrics.get("loss")
+    told = None
+    if outcome.reward is None:
+        told = f"{failed.reason}: {failed.message}" if failed else "stopped"
+    elif score is not None and not math.isfinite(score):
+        told, score = f"diverged: its test {measure.label} is {score}", None
     return Final(
         index=index,
         seed=seed,
-        score=score if score is not None and math.isfinite(score) else None,
-        loss=metrics.get("loss"),
+        score=score,
+        loss=loss if loss is not None and math.isfinite(loss) else None,
         validation=outcome.result.metrics.get(measure.name),
         artifact=outcome.result.artifact,
-        failure=None if outcome.reward is not None else told,
+        failure=told,
         cost=outcome.result.cost,
     )

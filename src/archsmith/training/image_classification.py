@@ -238,7 +238,10 @@ class ImageClassification:
         return image_training.train(self, child, context, all_data=all_data)
 
     def test(self, model: torch.nn.Module, device: str = "cpu") -> dict[str, float]:
-        """Accuracy, loss and count on the test split, in fp32. To be looked at once, when all choices are made."""
+        """Accuracy, loss and count on the test split, in fp32. To be looked at once, when all choices are made.
+
+        A model whose loss is not finite there has neither: both are NaN.
+        """
         from archsmith.training import image_training
 
         return image_training.test(self, model, device)

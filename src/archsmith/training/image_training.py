@@ -117,9 +117,12 @@ def test(config: ImageClassification, model: nn.Module, device: str) -> dict[str
     floats = functools.partial(as_floats, whitened=config.whiten, upsample=config.upsample)
     was_training = model.training
     model.to(device).eval()
-    right, loss = _measure(
-        model, lambda part: floats(images[part.cpu()].to(device)), labels, images.shape[1:3], "fp32", None
-    )
+    try:
+        right, loss = _measure(
+            model, lambda part: floats(images[part.cpu()].to(device)), labels, images.shape[1:3], "fp32", None
+        )
+    except Diverged:  # the others were looked at too, and what they gave must not be lost
+        right = loss = math.nan
     model.train(was_training)
     return {"accuracy": right, "loss": loss, "count": float(len(labels))}
 
