@@ -89,8 +89,9 @@ void affine(const Image &image, int64_t code, double magnitude) {
             const int64_t right = static_cast<int32_t>(B * y + C) >> 16, row = static_cast<int32_t>(E * y + F) >> 16;
             const bool inside = row >= 0 && row < height;
             for (int k = 0; k < channels; k++)
-                shift_row(image.data + k * image.plane() + size_t(y) * width, from + k * image.plane() + (inside ? row : 0) * width,
-                          width, inside ? right : width, image.fill[k]);
+                shift_row(image.data + k * image.plane() + size_t(y) * width,
+                          from + k * image.plane() + (inside ? row : 0) * width, width, inside ? right : width,
+                          image.fill[k]);
         }
         return;
     }
@@ -192,7 +193,8 @@ void equalize(uint8_t *data, int32_t pixels) {
     // Quotients of whole numbers: rounding never lifts one to the next whole number.
     const double start = step / 2, divisor = step;
     uint8_t table[256];
-    for (int v = 0; v < 256; v++) table[v] = static_cast<uint8_t>(std::min(static_cast<int>((below[v] + start) / divisor), 255));
+    for (int v = 0; v < 256; v++)
+        table[v] = static_cast<uint8_t>(std::min(static_cast<int>((below[v] + start) / divisor), 255));
     by_table(data, pixels, table);
 }
 
