@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,11 +14,21 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.nn.augmentation import native
 from archsmith.nn.augmentation.geometry import cut_out, flip_and_move
-from archsmith.nn.augmentation.operations import operate
+from archsmith.nn.augmentation.operations import CODES, move_, operate
 from archsmith.nn.augmentation.policy import FILL, LEVELS, OPERATIONS, READINGS, magnitude
 
 LUMA_OF_FILL = 122
+pytestmark = pytest.mark.usefixtures("way")
+
+
+@pytest.fixture(scope="module", params=["plain", pytest.param("native", marks=pytest.mark.compiler)])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Torch's operations, and those of the native library."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARCHSMITH_KERNELS", request.param)
+        yield request.param
 
 
 # --- the reference: Pillow, image by image ----------------------------------------------------------------------------
@@ -248,6 +259,9 @@ def test_flips_and_crops_are_those_of_the_padded_image() -> None:
     mirrored = torch.rand(50, generator=draws) < 0.5
     down, right = (torch.randint(-3, 4, (50,), generator=draws) for _ in range(2))
     ours = flip_and_move(batch, mirrored, down, right, torch.tensor(FILL, dtype=torch.uint8))
+    in_place = batch.clone()
+    move_(in_place, mirrored, down, right, torch.tensor(FILL, dtype=torch.uint8))
+    assert torch.equal(in_place, ours)
     for k in range(50):
         image = batch[k].flip(2) if mirrored[k] else batch[k]
         padded = torch.tensor(FILL, dtype=torch.uint8)[:, None, None].expand(3, 16, 14).clone()
@@ -261,6 +275,24 @@ def test_a_grey_image_is_filled_with_the_luma_of_the_colour() -> None:
     assert (operate(batch, "TranslateX", 4) == LUMA_OF_FILL).all()
     fill = torch.tensor([9], dtype=torch.uint8)
     assert (cut_out(batch, torch.tensor([9]), torch.tensor([[2, 2]]), fill) == 9).all()
+
+
+# --- which way -------------------------------------------------------------------------------------------------------
+
+
+def test_the_way_that_is_asked_for_is_taken(way: str) -> None:
+    batch, fill = random_batch(0, 2, 3, 8, 8), torch.tensor(FILL, dtype=torch.uint8)
+    none = torch.zeros(2, dtype=torch.int64)
+    others = none.double(), torch.zeros(2, 2, dtype=torch.int64), none, batch, fill
+    assert native.augment_(batch.clone(), none, *others) == (way == "native")
+    assert not native.augment_(batch.transpose(2, 3), none, *others)
+    assert not native.augment_(batch.clone(), none[:1], *others)
+    assert max(CODES.values()) + 1 == native.MOVED
+
+
+def test_a_partner_that_is_none_is_refused() -> None:
+    with pytest.raises(IndexError, match="out of range"):
+        operate(random_batch(0, 2, 3, 8, 8), "SamplePairing", 0.3, partner=torch.tensor([1, 2]))
 
 
 # --- magnitudes -------------------------------------------------------------------------------------------------------

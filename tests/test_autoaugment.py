@@ -46,7 +46,7 @@ from archsmith.spaces import Augmentation, ConvChain, Product
 from archsmith.testing import SpaceContract
 from archsmith.testing.evaluator import RecordingContext
 from archsmith.training import ImageClassification
-from test_augmentation import by_pillow, bytes_of, pictures, random_batch
+from test_augmentation import by_pillow, bytes_of, pictures, random_batch, way  # noqa: F401 - a fixture
 
 CIFAR = Task((3, 32, 32), 10)
 NAMES = ("cifar10", "svhn", "imagenet")
@@ -115,6 +115,7 @@ def test_published_policies_begin_and_end_as_in_the_paper() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_without_chances_nothing_changes(channels: int) -> None:
     """Fact 11c."""
@@ -162,6 +163,7 @@ def test_operations_fire_with_their_chances() -> None:
 # --- a policy does what its operations do -----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("way")
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.sampled_from([1, 3]), st.integers(1, 40), st.integers(1, 40), st.integers(1, 20))
 def test_a_policy_is_its_operations_one_after_another(
@@ -189,6 +191,7 @@ def test_a_policy_is_its_operations_one_after_another(
     assert torch.equal(ours, bytes_of(images))
 
 
+@pytest.mark.usefixtures("way")
 def test_pairs_are_of_different_images_and_as_they_came() -> None:
     policy = AugmentationPolicy(architecture_of([[("Invert", 1.0, 0), ("SamplePairing", 1.0, 9)]]))
     batch = torch.tensor([10, 250], dtype=torch.uint8).view(2, 1, 1, 1)
@@ -196,6 +199,7 @@ def test_pairs_are_of_different_images_and_as_they_came() -> None:
     assert mixed == [int(245 + 0.4 * (250 - 245)), int(5 + 0.4 * (10 - 5))]
 
 
+@pytest.mark.usefixtures("way")
 def test_flips_crops_and_the_cutout_stand_around_the_policy() -> None:
     """The policy turns everything white; what is cut out after it keeps its colour, so it came last."""
     white = [("Solarize", 1.0, 0), ("Brightness", 1.0, 9)]
@@ -208,6 +212,7 @@ def test_flips_crops_and_the_cutout_stand_around_the_policy() -> None:
     assert dark.min() == 4  # centred on a corner: a quarter of the square
 
 
+@pytest.mark.usefixtures("way")
 def test_flips_and_crops_of_many_images_are_even() -> None:
     policy = AugmentationPolicy(architecture_of([], flip=True, pad=0.25, fill=(0, 0, 0)))
     batch = torch.arange(1, 5, dtype=torch.uint8).view(1, 1, 1, 4).expand(4000, 1, 4, 4)
@@ -219,6 +224,7 @@ def test_flips_and_crops_of_many_images_are_even() -> None:
 # --- in anybody's pipeline --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_every_kind_keep_their_kind(name: str, channels: int) -> None:
@@ -235,6 +241,7 @@ def test_images_of_every_kind_keep_their_kind(name: str, channels: int) -> None:
     assert torch.equal(bytes_of([picture]), whole)
 
 
+@pytest.mark.usefixtures("way")
 def test_the_same_seed_gives_the_same_images_and_the_input_stays() -> None:
     policy, batch = discovered.autoaugment("cifar10"), random_batch(2, 64, 3, 32, 32)
     before = batch.clone()
@@ -249,6 +256,7 @@ def test_the_same_seed_gives_the_same_images_and_the_input_stays() -> None:
     assert torch.equal(policy(batch, torch.Generator().manual_seed(5)), first)
 
 
+@pytest.mark.usefixtures("way")
 def test_what_it_gives_is_a_tensor_like_any_other() -> None:
     out = discovered.autoaugment("cifar10")(random_batch(2, 4, 3, 8, 8))
     assert not out.is_inference()
@@ -283,6 +291,7 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
         return self.transform(self.images[k])
 
 
+@pytest.mark.usefixtures("way")
 def test_it_goes_to_the_workers_of_a_loader() -> None:
     policy = discovered.autoaugment("cifar10")
     policy(random_batch(0, 2, 3, 8, 8))
@@ -517,6 +526,7 @@ def everything() -> dict[str, object]:
     return architecture_of(sub_policies, flip=True, pad=0.2, cutout=0.4, reading="weaker", fill=(9, 200, 30))
 
 
+@pytest.mark.usefixtures("way")
 def test_an_exported_file_repeats_every_operation(tmp_path: Path) -> None:
     path = smith.export(everything(), format="source", path=tmp_path / "policy.py")
     scope = runpy.run_path(str(path))

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
-from archsmith.nn.augmentation.geometry import cut_out, flip_and_move
-from archsmith.nn.augmentation.operations import CODES, NOTHING, Drawn, check_images, fill_of, operate_
+from archsmith.nn.augmentation.operations import CODES, NOTHING, Drawn, check_images, fill_of, move_, operate_
 from archsmith.nn.augmentation.policy import OPERATIONS, check_architecture, magnitude, said
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ class AugmentationPolicy(nn.Module):
         if its["flip"] or its["pad"]:
             mirrored = (torch.rand(count, generator=generator) < 0.5) & its["flip"]
             down, right = (_moves(side, its["pad"], count, generator) for side in (height, width))
-            to = images.device
-            out = flip_and_move(out, mirrored.to(to), down.to(to), right.to(to), fill)
+            move_(out, mirrored, down, right, fill)
         if its["sub_policies"]:
             steps = self._draw(count, height, width, generator)
             pairs = any(bool((drawn.code == CODES["SamplePairing"]).any()) for drawn in steps)
@@ -72,8 +70,9 @@ class AugmentationPolicy(nn.Module):
                 operate_(out, drawn, others, fill)
         side = round(its["cutout"] * min(height, width))
         if side:
-            centre = _places(count, height, width, generator).to(images.device)
-            out = cut_out(out, torch.full((count,), side, device=images.device), centre, fill)
+            code = torch.full((count,), CODES["Cutout"])
+            size, centre = torch.full((count,), side, dtype=torch.float64), _places(count, height, width, generator)
+            operate_(out, Drawn(code, size, centre, torch.zeros_like(code)), out, fill)
         return out
 
     def _draw(self, count: int, height: int, width: int, generator: torch.Generator | None) -> list[Drawn]:

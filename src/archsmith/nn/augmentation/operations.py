@@ -1,4 +1,7 @@
-"""The 16 operations of AutoAugment on whole batches: the images are grouped by operation, and no image is touched alone."""
+"""The 16 operations of AutoAugment on whole batches: by the native library (`native`) where it can, else by torch.
+
+For torch the images are grouped by operation, and no image is touched alone. Both give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from torch import Tensor
 
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.shown import shown
+from archsmith.nn.augmentation import native
 from archsmith.nn.augmentation.colour import BLENDS, autocontrast, blend, equalize, invert, posterize, solarize
-from archsmith.nn.augmentation.geometry import AFFINE, LONGEST_SIDE, affine, cut_out
+from archsmith.nn.augmentation.geometry import AFFINE, LONGEST_SIDE, affine, cut_out, flip_and_move
 from archsmith.nn.augmentation.policy import FILL, OPERATIONS
 
 NOTHING = 0
@@ -83,9 +87,11 @@ def operate_(images: Tensor, drawn: Drawn, others: Tensor, fill: Tensor) -> None
 
     Args:
         images: uint8 [n, c, h, w], contiguous.
-        others: the batch that partners are taken from; not `images` itself.
+        others: the batch that partners are taken from; not `images` itself where one is mixed in.
         fill: uint8 [c], where the images are.
     """
+    if native.augment_(images, drawn.code, drawn.magnitude, drawn.centre, drawn.partner, others, fill):
+        return
     code, order = torch.sort(drawn.code, stable=True)
     counts = torch.bincount(code, minlength=len(_ORDER)).tolist()
     if counts[NOTHING] == len(order):
@@ -121,6 +127,15 @@ def operate_(images: Tensor, drawn: Drawn, others: Tensor, fill: Tensor) -> None
 _AT_ONCE = 1 << 18  # values of images that are computed with at once
 _PLAIN = {"Invert": invert, "Equalize": equalize, "AutoContrast": autocontrast}
 _BY_AMOUNT = {"Solarize": solarize, "Posterize": posterize}
+
+
+def move_(images: Tensor, mirrored: Tensor, down: Tensor, right: Tensor, fill: Tensor) -> None:
+    """As `geometry.flip_and_move`, in place; what was drawn is on the CPU."""
+    code = native.MOVED + mirrored.to(torch.int64)
+    nothing, none = torch.zeros(len(images), dtype=torch.float64), torch.zeros_like(code)
+    if not native.augment_(images, code, nothing, torch.stack([down, right], 1), none, images, fill):
+        to = images.device
+        images.copy_(flip_and_move(images, mirrored.to(to), down.to(to), right.to(to), fill))
 
 
 def _groups(counts: list[int]) -> list[tuple[str, int]]:

@@ -15,7 +15,6 @@ alone can run a layer (another number type than float32, a projection, while a g
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +34,6 @@ from archsmith.nn.cell_kernels.reference import run_layer_plainly
 
 __all__ = ["compiled", "precision", "run_layer"]
 
-_WAYS = ("plain", "native", "compiled")
 _PRECISIONS = ("fp32", "bf16")
 _BRIEF = 3  # steps times rows, below which the plain loop is as fast
 _compiled: ContextVar[bool] = ContextVar("compiled", default=False)
@@ -102,7 +100,7 @@ def run_layer(
     """
     if x.is_cuda and weight_hr is None and cuda.available(x):
         return cuda.run_layer_cuda(graph, x, weight_ih, weight_hh, h0, c0, bias=bias, h_mask=h_mask)
-    way = _way()
+    way = library.asked_way()
     tensors: tuple[Tensor | None, ...] = (x, weight_ih, weight_hh, h0, c0, bias, h_mask)
     bf16 = _precision.get() == "bf16"
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
@@ -158,13 +156,6 @@ def _native_can(graph: CellGraph, tensors: tuple[Tensor | None, ...]) -> bool:
     (_, batch, inputs), n, leaves = x.shape, c0.shape[1], len(graph.leaves)
     shapes = ((leaves * n, inputs), (leaves * n, n), (batch, n), (batch, n), (leaves * n,), (batch, n))
     return all(tensor is None or tensor.shape == shape for tensor, shape in zip(tensors[1:], shapes, strict=True))
-
-
-def _way() -> str:
-    way = os.environ.get("ARCHSMITH_KERNELS", "")
-    if way and way not in _WAYS:
-        raise UsageError(f"ARCHSMITH_KERNELS must be one of {', '.join(_WAYS)} or not set, got {way!r}")
-    return way
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""The native library of recurrent cells: compiled at first use, kept in the user's cache folder, loaded with ctypes.
+"""Native libraries, that of recurrent cells above all: compiled at first use, kept in the user's cache folder, loaded with ctypes.
 
 Why it is not in the wheel: docs/decisions/0006-cell-kernels.md. The folder is `cells` in the one that the environment variable
 ARCHSMITH_CACHE names, or in $XDG_CACHE_HOME/archsmith, or in ~/.cache/archsmith; a temporary one where that cannot be
@@ -23,6 +23,9 @@ from pathlib import Path
 
 import filelock
 
+from archsmith.core.errors import UsageError
+
+_WAYS = ("plain", "native", "compiled")
 _HERE = Path(__file__).parent
 _SOURCES = (
     "layer.cpp",
@@ -54,7 +57,7 @@ class Library:
         self._library = opened(path, "archsmith_abilities", "archsmith_forward", "archsmith_backward")
         abilities = self._library.archsmith_abilities()
         self.width, self.bf16 = abilities % 256, abilities >= 256
-        self.parallel, self.team_size = _openmp()
+        self.parallel, self.team_size = openmp()
         self._process = os.getpid()
 
     def forward(self, call: ctypes.Structure) -> None:
@@ -91,15 +94,28 @@ def opened(path: Path, *functions: str) -> ctypes.CDLL:
     return library
 
 
-def built(name: str, source: bytes) -> Path:
+def asked_way() -> str:
+    """What the environment variable ARCHSMITH_KERNELS forces: "plain", "native", "compiled", or "" for nothing.
+
+    Raises UsageError for another value.
+    """
+    way = os.environ.get("ARCHSMITH_KERNELS", "")
+    if way and way not in _WAYS:
+        raise UsageError(f"ARCHSMITH_KERNELS must be one of {', '.join(_WAYS)} or not set, got {way!r}")
+    return way
+
+
+def built(name: str, source: bytes, flags: tuple[str, ...] = ()) -> Path:
     """The shared library of a C++ source, which may include this folder's headers: from the cache, or compiled.
 
     Args:
         name: the beginning of the file's name.
+        flags: of the compiler, after those that it is given always.
 
     Raises NoLibrary.
     """
-    stem = f"{name}-{_digest(source, _own_source(), _machine().encode(), repr((_FLAGS, _TUNED)).encode())}"
+    flags = _FLAGS + flags
+    stem = f"{name}-{_digest(source, _own_source(), _machine().encode(), repr((flags, _TUNED)).encode())}"
     compiler = _compiler()
     made_by = _digest(repr([(part, _stamp(part)) for part in compiler]).encode()) if compiler else "*"
     folder = _folder()
@@ -112,15 +128,16 @@ def built(name: str, source: bytes) -> Path:
         raise NoLibrary("there is no C++ compiler: install g++ or clang++, or name one in the environment variable CXX")
     try:
         if folder is None:
-            return _compile(compiler, source, Path(tempfile.mkdtemp(prefix="archsmith-")) / f"{stem}-{made_by}.so")
+            own = Path(tempfile.mkdtemp(prefix="archsmith-"))
+            return _compile(compiler, source, flags, own / f"{stem}-{made_by}.so")
         path = folder / f"{stem}-{made_by}.so"
         with filelock.FileLock(str(path.with_suffix(".lock"))):
-            return path if _sound(path) else _compile(compiler, source, path)
+            return path if _sound(path) else _compile(compiler, source, flags, path)
     except OSError as error:  # such as a full disk
         raise NoLibrary(f"the compiled library cannot be written: {error}") from None
 
 
-def _compile(compiler: list[str], source: bytes, path: Path) -> Path:
+def _compile(compiler: list[str], source: bytes, flags: tuple[str, ...], path: Path) -> Path:
     """Compiles into a file beside it and renames that, so that nobody ever sees half of one."""
     handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
     os.close(handle)
@@ -128,7 +145,7 @@ def _compile(compiler: list[str], source: bytes, path: Path) -> Path:
     try:
         error = ""
         for tuned in _TUNED:
-            command = [*compiler, *_FLAGS, *tuned, "-I", str(_HERE), "-x", "c++", "-", "-o", name, "-lpthread"]
+            command = [*compiler, *flags, *tuned, "-I", str(_HERE), "-x", "c++", "-", "-o", name, "-lpthread"]
             try:
                 result = subprocess.run(
                     command, input=source, capture_output=True, timeout=_COMPILE_SECONDS, cwd=path.parent
@@ -218,7 +235,7 @@ def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
 
 
-def _openmp() -> tuple[int, int]:
+def openmp() -> tuple[int, int]:
     """The addresses of GOMP_parallel and omp_get_num_threads in the runtime that torch has loaded; zeros if none is found."""
     with suppress(AttributeError, OSError, TypeError):
         loaded = ctypes.CDLL(None)
