@@ -82,12 +82,15 @@ class Counter:
         if form == "imagenet":
             outputs.append(self.cell(reduction, filters // 4, outputs[-1], None, 2))
             outputs.append(self.cell(reduction, filters // 2, outputs[-1], outputs[-2], 2))
+        # The large network's cell after a reduction reads what stood before the reduction's own input; of stacks of two
+        # cells and more that has the same shape.
+        skips = form == "imagenet" and name == "nasnet_a"
         for number in range(3 * cells):
             older = outputs[-2] if len(outputs) > 1 else None
             if number in (cells, 2 * cells):
                 filters *= 2
                 outputs.append(self.cell(reduction, filters, outputs[-1], older, 2))
-                older = outputs[-2]
+                older = older if skips else outputs[-2]
             outputs.append(self.cell(normal, filters, outputs[-1], older, 1))
         self.weights += (outputs[-1][0] + 1) * classes
         self.multiply_adds += outputs[-1][0] * classes
