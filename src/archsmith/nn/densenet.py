@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
-from archsmith.nn.conv import GlobalAverage, initialise
+from archsmith.nn.preactivated import STEM_CHANNELS, PreActivated
 from archsmith.nn.resnet import strides_of
 
 
@@ -40,7 +40,7 @@ class Transition(nn.Sequential):
         )
 
 
-class DenseNet(nn.Module):
+class DenseNet(PreActivated):
     """The network.
 
     Args:
@@ -52,12 +52,10 @@ class DenseNet(nn.Module):
     """
 
     def __init__(self, task: Task, depth: int, growth: int) -> None:
-        super().__init__()
         if depth < 7 or (depth - 4) % 3:
             raise UsageError(f"a dense network has 3n + 4 layers (7, 10, ..., 40, ..., 100), got depth={depth}")
         stem, *strides = strides_of(task)
-        channels = 16
-        self.stem = nn.Conv2d(task.input_shape[0], channels, 3, stem, padding=1, bias=False)
+        channels = STEM_CHANNELS
         layers: list[nn.Module] = []
         for stage, stride in enumerate(strides):
             if stage > 0:
@@ -65,17 +63,7 @@ class DenseNet(nn.Module):
             for _ in range((depth - 4) // 3):
                 layers.append(DenseLayer(channels, growth))
                 channels += growth
-        self.layers = nn.Sequential(*layers)
-        self.norm = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool = GlobalAverage()
-        self.classifier = nn.Linear(channels, task.num_classes)
-        initialise(self)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """[n, channels, height, width] -> logits [n, num_classes]."""
-        logits: Tensor = self.classifier(self.pool(self.relu(self.norm(self.layers(self.stem(image))))))
-        return logits
+        super().__init__(task, stem, layers, channels)
 
 
 def densenet_100_12(task: Task) -> DenseNet:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
-from archsmith.nn.conv import GlobalAverage, initialise
+from archsmith.nn.preactivated import STEM_CHANNELS, PreActivated
 from archsmith.nn.resnet import strides_of
 
 
@@ -44,7 +44,7 @@ class Bottleneck(nn.Module):
         return out
 
 
-class PreActResNet(nn.Module):
+class PreActResNet(PreActivated):
     """The network.
 
     Args:
@@ -55,30 +55,18 @@ class PreActResNet(nn.Module):
     """
 
     def __init__(self, task: Task, depth: int) -> None:
-        super().__init__()
         if depth < 11 or (depth - 2) % 9:
             raise UsageError(
                 f"a residual network of bottlenecks has 9n + 2 layers (11, 20, 29, ...), got depth={depth}"
             )
         stem, *strides = strides_of(task)
-        self.stem = nn.Conv2d(task.input_shape[0], 16, 3, stem, padding=1, bias=False)
         blocks: list[nn.Module] = []
-        channels = 16
+        channels = STEM_CHANNELS
         for stage, stride in enumerate(strides):
             for block in range((depth - 2) // 9):
                 blocks.append(Bottleneck(channels, 16 * 2**stage, stride if block == 0 else 1))
                 channels = 64 * 2**stage
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool = GlobalAverage()
-        self.classifier = nn.Linear(channels, task.num_classes)
-        initialise(self)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """[n, channels, height, width] -> logits [n, num_classes]."""
-        logits: Tensor = self.classifier(self.pool(self.relu(self.norm(self.blocks(self.stem(image))))))
-        return logits
+        super().__init__(task, stem, blocks, channels)
 
 
 def preact_resnet164(task: Task) -> PreActResNet:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
-from archsmith.nn.conv import GlobalAverage, initialise
+from archsmith.nn.preactivated import STEM_CHANNELS, PreActivated
 from archsmith.nn.resnet import strides_of
 
 
@@ -39,7 +39,7 @@ class WideBlock(nn.Module):
         return out
 
 
-class WideResNet(nn.Module):
+class WideResNet(PreActivated):
     """The network.
 
     Args:
@@ -51,29 +51,17 @@ class WideResNet(nn.Module):
     """
 
     def __init__(self, task: Task, depth: int, widen: int) -> None:
-        super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise UsageError(f"a wide residual network has 6n + 4 layers (10, 16, 22, 28, 40, ...), got depth={depth}")
         stem, *strides = strides_of(task)
-        self.stem = nn.Conv2d(task.input_shape[0], 16, 3, stem, padding=1, bias=False)
         blocks: list[nn.Module] = []
-        channels = 16
+        channels = STEM_CHANNELS
         for stage, stride in enumerate(strides):
             for block in range((depth - 4) // 6):
                 width = widen * 16 * 2**stage
                 blocks.append(WideBlock(channels, width, stride if block == 0 else 1))
                 channels = width
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool = GlobalAverage()
-        self.classifier = nn.Linear(channels, task.num_classes)
-        initialise(self)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """[n, channels, height, width] -> logits [n, num_classes]."""
-        logits: Tensor = self.classifier(self.pool(self.relu(self.norm(self.blocks(self.stem(image))))))
-        return logits
+        super().__init__(task, stem, blocks, channels)
 
 
 def wrn_40_2(task: Task) -> WideResNet:
