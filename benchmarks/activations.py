@@ -32,7 +32,7 @@ from archsmith.nn.activation import ActivationFunction, with_activation
 from archsmith.nn.models import model_named
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 LONG = "max(mix(cos(x), x ^ 2), atan(beta * x) * erf(x)) - softplus(x)"
 
@@ -136,10 +136,7 @@ def main() -> None:
         )
     )
     text = "\n".join(parts)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
+    tell(text, options.out)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from archsmith._compare.compared import Compared
 from archsmith.core.errors import UnknownName
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 SPACE = smith.spaces.RecurrentCell(base=4)
 EVALUATOR = replace(
@@ -86,9 +86,7 @@ def main() -> None:
         text = told(smith.compare(runs, baseline="random-0"), args, time.perf_counter() - began)
         if args.page:
             smith.compare(runs, baseline="random-0").report(args.page)
-    print(text)
-    if args.out:
-        args.out.write_text(text)
+    tell(text, args.out)
 
 
 def told(compared: Compared, args: argparse.Namespace, seconds: float) -> str:

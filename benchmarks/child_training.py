@@ -44,7 +44,7 @@ from archsmith.training import ImageClassification
 from archsmith.training.data import ImageSplits
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 
 def learning_rate(config: ImageClassification, epoch: int) -> float:
@@ -289,10 +289,7 @@ def main() -> None:
     parts = ["# Child training", "", machine(), "", "`python benchmarks/child_training.py`", ""]
     parts += [compare(name, config, options.rounds) for name, config in cases.items()]
     text = "\n".join(parts)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
+    tell(text, options.out)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from archsmith.core.trial import Result, Trial, TrialState
 from archsmith.searchers import Random, Reinforce
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 LAYERS = 20
 
@@ -114,9 +114,7 @@ def main() -> None:
         )
     lines.append(row("random search", Random(), static, 256, args.rounds))
     text = "\n".join(lines) + "\n"
-    print(text)
-    if args.out:
-        args.out.write_text(text)
+    tell(text, args.out)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from archsmith.executors import InProcess, ProcessPool
 from archsmith.rewards import value
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 CHOICES = 10
 
@@ -168,9 +168,7 @@ def main() -> None:
         "",
     ]
     text = "\n".join(lines)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text)
+    tell(text, arguments.out)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from archsmith.core.trial import Result, Trial, TrialState
 from archsmith.searchers import Random, Reinforce
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 LAYERS, NOISE = 6, 0.01
 OPTIONS = {"filter_height": (1, 3, 5, 7), "filter_width": (1, 3, 5, 7), "filters": (24, 36, 48, 64)}
@@ -139,9 +139,7 @@ def main() -> None:
             lines.append(f"| {name} | {' | '.join(cells)} | {ahead} of {args.seeds} |")
     lines += ["", "Seconds a run: " + ", ".join(f"{n}: {s / args.seeds:.1f}" for n, s in took.items()) + "."]
     text = "\n".join(lines) + "\n"
-    print(text)
-    if args.out:
-        args.out.write_text(text)
+    tell(text, args.out)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from archsmith.core.space import as_space, decode, sample
 from archsmith.core.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 CHOICES = 60
 
@@ -89,9 +89,7 @@ def main() -> None:
         "",
     ]
     text = "\n".join(lines)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text)
+    tell(text, arguments.out)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 
 def machine() -> str:
@@ -26,3 +27,11 @@ def machine() -> str:
     return (
         f"{model}, {cores} cores, Python {platform.python_version()}, torch {version('torch')}, commit {commit}{mark}"
     )
+
+
+def tell(text: str, out: Path | None) -> None:
+    """Print the results, and write them to a file where one is asked for."""
+    print(text)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text)

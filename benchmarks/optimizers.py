@@ -30,7 +30,7 @@ from archsmith.nn.models import model_named
 from archsmith.nn.update_rule import RuleOptimizer
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 RULE = "drop(m, 0.1) / exp(g ^ 2) + 1e-4 * w"
 MAKERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -109,10 +109,7 @@ def main() -> None:
     parts.append(compare("resnet20", makers, options.rounds, 50, options.device))
     parts.append(compare("wrn_28_10", makers, options.rounds, 20 if options.device == "cuda" else 1, options.device))
     text = "\n".join(parts)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
+    tell(text, options.out)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from archsmith.spaces import ConvChain
 from archsmith.training import ImageClassification
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 SPACE = ConvChain(layers=4, filter_heights=(1, 3, 5), filter_widths=(1, 3, 5), filters=(16, 24, 36))
 
@@ -181,10 +181,7 @@ def main() -> None:
             *ranking(dataclasses.replace(desk, validation=0.4), options.ranked, options.workers),
         ]
     text = "\n".join(parts)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
+    tell(text, options.out)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from archsmith.spaces import NASBench201
 from archsmith.training import Tabular
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 Floats = npt.NDArray[np.float64]
 MARGINS = (1.0, 0.3, 0.1)
@@ -221,9 +221,7 @@ def main() -> None:
         lines += ["", f"Processor seconds of a run, which ends where the best of all cells is found: {spent}.", ""]
     lines += [ELSEWHERE, ""]
     text = "\n".join(lines)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text)
+    tell(text, arguments.out)
 
 
 if __name__ == "__main__":

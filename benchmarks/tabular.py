@@ -30,7 +30,7 @@ from archsmith.spaces.nasbench201 import EDGES, OPERATIONS
 from archsmith.training import Tabular
 
 sys.path.insert(0, str(Path(__file__).parent))
-from machine import machine
+from machine import machine, tell
 
 # How many trials each is timed over: enough to be past its start, few enough to be done in a minute.
 SEARCHERS: dict[str, tuple[Searcher, int]] = {
@@ -105,9 +105,7 @@ def main() -> None:
         target = f"{TARGETS[name]:,}" if name in TARGETS else ""
         lines.append(f"| {name} | {trials} | {processor:,.0f} | {wall:,.0f} | {floor / processor:.1f} | {target} |")
     text = "\n".join([*lines, ""])
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text)
+    tell(text, arguments.out)
 
 
 if __name__ == "__main__":
