@@ -17,6 +17,19 @@ from archsmith.core.errors import IllegalExpression, UsageError
 from archsmith.core.expression import MAX_DEPTH, MAX_NODES, Expression, Symbol, counted, number, too_large
 from archsmith.core.shown import shown
 
+EPSILON = 1e-8
+"""What a division of `ARITHMETIC` adds to what it divides by."""
+ARITHMETIC = (
+    Symbol("add", 2, "+", "{0} + {1}", "{0} + {1}", value=lambda a, b: a + b, commutative=True),
+    Symbol("sub", 2, "-", "{0} - {1}", "{0} - {1}", value=lambda a, b: a - b),
+    Symbol("mul", 2, "*", r"{0} \cdot {1}", "{0} * {1}", value=lambda a, b: a * b, commutative=True),
+    Symbol(
+        "div", 2, "/", r"\frac{{{0}}}{{{1} + 10^{{-8}}}}", "{0} / ({1} + 1e-08)", value=lambda a, b: a / (b + EPSILON)
+    ),
+    Symbol("pow", 2, "^", "{0}^{{{1}}}", "{0} ** {1}", value=math.pow),
+)
+"""The functions of two that every language writes by a sign."""
+
 
 class Language:
     """The symbols of a family of expressions, and the rules by which two of them are one.

@@ -19,10 +19,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from archsmith.core.expression import Expression, Symbol
-from archsmith.core.language import Language
-
-EPSILON = 1e-8
-"""What a division adds to what it divides by, and log to the absolute value."""
+from archsmith.core.language import ARITHMETIC, EPSILON, Language
 
 
 def _sigmoid(x: float) -> float:
@@ -71,13 +68,7 @@ SYMBOLS = (
     ),
     _named("erf", "torch.erf({0})", math.erf),
     # Functions of two.
-    Symbol("add", 2, "+", "{0} + {1}", "{0} + {1}", value=lambda a, b: a + b, commutative=True),
-    Symbol("sub", 2, "-", "{0} - {1}", "{0} - {1}", value=lambda a, b: a - b),
-    Symbol("mul", 2, "*", r"{0} \cdot {1}", "{0} * {1}", value=lambda a, b: a * b, commutative=True),
-    Symbol(
-        "div", 2, "/", r"\frac{{{0}}}{{{1} + 10^{{-8}}}}", "{0} / ({1} + 1e-08)", value=lambda a, b: a / (b + EPSILON)
-    ),
-    Symbol("pow", 2, "^", "{0}^{{{1}}}", "{0} ** {1}", value=math.pow),
+    *ARITHMETIC,
     Symbol("max", 2, "max", r"\max\left({0}, {1}\right)", "torch.maximum({0}, {1})", value=max, commutative=True),
     Symbol("min", 2, "min", r"\min\left({0}, {1}\right)", "torch.minimum({0}, {1})", value=min, commutative=True),
     Symbol("mix", 2, "mix", r"\mathrm{{mix}}_\beta\left({0}, {1}\right)", "{1} + beta * ({0} - {1})", fresh=True),

@@ -17,10 +17,8 @@ from collections.abc import Callable, Mapping
 from itertools import product
 
 from archsmith.core.expression import Expression, Symbol
-from archsmith.core.language import Language
+from archsmith.core.language import ARITHMETIC, Language
 
-EPSILON = 1e-8
-"""What a division adds to what it divides by."""
 CLIPS = ("1e-5", "1e-4", "1e-3")
 DROPS = ("0.1", "0.3", "0.5")
 RESTARTS = 10
@@ -80,13 +78,7 @@ SYMBOLS = (
     *map(_drop, DROPS),
     Symbol("sign", 1, "sign", r"\mathrm{{sign}}({0})", "torch.sign({0})", value=_sign),
     # Functions of two.
-    Symbol("add", 2, "+", "{0} + {1}", "{0} + {1}", value=lambda a, b: a + b, commutative=True),
-    Symbol("sub", 2, "-", "{0} - {1}", "{0} - {1}", value=lambda a, b: a - b),
-    Symbol("mul", 2, "*", r"{0} \cdot {1}", "{0} * {1}", value=lambda a, b: a * b, commutative=True),
-    Symbol(
-        "div", 2, "/", r"\frac{{{0}}}{{{1} + 10^{{-8}}}}", "{0} / ({1} + 1e-08)", value=lambda a, b: a / (b + EPSILON)
-    ),
-    Symbol("pow", 2, "^", "{0}^{{{1}}}", "{0} ** {1}", value=math.pow),
+    *ARITHMETIC,
 )
 
 # True for all real numbers within the range of floats. Past it they are not: exp overflows above 88 (in float32), so log(exp(A))
