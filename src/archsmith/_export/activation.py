@@ -73,11 +73,7 @@ def write_activation(thing: Run | Thing, path: Path | None) -> Path:
     """
     name, title = "FoundActivation", "An activation function as plain PyTorch."
     if isinstance(thing, Run):
-        best = thing.best
-        if best is None:
-            raise UsageError(
-                f"run {thing.name!r} has no trial that was trained to its end, so there is nothing to export"
-            )
+        best = thing.needed_best("there is nothing to export")
         architecture = decode(thing.space, best.genotype)
         title = (
             f"The activation function of trial {best.number} of the search {one_line(thing.name)!r}, as plain PyTorch."

@@ -154,20 +154,12 @@ def best_joined(run: Run, most: int = JOINED) -> tuple[dict[str, Any], list[int]
 
     Policies that are the same count once. Raises UsageError where no trial was trained to its end.
     """
-    found: dict[str, tuple[dict[str, Any], int]] = {}
-    asked = most
-    while True:
-        best = run.top(asked)
-        for trial in best:
-            architecture = decode(run.space, trial.genotype)
-            if len(found) < most:
-                found.setdefault(canonical_json(canonical(architecture)), (architecture, trial.number))
-        if len(found) == most or len(best) < asked:
-            break
-        asked *= 2  # some are the same
-    if not found:
-        raise UsageError(f"run {run.name!r} has no trial that was trained to its end, so there is nothing to export")
-    return joined([architecture for architecture, _ in found.values()]), [number for _, number in found.values()]
+    best = run.different(
+        most,
+        lambda trial: canonical_json(canonical(decode(run.space, trial.genotype))),
+        "there is nothing to export",
+    )
+    return joined([decode(run.space, trial.genotype) for trial in best]), [trial.number for trial in best]
 
 
 def write_augmentation(thing: Run | Thing, path: Path | None) -> Path:

@@ -161,9 +161,7 @@ def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] 
 
 def _kept(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]]:
     """The same of the best trial, where its evaluator kept the weights."""
-    best = run.best
-    if best is None:
-        raise UsageError(f"run {run.name!r} has no trial that was trained to its end, so there is nothing to export")
+    best = run.needed_best("there is nothing to export")
     if best.result is None or best.result.artifact is None or run.store.artifacts is None:
         raise UsageError(
             f"run {run.name!r} has no trained weights: a search keeps none unless its evaluator has keep_weights=True. "

@@ -95,11 +95,7 @@ def write_optimizer(thing: Run | Thing, path: Path | None) -> Path:
     """
     name, title, rate = "FoundOptimizer", "An update rule as plain PyTorch.", None
     if isinstance(thing, Run):
-        best = thing.best
-        if best is None:
-            raise UsageError(
-                f"run {thing.name!r} has no trial that was trained to its end, so there is nothing to export"
-            )
+        best = thing.needed_best("there is nothing to export")
         architecture = decode(thing.space, best.genotype)
         title = f"The update rule of trial {best.number} of the search {one_line(thing.name)!r}, as plain PyTorch."
         rate = best.result.metrics.get("learning_rate") if best.result is not None else None

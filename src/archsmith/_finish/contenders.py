@@ -82,25 +82,11 @@ def finishable(run: Run) -> Finishable:
 
 def best_of(run: Run, plan: FinishPlan, name: str) -> Contender:
     """The best trials with distinct genotypes, in networks as large as the plan has them."""
-    top = plan.top
-    taken: dict[Genotype, Trial] = {}
-    asked, best = top, run.top(top)
-    while True:
-        for trial in best:
-            if len(taken) < top:
-                taken.setdefault(trial.genotype, trial)
-        if len(taken) == top or len(best) < asked:
-            break
-        asked *= 2  # some were proposed twice
-        best = run.top(asked)
-    if not taken:
-        raise UsageError(f"run {run.name!r} has no trial that was trained to its end, so there is nothing to finish")
+    best = run.different(plan.top, lambda trial: trial.genotype, "there is nothing to finish")
     summary = run.summary
     searched = f"of run {run.name!r} ({sum(summary.counts.values())} trials, {summary.epochs:,.0f} epochs)"
     space = plan.stacked(run.space)
-    networks = {
-        t.number: Network(space, _in(space, genotype) if plan.space else genotype) for genotype, t in taken.items()
-    }
+    networks = {t.number: Network(space, _in(space, t.genotype) if plan.space else t.genotype) for t in best}
     return Contender(name, [(f"trial {number} {searched}", network) for number, network in networks.items()])
 
 

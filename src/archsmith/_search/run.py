@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,28 @@ class Run:
         """The trial with the highest reward, or None while there is none."""
         top = self.reader.top(1)
         return top[0] if top else None
+
+    def needed_best(self, so: str) -> Trial:
+        """The best trial. Raises UsageError where there is none; `so` says what follows: "there is nothing to export"."""
+        if (best := self.best) is None:
+            raise UsageError(f"run {self.name!r} has no trial that was trained to its end, so {so}")
+        return best
+
+    def different(self, k: int, key: Callable[[Trial], Hashable], so: str) -> list[Trial]:
+        """The best trials, best first, of which no two have the same key; k, or as many as there are.
+
+        Raises UsageError as `needed_best` does where there is none.
+        """
+        self.needed_best(so)
+        asked = k
+        while True:
+            best = self.top(asked)
+            taken: dict[Hashable, Trial] = {}
+            for trial in best:
+                taken.setdefault(key(trial), trial)
+            if len(taken) >= k or len(best) < asked:
+                return list(taken.values())[:k]
+            asked *= 2  # some were proposed twice
 
     def trials(self) -> Iterator[Trial]:
         """All trials, by number."""

@@ -85,12 +85,9 @@ def cell_of(thing: Run | Thing) -> FoundCell:
         finished = thing.reader.document("finish")
         if finished is not None:
             genotype, where = Genotype.from_json(finished["networks"][0]["genotype"]), "as finished"
-        elif (best := thing.best) is not None:
-            genotype, where = best.genotype, f"trial {best.number}, the best by validation"
         else:
-            raise UsageError(
-                f"run {thing.name!r} has no trial that was trained to its end, so there is no cell to carry over"
-            )
+            best = thing.needed_best("there is no cell to carry over")
+            genotype, where = best.genotype, f"trial {best.number}, the best by validation"
         architecture, origin, named = decode(thing.space, genotype), f"run {thing.name!r}, {where}", None
     else:
         found = find(thing)

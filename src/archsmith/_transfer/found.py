@@ -159,11 +159,7 @@ def _of_run(run: Run) -> Source:
     document = run.reader.document("finish")
     if document is not None:
         return _of_finished(run, in_todays_words(document), own)
-    best = run.best
-    if best is None:
-        raise UsageError(
-            f"run {run.name!r} has no trial that was trained to its end, so there is no network to carry over"
-        )
+    best = run.needed_best("there is no network to carry over")
     origin = f"run {run.name!r}, trial {best.number}, the best by validation"
     candidates = [Candidate(FOUND, "found network", origin, carried(run.space, best.genotype))]
     if str(config["searcher"]["type"]).rpartition(".")[2] != "Random" and (beside := _control(run)) is not None:
