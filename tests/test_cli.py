@@ -170,18 +170,18 @@ def test_auto_does_the_whole_job_on_a_file_of_images_and_goes_on_by_name(tmp_pat
         image[:, 2 * label : 2 * label + 2] += 150
     np.savez(tmp_path / "tiny.npz", x_train=images, y_train=labels)
     began = subprocess.Popen(
-        [sys.executable, "-m", "archsmith", "auto", "tiny.npz", "--trials", "3", "--name", "t", "--workers", "1"],
+        [sys.executable, "-m", "archsmith", "auto", "tiny.npz", "--trials", "40", "--name", "t", "--workers", "1"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert began.stderr is not None
     for line in began.stderr:
-        if line.startswith("1 of 3"):
-            began.kill()  # in the middle of the search
+        if " of 40 trials" in line:
+            began.kill()  # in the middle of the search: some seconds of trials are left
             break
     began.wait()
-    done = archsmith("auto", "tiny.npz", "--trials", "3", "--name", "t", "--workers", "1", "--json", folder=tmp_path)
+    done = archsmith("auto", "tiny.npz", "--trials", "40", "--name", "t", "--workers", "1", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "goes on" in done.stderr
     found = json.loads(done.stdout)
@@ -189,7 +189,7 @@ def test_auto_does_the_whole_job_on_a_file_of_images_and_goes_on_by_name(tmp_pat
     assert json.loads(alone.stdout) == found["finish"], alone.stderr
     hurried = archsmith("auto", "tiny.npz", "--seconds", "60", "--name", "t", "--json", folder=tmp_path)
     assert json.loads(hurried.stdout)["finish"] == found["finish"], hurried.stderr
-    assert found["run"]["counts"]["done"] == found["control"]["counts"]["done"] == 3
+    assert found["run"]["counts"]["done"] == found["control"]["counts"]["done"] == 40
     assert {n["name"] for n in found["finish"]["networks"]} == {"found", "residual network", "random search"}
     assert found["finish"]["looks"] == 1
     assert (tmp_path / found["report"]).stat().st_size > 10_000
