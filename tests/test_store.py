@@ -193,7 +193,7 @@ def test_every_released_file_opens(file: Path, tmp_path: Path) -> None:
     assert [(run.name, run.status) for run in store.runs()] == [("empty", "finished"), ("golden", "interrupted")]
     run: RunReader = store.read("golden")
     assert run.summary().config == golden.CONFIG
-    assert run.summary().counts == {"proposed": 1, "running": 1, "done": 2, "failed": 1, "stopped": 0}
+    assert run.summary().counts == {"proposed": 1, "running": 1, "done": 2, "failed": 1, "stopped": 0, "paused": 0}
     trials = list(run.trials())
     assert [trial.genotype for trial in trials] == [golden.genotype(i) for i in (0, 1, 2, 3, 9)]
     assert [trial.result for trial in trials[:2]] == [golden.result(0), golden.result(1)]

@@ -330,5 +330,5 @@ def test_a_lock_that_stays_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
     run.finish([done(trial, 0.75)])
     assert [t.number for t in run.propose([proposal(2)])] == [2]
     assert run.tail() == [Asked((0,)), Told((0,)), Asked((1,)), Told((1,)), Asked((2,))]
-    assert run.summary().counts == {"proposed": 1, "running": 0, "done": 2, "failed": 0, "stopped": 0}
+    assert run.summary().counts == {"proposed": 1, "running": 0, "done": 2, "failed": 0, "stopped": 0, "paused": 0}
     run.close()

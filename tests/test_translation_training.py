@@ -41,6 +41,7 @@ class Context:
         self.seed, self.device, self.threads, self.limits = seed, "cpu", 1, limits
         self.rows: list[dict[str, float]] = []
         self.stop_after = stop_after
+        self.resume, self.epochs_done, self.paused = None, 0, False
 
     def report(self, epoch: int, metrics: Any) -> bool:
         self.rows.append({"epoch": epoch, **metrics})

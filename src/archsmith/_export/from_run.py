@@ -16,7 +16,7 @@ from archsmith._export.text_model import TextModel
 from archsmith._export.vocabulary import Vocabulary
 from archsmith._search import Run
 from archsmith._search.session import versions
-from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.artifacts import open_artifacts
 from archsmith.core.child import Task, TextTask
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
@@ -54,7 +54,7 @@ def model_of(run: Run) -> Model:
         )
     with torch.random.fork_rng(devices=[]):
         network = build(space, genotype, task).model
-    network.load_state_dict(ArtifactFolder(run.store.artifacts).get(digest))
+    network.load_state_dict(open_artifacts(run.store.artifacts).get(digest))
     config = run.config
     architecture = decode(space, genotype)
     if isinstance(space, Published):  # its architecture lies in a space that everybody has

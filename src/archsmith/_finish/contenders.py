@@ -9,7 +9,7 @@ from typing import Any
 from archsmith._finish.training import Network, Trained, Wanted
 from archsmith._search import Run
 from archsmith._search.hand_designed import HandDesigned, Standard, baseline_name
-from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.artifacts import open_artifacts
 from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.finish import Finishable, FinishPlan
@@ -109,7 +109,7 @@ def as_trained(run: Run, evaluator: Finishable, notes: list[str]) -> Contender:
     assert best is not None
     assert run.store.artifacts is not None
     assert best.result is not None
-    if best.result.artifact is None or best.result.artifact not in ArtifactFolder(run.store.artifacts):
+    if best.result.artifact is None or best.result.artifact not in open_artifacts(run.store.artifacts):
         why = "kept none" if best.result.artifact is None else "no longer has them"
         raise UsageError(
             f"the finish plan takes the best trial of run {run.name!r} with its weights (trained=True), and the run {why}; "

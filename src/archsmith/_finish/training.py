@@ -148,12 +148,12 @@ def trained_module(trained: Trained, evaluator: Finishable, artifacts: str) -> t
 
     Raises StoreError when the weights are gone.
     """
-    from archsmith.core.artifacts import ArtifactFolder
+    from archsmith.core.artifacts import open_artifacts
     from archsmith.nn.batch_norm import set_epsilon
 
     assert trained.result.artifact is not None
     module = trained.wanted.network.build(evaluator).model
-    module.load_state_dict(ArtifactFolder(artifacts).get(trained.result.artifact))
+    module.load_state_dict(open_artifacts(artifacts).get(trained.result.artifact))
     epsilon = getattr(evaluator, "batch_norm_epsilon", None)
     return (module if epsilon is None else set_epsilon(module, epsilon)).eval()
 

@@ -3,12 +3,11 @@ that `finish` trained. The rest go, oldest first, once the folder is over its ca
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from archsmith._search.parents import DOCUMENT, since
-from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.artifacts import open_artifacts
 from archsmith.core.store import Store
 
 BEST_PER_RUN = 25
@@ -16,9 +15,9 @@ BEST_PER_RUN = 25
 
 def collect(store: Store) -> list[str]:
     """Remove weights that nothing needs from the store's folder while it is over its cap; gives their digests."""
-    if store.artifacts is None or not os.path.isdir(store.artifacts):
+    if store.artifacts is None:
         return []
-    return ArtifactFolder(store.artifacts).collect(needed(store))
+    return open_artifacts(store.artifacts).collect(needed(store))
 
 
 def needed(store: Store) -> set[str]:

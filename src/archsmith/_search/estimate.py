@@ -152,6 +152,9 @@ class Probe:
 
     seed = 0
     limits = Limits()
+    resume = None
+    epochs_done = 0
+    paused = False
 
     def __init__(self, device: str, threads: int, batches: int) -> None:
         self.device, self.threads = device, threads
@@ -189,6 +192,9 @@ class Probe:
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         return False
+
+    def pause(self, tensors: Mapping[str, Any]) -> None:
+        raise UsageError("an estimate keeps nothing")
 
     def checkpoint(self, tensors: Mapping[str, Any]) -> str:
         raise UsageError("an estimate keeps nothing")

@@ -7,6 +7,7 @@ is made. Resuming is the searcher's last snapshot plus a replay of the log since
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -74,9 +75,11 @@ class Loop:
                 n = free - len(waiting)
                 if self.budget.trials is not None:
                     n = min(n, self.budget.trials - proposed)
-                asked = self.searcher.ask(n)
+                n = min(n, self._capacity())
+                asked = self.searcher.ask(n) if n else []
                 exhausted = len(asked) < n
-                waiting.extend(self.run.propose(asked))
+                if asked:
+                    waiting.extend(self.run.propose(asked))
                 proposed += len(asked)
                 self._events += len(asked)
             if not self._out_of_time():
@@ -157,6 +160,11 @@ class Loop:
             self._parents.note()
             self.collect()
         return recorded
+
+    def _capacity(self) -> int:
+        """How many proposals the searcher can make before it is told of any that run."""
+        capacity = getattr(self.searcher, "capacity", None)
+        return sys.maxsize if capacity is None else int(capacity())
 
     def _snapshot_due(self) -> bool:
         """When the parameters changed and a snapshot is cheap, or every 256 events."""

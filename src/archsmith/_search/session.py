@@ -23,7 +23,7 @@ from archsmith.core.evaluator import Evaluator, Limits, as_evaluator, with_data
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import measure_of
 from archsmith.core.genotype import Architecture, Genotype
-from archsmith.core.searcher import Searcher
+from archsmith.core.searcher import LiveSearcher, Searcher
 from archsmith.core.space import FunctionSpace, Space, as_space, default_task, sample
 from archsmith.core.space import build as build_child
 from archsmith.core.store import RunWriter, Store
@@ -109,6 +109,7 @@ def search(
     config |= _workers(executor)
     with closing(executor):
         opened = open_store(store)
+        _place(live, executor)
         name = name if name is not None else _free_name(opened, space, searcher)
         run = opened.create(name, config)
         _keep_time(run, executor)
@@ -192,6 +193,7 @@ def resume(
             if budget != old:
                 writer.configure({"budget": vars(budget) | {}})
             live = _checked_searcher(searcher).start(space, derive_seed(config["seed"], "searcher"))
+            _place(live, used)
             replay(writer, live)
         except BaseException:
             writer.close()
@@ -279,11 +281,20 @@ def _session(loop: Loop) -> None:
         loop.go()
         status = "finished"
     finally:
+        if hasattr(loop.searcher, "close"):
+            loop.searcher.close()
         try:
             loop.run.close(status)
         except StoreError:
             if status == "finished":
                 raise
+
+
+def _place(searcher: LiveSearcher, executor: Executor) -> None:
+    """Have the executor host the parts of a searcher that is made of such."""
+    host = getattr(executor, "host", None)
+    if host is not None and hasattr(searcher, "place"):
+        searcher.place(host)
 
 
 def _keep_time(run: RunWriter, executor: Executor) -> None:

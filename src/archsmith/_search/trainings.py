@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from archsmith._search.record import Record
-from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.artifacts import open_artifacts
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import Completed, Executor, Job, Progress, derive_seed
 from archsmith.core.finish import Finishable, Measure
@@ -174,7 +174,7 @@ class Carrier:
         result = Result.from_json(document["result"])
         if result.failure is not None:
             return Outcome(result, None) if result.failure.reason in KEPT_FAILURES else None
-        if work.keep and (result.artifact is None or result.artifact not in ArtifactFolder(self.record.artifacts)):
+        if work.keep and (result.artifact is None or result.artifact not in open_artifacts(self.record.artifacts)):
             return None  # the weights are gone: the training is deterministic, and is done again
         return Outcome(result, document["reward"])
 

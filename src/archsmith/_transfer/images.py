@@ -34,7 +34,7 @@ from archsmith._transfer.features import START, Features, FineTuning
 from archsmith._transfer.found import Candidate, Source
 from archsmith._transfer.result import Transferred, TransferredNetwork
 from archsmith._transfer.testing import final_of, look, test_set_of, tested
-from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.artifacts import open_artifacts
 from archsmith.core.comparison import Comparison, compare
 from archsmith.core.config import to_config
 from archsmith.core.errors import ChildFailed, UsageError
@@ -51,7 +51,7 @@ def kept_source(source: Source, record: Record) -> Source:
     """The source with an exported model's weights in the record's folder, where jobs find them."""
     if not source.tensors:
         return source
-    folder = ArtifactFolder(record.artifacts)
+    folder = open_artifacts(record.artifacts)
     digests = {name: folder.put(tensors) for name, tensors in source.tensors.items()}
     candidates = [replace(c, weights=tuple(digests.get(w, w) for w in c.weights)) for c in source.candidates]
     return replace(source, candidates=candidates, tensors={})
@@ -173,7 +173,7 @@ def _check_weights(entry: Entry, record: Record) -> None:
 
     from archsmith.nn.classifier import check_body, classifier_of
 
-    folder, task = ArtifactFolder(record.artifacts), entry.evaluator.task()
+    folder, task = open_artifacts(record.artifacts), entry.evaluator.task()
     lost = [digest for digest in entry.candidate.weights if digest not in folder]
     if lost:
         raise UsageError(

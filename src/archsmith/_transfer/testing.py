@@ -9,7 +9,7 @@ from typing import Any
 
 from archsmith._search.record import Record
 from archsmith._search.trainings import Outcome, digest_of
-from archsmith.core.artifacts import ArtifactFolder
+from archsmith.core.artifacts import open_artifacts
 from archsmith.core.final import Final
 from archsmith.core.finish import Finishable, Measure
 from archsmith.core.genotype import Genotype
@@ -45,7 +45,7 @@ def tested(
     from archsmith.nn.batch_norm import set_epsilon
 
     module = build(space, genotype, evaluator.task()).model
-    module.load_state_dict(ArtifactFolder(record.artifacts).get(outcome.result.artifact))
+    module.load_state_dict(open_artifacts(record.artifacts).get(outcome.result.artifact))
     epsilon = getattr(evaluator, "batch_norm_epsilon", None)
     if epsilon is not None:
         set_epsilon(module, epsilon)

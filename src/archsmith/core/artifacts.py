@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from archsmith.core.errors import CorruptStore, StoreError, UsageError
 from archsmith.core.genotype import canonical_json
@@ -26,6 +26,37 @@ DEFAULT_CAP_BYTES = 4 * 2**30
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".safetensors"
 _PARTIAL = ".partial"
+
+
+class Artifacts(Protocol):
+    """Where named tensors are kept. See `ArtifactFolder`, which is the one on a file system."""
+
+    def __contains__(self, digest: str) -> bool: ...
+
+    def put(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> str:
+        """Keep named tensors with a JSON description; gives their digest. Raises StoreError."""
+        ...
+
+    def get(self, digest: str) -> dict[str, Any]:
+        """The tensors kept under a digest. Raises StoreError when there are none, CorruptStore when they are damaged."""
+        ...
+
+    def metadata(self, digest: str) -> dict[str, Any]:
+        """The JSON description that was put with the tensors. Raises as `get` does."""
+        ...
+
+    def size(self) -> int:
+        """The bytes that all artifacts take."""
+        ...
+
+    def collect(self, keep: Collection[str], *, grace_seconds: float = 3600.0) -> list[str]:
+        """Delete artifacts until the rest fits under the cap, least recently used first; gives their digests."""
+        ...
+
+
+def open_artifacts(address: str | os.PathLike[str], *, cap_bytes: int = DEFAULT_CAP_BYTES) -> Artifacts:
+    """The artifacts at an address: a folder's path."""
+    return ArtifactFolder(address, cap_bytes=cap_bytes)
 
 
 class ArtifactFolder:

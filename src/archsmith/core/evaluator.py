@@ -64,6 +64,26 @@ class Context(Protocol):
         """The trial that the child's genotype was made from, or None; `artifact(parent)` has its weights."""
         ...
 
+    @property
+    def resume(self) -> Mapping[str, Any] | None:
+        """The tensors that this child kept by `pause`, to go on from; None where it begins at its first epoch."""
+        ...
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs are in `resume`; 0 where it begins."""
+        ...
+
+    @property
+    def paused(self) -> bool:
+        """Whether `report` said to stop because the child is put aside, and may go on later."""
+        ...
+
+    def pause(self, tensors: Mapping[str, Any]) -> None:
+        """Keep what a child that is put aside needs to go on exactly as if it had not been. One that keeps nothing
+        begins anew if it goes on."""
+        ...
+
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell how it goes after an epoch (counted from 1); whether to go on.
 

@@ -29,6 +29,8 @@ class Job:
         earlier: the digests of artifacts that earlier trials kept, by trial number: the parent's, if it kept one.
         proposed_at: when it was proposed, in seconds of the run's clock; None where nobody counts.
         parent: the trial that its genotype was made from, or None.
+        until: the epoch after which it is to be put aside, or None: it is trained to its end.
+        resume: what it had come to when it was put aside, or None; its checkpoint, where there is one, is where to go on.
     """
 
     trial: int
@@ -42,6 +44,8 @@ class Job:
     earlier: Mapping[int, str] = field(default_factory=dict)
     proposed_at: float | None = None
     parent: int | None = None
+    until: int | None = None
+    resume: Result | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A job ended: done with a reward, failed with `result.failure`, or stopped because it was cancelled."""
+    """A job ended: done with a reward, failed with `result.failure`, stopped because it was cancelled, or paused after
+    `Job.until` epochs."""
 
     trial: int
     state: TrialState
@@ -94,6 +99,8 @@ class Executor(Protocol):
 
     One whose time is not the wall's has an attribute `clock`, a `Clock`: the run's times, its budget in seconds and the
     timeout of `completed` are then seconds of that clock.
+
+    One that can keep a searcher's own parts running beside the children has an attribute `host`, a `core.hosting.Host`.
     """
 
     @property

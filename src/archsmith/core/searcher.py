@@ -21,6 +21,13 @@ class LiveSearcher(Protocol):
 
     One whose proposals have parents may also offer `needs() -> set[int]`: the trials that may still become parents.
     Their weights, where they were kept, stay for as long as they are in it.
+
+    One that has to wait for results may also offer `capacity() -> int`: how many it can propose now. A run asks for no
+    more than that, and asks again when results were told.
+
+    One that is made of parts which can live elsewhere may also offer `place(host)`, called once before the first `ask`, or
+    before `load_state_dict`: it starts them on that `core.hosting.Host`, and works the same. `close()`, where there is
+    one, ends them.
     """
 
     @property

@@ -121,6 +121,14 @@ class RunWriter(RunReader, Protocol):
         """
         ...
 
+    def pause(self, trial: Trial) -> Trial:
+        """Record that a running trial was put aside, with its result so far. It starts again, or is finished as stopped.
+
+        A run that is opened again has it paused still, also when it had started again and was interrupted: its result
+        is that of the pause.
+        """
+        ...
+
     def save_snapshot(self, state: State) -> None:
         """Keep the searcher's state as of the last log entry; earlier snapshots go."""
         ...
@@ -134,7 +142,7 @@ class RunWriter(RunReader, Protocol):
         ...
 
     def unfinished(self) -> list[Trial]:
-        """The trials that are proposed or running, by number."""
+        """The trials that are proposed, running or paused, by number."""
         ...
 
     def configure(self, changes: Mapping[str, Any]) -> None:

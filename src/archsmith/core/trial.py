@@ -2,10 +2,12 @@
 
     proposed ──> running ──> done      the child was trained and has a reward
         │           ├──────> failed    it could not be trained, for a reason
-        │           └──────> stopped   it was ended on purpose: by a budget or by the searcher's owner
+        │           ├──────> stopped   it was ended on purpose: by a budget, by a rule or by the searcher's owner
+        │           └──────> paused    trained for some epochs and put aside: it runs on, or is stopped for good
         └──────────────────> failed, stopped (before it began)
 
-A run that resumes moves what was running back to proposed: the only way back.
+A run that resumes moves what was running back to proposed, or to paused where that was its state before: the only ways
+back.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ class TrialState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     STOPPED = "stopped"
+    PAUSED = "paused"
 
     @property
     def is_finished(self) -> bool:
@@ -45,10 +48,14 @@ class Proposal:
     Args:
         genotype: the answers.
         parent: the number of the trial it was made from, where a searcher works that way.
+        replica: which of the searcher's replicas drew it, where there are several.
+        version: of the parameters that it was drawn with, where that is not simply the searcher's.
     """
 
     genotype: Genotype
     parent: int | None = None
+    replica: int | None = None
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,7 @@ class Result:
         failure: why it failed, or None.
         artifact: the digest of the weights that were kept, or None.
         copied_from: the trial that was the same child, whose result this is; None where the child was trained.
+        checkpoint: the digest of a paused training, from which it can go on; None where it would begin anew.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -93,6 +101,7 @@ class Result:
     failure: Failure | None = None
     artifact: str | None = None
     copied_from: int | None = None
+    checkpoint: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; NaN and infinities as text, since JSON has no numbers for them."""
@@ -103,6 +112,7 @@ class Result:
             "failure": dataclasses.asdict(self.failure) if self.failure else None,
             "artifact": self.artifact,
             "copied_from": self.copied_from,
+            "checkpoint": self.checkpoint,
         }
 
     @classmethod
@@ -116,6 +126,7 @@ class Result:
             failure=Failure(**failure) if failure else None,
             artifact=value.get("artifact"),
             copied_from=value.get("copied_from"),
+            checkpoint=value.get("checkpoint"),
         )
 
 
@@ -133,9 +144,11 @@ class Trial:
         parent: the trial it was made from, or None.
         state: where it stands.
         reward: the number the searcher learns from; None unless done.
-        result: what the evaluator returned; None unless finished (a stopped trial may have none).
+        result: what the evaluator returned; None unless finished (a stopped trial may have none). Of one that is paused, or
+            was and runs on, what there was when it was put aside.
         proposed_at, started_at, finished_at: when, or None.
         attempts: how often it was started.
+        replica, version: as it was proposed; see `Proposal`.
     """
 
     number: int
@@ -148,3 +161,5 @@ class Trial:
     started_at: float | None = None
     finished_at: float | None = None
     attempts: int = 0
+    replica: int | None = None
+    version: int | None = None

@@ -24,7 +24,7 @@ from archsmith.core.executor import Completed, Job, Progress
 from archsmith.core.trial import Cost, Failure, Result, TrialState
 
 if TYPE_CHECKING:
-    from archsmith.core.artifacts import ArtifactFolder
+    from archsmith.core.artifacts import Artifacts
 
 MAX_NUMBERS = 1_000_000
 """How many numbers a result may hold: it goes to the store as JSON. Tensors are kept with `context.checkpoint`."""
@@ -55,6 +55,8 @@ class JobContext:
         self._index = index
         self.curve: list[dict[str, float]] = []
         self.stopped = False
+        self.paused = False
+        self.kept: str | None = None  # the digest of what the child kept as it was put aside
         self._began = self._memory_at = time.monotonic()
         self._memory_before = 0 if job.limits.memory_bytes is None else resident_bytes()
 
@@ -87,6 +89,25 @@ class JobContext:
         return self._job.parent
 
     @property
+    def resume(self) -> Mapping[str, Any] | None:
+        """What this child kept when it was put aside, or None."""
+        before = self._job.resume
+        if before is None or before.checkpoint is None:
+            return None
+        return self._folder("go on with its training").get(before.checkpoint)
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs it goes on from."""
+        before = self._job.resume
+        return 0 if before is None or before.checkpoint is None else len(before.curve)
+
+    def pause(self, tensors: Mapping[str, Any]) -> None:
+        """Keep what it needs to go on; where the run keeps nothing on disk, it will begin anew."""
+        if self.paused and self._job.artifacts is not None:
+            self.kept = self.checkpoint(tensors)
+
+    @property
     def cost(self) -> Cost:
         """What it has taken so far, in epochs that were reported."""
         return Cost(time.monotonic() - self._began, float(len(self.curve)))
@@ -99,7 +120,8 @@ class JobContext:
             self.stopped = True
         if not self.stopped:
             self.check()
-        return not self.stopped
+            self.paused = self._job.until is not None and epoch >= self._job.until
+        return not (self.stopped or self.paused)
 
     def check(self) -> None:
         """Raise LimitExceeded when the child is over its seconds or memory. Costs well under a microsecond."""
@@ -121,15 +143,15 @@ class JobContext:
         digest = self._job.earlier.get(trial)
         return None if digest is None else self._folder(f"read what trial {trial} kept").get(digest)
 
-    def _folder(self, what: str) -> ArtifactFolder:
+    def _folder(self, what: str) -> Artifacts:
         if self._job.artifacts is None:
             raise UsageError(
                 f"the child wants to {what}, and this run has no folder for weights, since its store is in memory; "
                 'give search(..., store="sqlite:///runs.db")'
             )
-        from archsmith.core.artifacts import ArtifactFolder
+        from archsmith.core.artifacts import open_artifacts
 
-        return ArtifactFolder(self._job.artifacts)
+        return open_artifacts(self._job.artifacts)
 
 
 def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Completed:
@@ -152,6 +174,8 @@ def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Co
         result = Result(curve=context.curve, cost=context.cost, failure=failure_of(error))
     if context.stopped:
         return Completed(job.trial, TrialState.STOPPED, replace(result, failure=None))
+    if context.paused and result.failure is None:
+        return Completed(job.trial, TrialState.PAUSED, replace(result, checkpoint=context.kept))
     if result.failure is not None:
         if result.failure.reason == "memory":
             _free_memory()

@@ -14,14 +14,15 @@ from archsmith.core.errors import StoreError
 from archsmith.core.executor import Clock
 from archsmith.core.trial import Proposal, Trial, TrialState
 
-_PROPOSED, _RUNNING, _DONE = TrialState.PROPOSED, TrialState.RUNNING, TrialState.DONE
+_PROPOSED, _RUNNING, _DONE, _PAUSED = TrialState.PROPOSED, TrialState.RUNNING, TrialState.DONE, TrialState.PAUSED
 
 _STATES = tuple(state.value for state in TrialState)
 
 # The diagram at the top of core/trial.py. Running to running is another attempt, after the worker of one died.
 _MOVES = {
     _PROPOSED: {_RUNNING, TrialState.FAILED, TrialState.STOPPED},
-    _RUNNING: {_RUNNING, _DONE, TrialState.FAILED, TrialState.STOPPED},
+    _RUNNING: {_RUNNING, _PAUSED, _DONE, TrialState.FAILED, TrialState.STOPPED},
+    _PAUSED: {_RUNNING, TrialState.STOPPED},
 }
 
 
@@ -34,6 +35,7 @@ class Tally:
     done: int = 0
     failed: int = 0
     stopped: int = 0
+    paused: int = 0
     best: int | None = None
     best_reward: float | None = None
     epochs: float = 0.0
@@ -41,7 +43,7 @@ class Tally:
     @property
     def trials(self) -> int:
         """All trials, which is also the next one's number."""
-        return self.proposed + self.running + self.done + self.failed + self.stopped
+        return self.proposed + self.running + self.done + self.failed + self.stopped + self.paused
 
     def counts(self) -> dict[str, int]:
         """Trials by state."""
@@ -53,7 +55,7 @@ class Ledger:
 
     Args:
         tally: where the run stands.
-        open_trials: those that are proposed or running.
+        open_trials: those that are proposed, running or paused.
         seconds: what the run's clock shows.
     """
 
@@ -78,15 +80,25 @@ class Ledger:
     def proposed(self, proposals: Sequence[Proposal], at: float) -> tuple[list[Trial], Tally]:
         """The proposals as trials, numbered on."""
         first, tally = self.tally.trials, self.tally
-        trials = [Trial(first + i, p.genotype, p.parent, proposed_at=at) for i, p in enumerate(proposals)]
+        trials = [
+            Trial(first + i, p.genotype, p.parent, proposed_at=at, replica=p.replica, version=p.version)
+            for i, p in enumerate(proposals)
+        ]
         return trials, replace(tally, proposed=tally.proposed + len(trials))
 
     def started(self, number: int, at: float) -> tuple[Trial, Tally]:
         """An open trial as running, once more."""
         trial, tally = self._movable(number, _RUNNING), self.tally
-        if trial.state is _PROPOSED:
-            tally = replace(tally, proposed=tally.proposed - 1, running=tally.running + 1)
+        if trial.state is not _RUNNING:
+            tally = _moved(tally, trial.state, _RUNNING)
         return replace(trial, state=_RUNNING, started_at=at, attempts=trial.attempts + 1), tally
+
+    def paused(self, trial: Trial) -> tuple[Trial, Tally]:
+        """A running trial as put aside, with its result so far. Its epochs count when it is finished."""
+        known = self._movable(trial.number, _PAUSED)
+        if trial.result is None:
+            raise StoreError(f"trial {trial.number} is paused, so it needs its result so far")
+        return replace(known, state=_PAUSED, result=trial.result), _moved(self.tally, _RUNNING, _PAUSED)
 
     def finished(self, trials: Sequence[Trial], at: float) -> tuple[list[Trial], Tally]:
         """The trials as finished, with what only the record knows filled in. Raises StoreError for an illegal move."""
@@ -122,6 +134,8 @@ class Ledger:
                 known.started_at,
                 at,
                 known.attempts,
+                known.replica,
+                known.version,
             )
         counts = {state: getattr(self.tally, state) + more for state, more in change.items()}
         tally = Tally(**counts, best=best, best_reward=best_reward, epochs=epochs)
@@ -152,8 +166,13 @@ class Ledger:
 
 
 def reopened(trial: Trial) -> Trial:
-    """A trial that a kill interrupted: proposed again, its attempts kept. The only way back."""
-    return replace(trial, state=_PROPOSED, started_at=None)
+    """A trial that a kill interrupted: proposed again, or paused if it was, its attempts kept. The only ways back."""
+    return replace(trial, state=_PROPOSED if trial.result is None else _PAUSED, started_at=None)
+
+
+def _moved(tally: Tally, before: TrialState, after: TrialState) -> Tally:
+    change = {before.value: getattr(tally, before) - 1, after.value: getattr(tally, after) + 1}
+    return replace(tally, **change)
 
 
 def check_status(status: str) -> None:

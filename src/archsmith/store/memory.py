@@ -157,8 +157,9 @@ class _MemoryWriter(_MemoryReader):
         run.locked = True
         for number, trial in run.open.items():
             if trial.state is TrialState.RUNNING:
-                run.open[number] = reopened(trial)
-                run.tally = replace(run.tally, running=run.tally.running - 1, proposed=run.tally.proposed + 1)
+                again = run.open[number] = reopened(trial)
+                tally = replace(run.tally, running=run.tally.running - 1)
+                run.tally = replace(tally, **{again.state.value: getattr(tally, again.state) + 1})
         self._ledger = Ledger(run.tally, run.open, run.seconds)
         self._begun = not run.genotypes and run.status == "running"  # a run that was just made
         self._closed = False
@@ -193,7 +194,8 @@ class _MemoryWriter(_MemoryReader):
         blob = None if snapshot is None else dump_state(snapshot)
         shown = None if not learned else numbers_to_text(learned, "what the searcher learned")
         for t, text in zip(finished, results, strict=True):
-            record = (t.parent, t.state.value, t.reward, text, t.proposed_at, t.started_at, at, t.attempts)
+            times = (t.proposed_at, t.started_at, at, t.attempts, t.replica, t.version)
+            record = (t.parent, t.state.value, t.reward, text, *times)
             run.finished[t.number] = record
             if t.reward is not None:
                 run.rewards.append((-t.reward, t.number))
@@ -204,6 +206,18 @@ class _MemoryWriter(_MemoryReader):
             run.snapshot = (len(run.log), blob)
         self._settle(finished, tally, at)
         return finished
+
+    def pause(self, trial: Trial) -> Trial:
+        self._writable()
+        at = self._ledger.elapsed()
+        paused, tally = self._ledger.paused(trial)
+        assert paused.result is not None
+        text = to_text(paused.result.to_json(), f"trial {trial.number}")
+        paused = replace(
+            paused, result=result(from_text(text, "a result"), "a result")
+        )  # nothing shared with the caller
+        self._settle([paused], tally, at)
+        return paused
 
     def save_snapshot(self, state: State) -> None:
         self._writable().snapshot = (len(self._run.log), dump_state(state))

@@ -48,7 +48,8 @@ class SQLStore:
             if self._row(name) is not None:
                 raise _exists(name)
             self._take(lock, name)
-            row = {**asdict(Tally()), "name": name, "created": now(), "updated": now(), "status": "running"}
+            tally = {field: value for field, value in asdict(Tally()).items() if field in runs.c}
+            row = {**tally, "name": name, "created": now(), "updated": now(), "status": "running"}
             row |= {"writer": to_text(this_process(), "writer"), "config": text, "seconds": 0.0}
             with self._file.plain_errors(), connection.begin():
                 if connection.scalar(select(runs.c.id).where(runs.c.name == name)) is not None:

@@ -129,6 +129,8 @@ class SQLReader:
                 _real(row.started_at),
                 _real(row.finished_at),
                 _whole(row.attempts),
+                _optional(asked.get("replica")),
+                _optional(asked.get("version")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptStore(f"{what} is damaged: {type(error).__name__}: {error}") from None
@@ -141,7 +143,7 @@ def summary_of(file: SQLiteFile, row: Any) -> RunSummary:
     if status == "running" and not RunLock(file.path, row.name).is_taken():
         status = "interrupted"  # its writer was killed
     try:
-        counts = {state.value: _whole(getattr(row, state.value)) for state in TrialState}
+        counts = {state.value: _whole(getattr(row, state.value, 0)) for state in TrialState}
         best, reward = (None, None) if row.best is None else (_whole(row.best), _real(row.best_reward))
         seconds, epochs = _real(row.seconds) or 0.0, _real(row.epochs) or 0.0
         if status not in ("running", "finished", "interrupted"):
@@ -159,6 +161,10 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"a whole number was expected, and there is {value!r:.100}")
     return value
+
+
+def _optional(value: Any) -> int | None:
+    return None if value is None else _whole(value)
 
 
 def _real(value: Any) -> float | None:

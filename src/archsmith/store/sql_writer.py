@@ -95,6 +95,8 @@ class SQLWriter(SQLReader):
                 places[identity] = len(places)
                 new_spaces.append({"run": self._run, "number": places[identity], "identity": identity})
             payload = {"space": places[identity], "answers": trial.genotype.answers, "parent": trial.parent}
+            drawn = {"replica": trial.replica, "version": trial.version}
+            payload |= {key: value for key, value in drawn.items() if value is not None}
             payloads.append(to_text(payload, f"the genotype of trial {trial.number}"))
         log, rows = [], []
         for seq, (trial, text) in enumerate(zip(proposed, payloads, strict=True), self._seq):

@@ -30,8 +30,8 @@ from archsmith.core.trial import Result
 
 @dataclass
 class RecordingContext:
-    """A `Context` that records what it is told, stops after `stop_after` epochs, and fails the `fail_at`-th look at
-    the limits, from `check` and `report` alike."""
+    """A `Context` that records what it is told, stops after `stop_after` epochs or puts the child aside after `until`, and
+    fails the `fail_at`-th look at the limits, from `check` and `report` alike."""
 
     seed: int = 0
     device: str = "cpu"
@@ -44,11 +44,20 @@ class RecordingContext:
     reported: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     kept: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     looks: int = 0
+    until: int | None = None
+    resume: Mapping[str, Any] | None = None
+    epochs_done: int = 0
+    paused: bool = False
+    put_aside: Mapping[str, Any] | None = None
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         self.reported.append((epoch, dict(metrics)))
         self.check()
-        return self.stop_after is None or len(self.reported) < self.stop_after
+        self.paused = self.until is not None and epoch >= self.until
+        return not self.paused and (self.stop_after is None or len(self.reported) < self.stop_after)
+
+    def pause(self, tensors: Mapping[str, Any]) -> None:
+        self.put_aside = dict(tensors)
 
     def check(self) -> None:
         self.looks += 1

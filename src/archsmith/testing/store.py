@@ -351,7 +351,7 @@ class StoreContract:
         run.finish([done(first[2], 0.25, epochs=1.0)])
         run.close("finished")
         summary = self.again(store).read("a").summary()
-        assert summary.counts == {"proposed": 1, "running": 0, "done": 2, "failed": 1, "stopped": 1}
+        assert summary.counts == {"proposed": 1, "running": 0, "done": 2, "failed": 1, "stopped": 1, "paused": 0}
         assert (summary.best, summary.best_reward, summary.epochs) == (0, 0.5, 3.5)
         assert summary.status == "finished"
         assert 0 <= summary.seconds < 600
@@ -491,7 +491,7 @@ class StoreContract:
             (3, TrialState.PROPOSED, 1, None),
         ]
         assert [t.genotype for t in unfinished] == [proposal(i).genotype for i in (0, 2, 3)]
-        assert run.summary().counts == {"proposed": 3, "running": 0, "done": 1, "failed": 0, "stopped": 0}
+        assert run.summary().counts == {"proposed": 3, "running": 0, "done": 1, "failed": 0, "stopped": 0, "paused": 0}
         assert run.start(0).attempts == 2
         run.finish([done(unfinished[0], 0.75)])
         assert [t.number for t in run.propose([proposal(4)])] == [4], "numbers go on"
