@@ -1,0 +1,1 @@
+"""Rules that stop hopeless children early. One file each."""
