@@ -60,10 +60,26 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an evaluation took. `epochs` counts passes over the training set, whole or in part."""
+    """What an evaluation took. Those of the pieces of one training can be added.
+
+    Args:
+        seconds: of training.
+        epochs: passes over the training set, whole or in part.
+        lost_seconds: of workers beside that: attempts that came to nothing since their worker died, and the wait for
+            another one.
+    """
 
     seconds: float = 0.0
     epochs: float = 0.0
+    lost_seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.epochs + other.epochs, self.lost_seconds + other.lost_seconds)
+
+    def to_json(self) -> dict[str, float]:
+        """Plain JSON; what was lost only where something was."""
+        lost = {"lost_seconds": self.lost_seconds} if self.lost_seconds else {}
+        return {"seconds": self.seconds, "epochs": self.epochs, **lost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +124,7 @@ class Result:
         return {
             "metrics": {k: _number(v) for k, v in self.metrics.items()},
             "curve": [{k: _number(v) for k, v in row.items()} for row in self.curve],
-            "cost": {"seconds": self.cost.seconds, "epochs": self.cost.epochs},
+            "cost": self.cost.to_json(),
             "failure": dataclasses.asdict(self.failure) if self.failure else None,
             "artifact": self.artifact,
             "copied_from": self.copied_from,
