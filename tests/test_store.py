@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from archsmith.core.errors import ArchsmithError, CorruptStore, NewerStore, Stor
 from archsmith.core.store import Asked, RunReader, Store, Told
 from archsmith.core.trial import TrialState
 from archsmith.store import MemoryStore, SQLStore, open_store
+from archsmith.store.tables import metadata
 from archsmith.testing.store import done, proposal, with_trials
 from golden import make_store as golden
 
@@ -190,7 +192,10 @@ def test_every_released_file_opens(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     shutil.copy(file, path)
     store = open_store(path)
-    assert [(run.name, run.status) for run in store.runs()] == [("empty", "finished"), ("golden", "interrupted")]
+    content, version = path.read_bytes(), int(file.stem.removeprefix("store-v"))
+    since_2 = [("paused", "interrupted")] if version >= 2 else []
+    expected = [*since_2, ("empty", "finished"), ("golden", "interrupted")]
+    assert [(run.name, run.status) for run in store.runs()] == expected
     run: RunReader = store.read("golden")
     assert run.summary().config == golden.CONFIG
     assert run.summary().counts == {"proposed": 1, "running": 1, "done": 2, "failed": 1, "stopped": 0, "paused": 0}
@@ -204,6 +209,12 @@ def test_every_released_file_opens(file: Path, tmp_path: Path) -> None:
     assert [trial.number for trial in run.top(5)] == [1, 0]
     assert run.learned()[0].values["entropy"] == 1.25
     assert run.document("finish") == {"winner": 1, "test_accuracy": [0.9, 0.91]}
+    if since_2:
+        paused = [(t.state.value, t.attempts, t.replica, t.version) for t in store.read("paused").trials()]
+        assert paused == [("paused", 1, 0, 7), ("running", 2, 1, 8), ("proposed", 0, 2, 9)]
+        assert store.read("paused").trial(1).result == replace(golden.result(1), checkpoint="cd" * 32)
+    read_all(store)
+    assert path.read_bytes() == content, "reading writes nothing"
     writer = store.write("golden")
     state = writer.snapshot()
     assert state is not None
@@ -211,8 +222,38 @@ def test_every_released_file_opens(file: Path, tmp_path: Path) -> None:
     assert np.array_equal(state["w"], golden.STATE["w"])
     assert writer.tail() == [Told((2,)), Asked((4,))]
     assert [(t.number, t.attempts) for t in writer.unfinished()] == [(3, 0), (4, 1)]
+    with_trials(writer, [0.25])
+    summary = run.summary()  # by the reader that was there before the file was brought up
+    assert (sum(summary.counts.values()), summary.counts["proposed"], summary.counts["done"]) == (6, 2, 3)
     writer.close()
     read_and_write_all(store)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchall()
+        columns = {table: columns_of(connection, table) for table in metadata.tables}
+    assert found == [(str(golden.SCHEMA),)]
+    assert columns == {name: {column.name for column in table.c} for name, table in metadata.tables.items()}
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+
+
+def test_a_writer_of_version_1_goes_on_beside_one_of_today(tmp_path: Path) -> None:
+    """Its statements know nothing of the columns that came later."""
+    path = tmp_path / "runs.db"
+    shutil.copy(GOLDEN / "store-v1.db", path)
+    old = sqlite3.connect(path, isolation_level=None)
+    old.execute("PRAGMA query_only = OFF")
+    known = ["name", "created", "updated", "status", "writer", "config", "proposed", "running", "done", "failed"]
+    known += ["stopped", "epochs", "seconds"]
+    insertion = f"INSERT INTO runs ({', '.join(known)}) VALUES ({', '.join('?' * len(known))})"
+    old.execute(insertion, ["first", "", "", "finished", "{}", "{}", 0, 0, 0, 0, 0, 0.0, 0.0])
+    open_store(path).create("new", {}).close()
+    old.execute(insertion, ["second", "", "", "finished", "{}", "{}", 0, 0, 0, 0, 0, 0.0, 0.0])
+    old.execute("UPDATE runs SET done = 0, updated = '' WHERE name = 'first'")
+    old.close()
+    assert [run.name for run in open_store(path).runs()] == ["second", "new", "first", "empty", "golden"]
+    assert open_store(path).read("second").summary().counts["paused"] == 0
 
 
 def test_there_is_a_golden_file_of_this_version() -> None:
@@ -237,10 +278,10 @@ def change(path: Path, *statements: str) -> None:
 
 
 def test_a_newer_store_is_refused_and_left_alone(path: Path) -> None:
-    change(path, "UPDATE meta SET value = '2' WHERE key = 'schema'", "PRAGMA journal_mode = DELETE")
+    change(path, f"UPDATE meta SET value = '{golden.SCHEMA + 1}' WHERE key = 'schema'", "PRAGMA journal_mode = DELETE")
     before = path.read_bytes()
     for act in (read_all, lambda s: s.create("new", {}), lambda s: s.write("golden"), lambda s: s.delete("golden")):
-        with pytest.raises(NewerStore, match=r"version 2, written by a later archsmith.*pip install --upgrade"):
+        with pytest.raises(NewerStore, match=r"version \d+, written by a later archsmith.*pip install --upgrade"):
             act(open_store(path))
     assert path.read_bytes() == before
 

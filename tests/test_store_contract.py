@@ -131,6 +131,8 @@ class BrokenReader(_MemoryReader):
 
 class BrokenWriter(BrokenReader, _MemoryWriter):
     def __init__(self, run: Any, fault: str) -> None:
+        if fault == "pauses are no state to keep":
+            run.open.update({n: replace(t, result=None) for n, t in run.open.items()})
         if fault == "keeps them running":
             opened, run.open = run.open, {}
             _MemoryWriter.__init__(self, run)
@@ -177,6 +179,15 @@ class BrokenWriter(BrokenReader, _MemoryWriter):
                 self.save_snapshot(snapshot)
             return finished
         return super().finish(trials, snapshot=snapshot, learned=learned)
+
+    def pause(self, trial: Trial) -> Trial:
+        if self.fault == "pauses anything" and trial.number in self._run.open:
+            known = self._run.open[trial.number] = replace(self._run.open[trial.number], state=TrialState.PAUSED)
+            return known
+        paused = super().pause(trial)
+        if self.fault == "forgets what there was":
+            self._run.open[trial.number] = replace(paused, result=None)
+        return paused
 
     def tail(self) -> list[LogEntry]:
         if self.fault == "tail of everything":
@@ -254,6 +265,9 @@ BROKEN = [
     ("tail of everything", "test_the_tail_begins_after_the_snapshot", ()),
     ("snapshot on its own", "test_a_snapshot_that_cannot_be_kept_keeps_nothing_of_the_call", ()),
     ("keeps them running", "test_resuming_proposes_again_what_was_running", ()),
+    ("forgets what there was", "test_a_paused_trial_runs_on", ()),
+    ("pauses are no state to keep", "test_what_a_kill_met_paused_is_paused_still", ()),
+    ("pauses anything", "test_only_what_runs_and_has_a_result_is_paused", ()),
     ("the clock begins anew", "test_the_clock_goes_on_where_it_stood", ()),
     ("goes by the wall", "test_another_clock_keeps_the_time", ()),
     ("keeps references", "test_changing_what_was_given_or_received_changes_nothing", ()),

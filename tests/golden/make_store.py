@@ -47,6 +47,13 @@ def make(path: Path) -> None:
     run.put_document("finish", {"winner": 1, "test_accuracy": [0.9, 0.91]})
     run.close()
     store.create("empty", {}).close("finished")
+    run = store.create("paused", CONFIG)  # since version 2
+    trials = run.propose([Proposal(genotype(i), replica=i, version=7 + i) for i in range(3)])
+    for number in (0, 1):
+        run.start(number)
+        run.pause(replace(trials[number], result=replace(result(number), checkpoint="cd" * 32)))
+    run.start(1)
+    run.close()
     for leftover in path.parent.glob(path.name + ".*.lock"):
         leftover.unlink()
 

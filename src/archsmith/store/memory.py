@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,7 +129,8 @@ class _MemoryReader:
         found = genotype(identity, object_from_text(answers, what), what)
         record = self._run.finished.get(number)
         if record is None:
-            return replace(self._run.open[number], genotype=found)
+            trial = self._run.open[number]
+            return replace(trial, genotype=found, result=copy.deepcopy(trial.result))
         parent, state, reward, text, *times_and_attempts = record
         outcome = None if text is None else result(from_text(text, what), what)
         return Trial(number, found, parent, TrialState(state), reward, outcome, *times_and_attempts)
@@ -213,9 +215,8 @@ class _MemoryWriter(_MemoryReader):
         paused, tally = self._ledger.paused(trial)
         assert paused.result is not None
         text = to_text(paused.result.to_json(), f"trial {trial.number}")
-        paused = replace(
-            paused, result=result(from_text(text, "a result"), "a result")
-        )  # nothing shared with the caller
+        so_far = result(from_text(text, "a result"), "a result")  # nothing shared with the caller
+        paused = replace(paused, result=so_far)
         self._settle([paused], tally, at)
         return paused
 

@@ -83,18 +83,30 @@ def result(value: Any, what: str) -> Result | None:
         cost, failure, artifact = value["cost"], value["failure"], value["artifact"]
         if failure is not None:
             failure = Failure(_text(failure["reason"]), _text(failure["message"]), _text(failure["traceback"]))
-        if artifact is not None and not re.fullmatch("[0-9a-f]{64}", artifact):
-            raise ValueError(f"the artifact {artifact!r:.100} is no digest")
+        checkpoint = value.get("checkpoint")  # a record from before trials were paused has none
+        for digest in (artifact, checkpoint):
+            if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
+                raise ValueError(f"the artifact {digest!r:.100} is no digest")
         copied_from = value.get("copied_from")  # a record from before there were twins has none
         if copied_from is not None and (type(copied_from) is not int or copied_from < 0):
             raise ValueError(f"copied_from {copied_from!r:.100} is no trial's number")
+        stopped_by = value.get("stopped_by")
+        if stopped_by not in (None, "rule", "time"):
+            raise ValueError(f"stopped_by {stopped_by!r:.100} is no reason")
         return Result(
             metrics=_numbers(value["metrics"]),
             curve=[_numbers(row) for row in value["curve"]],
-            cost=Cost(_number(cost["seconds"]), _number(cost["epochs"])),
+            cost=Cost(
+                _number(cost["seconds"]),
+                _number(cost["epochs"]),
+                _number(cost.get("lost_seconds", 0.0)),
+                _number(cost.get("epochs_again", 0.0)),
+            ),
             failure=failure,
             artifact=artifact,
             copied_from=copied_from,
+            checkpoint=checkpoint,
+            stopped_by=stopped_by,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptStore(f"{what} is damaged: {type(error).__name__}: {error}") from None

@@ -48,8 +48,7 @@ class SQLStore:
             if self._row(name) is not None:
                 raise _exists(name)
             self._take(lock, name)
-            tally = {field: value for field, value in asdict(Tally()).items() if field in runs.c}
-            row = {**tally, "name": name, "created": now(), "updated": now(), "status": "running"}
+            row = {**asdict(Tally()), "name": name, "created": now(), "updated": now(), "status": "running"}
             row |= {"writer": to_text(this_process(), "writer"), "config": text, "seconds": 0.0}
             with self._file.plain_errors(), connection.begin():
                 if connection.scalar(select(runs.c.id).where(runs.c.name == name)) is not None:
@@ -87,7 +86,11 @@ class SQLStore:
         if not self._file.is_there():
             return []
         with self._file.reading() as connection:
-            rows = connection.execute(select(runs).order_by(runs.c.id.desc())).all() if _has_tables(connection) else []
+            rows = (
+                connection.execute(self._file.runs().order_by(runs.c.id.desc())).all()
+                if _has_tables(connection)
+                else []
+            )
         return [summary_of(self._file, row) for row in rows]
 
     def delete(self, name: str) -> None:

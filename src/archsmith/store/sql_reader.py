@@ -20,7 +20,7 @@ from archsmith.store.payload import (
 from archsmith.store.sqlite import RunLock, SQLiteFile
 from archsmith.store.tables import documents, events, learned, runs, spaces, trials
 
-OPEN = (TrialState.PROPOSED.value, TrialState.RUNNING.value)
+OPEN = tuple(state.value for state in TrialState if not state.is_finished)
 _CHUNK = 500  # trials read at a time when all are streamed: long enough to be fast, short enough not to hold up the WAL
 
 _asked, _told = events.alias("asked"), events.alias("told")
@@ -53,7 +53,7 @@ class SQLReader:
 
     def summary(self) -> RunSummary:
         with self._file.reading() as connection:
-            row = connection.execute(select(runs).where(runs.c.id == self._run)).one_or_none()
+            row = connection.execute(self._file.runs().where(runs.c.id == self._run)).one_or_none()
         if row is None:
             raise UnknownName("run", self._name, [], "(it was deleted)")
         return summary_of(self._file, row)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
 from archsmith.core.errors import CorruptStore, StoreError
 from archsmith.core.executor import Clock
@@ -20,7 +20,7 @@ from archsmith.core.store import Asked, LogEntry, Told
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.store import tables
 from archsmith.store.ledger import Ledger, Tally, check_status, reopened
-from archsmith.store.payload import check_key, numbers_to_text, to_text
+from archsmith.store.payload import check_key, from_text, numbers_to_text, result, to_text
 from archsmith.store.snapshot import dump_state, load_state
 from archsmith.store.sql_reader import OPEN, TRIALS, SQLReader, summary_of
 from archsmith.store.sqlite import RunLock, SQLiteFile
@@ -31,7 +31,8 @@ _START = update(trials).where(*_THIS_TRIAL).values({c: bindparam(c) for c in ("s
 _FINISH = (
     update(trials).where(*_THIS_TRIAL).values({c: bindparam(c) for c in ("state", "reward", "finished_at", "told")})
 )
-_STAND = ("proposed", "running", "done", "failed", "stopped", "best", "best_reward", "epochs")
+_PAUSE = update(trials).where(*_THIS_TRIAL).values({c: bindparam(c) for c in ("state", "told")})
+_STAND = ("proposed", "running", "done", "failed", "stopped", "paused", "best", "best_reward", "epochs")
 _UPDATE_RUN = (
     update(runs)
     .where(runs.c.id == bindparam("_run"))
@@ -66,20 +67,19 @@ class SQLWriter(SQLReader):
         self._places = {s.identity: s.number for s in execute(select(spaces).where(spaces.c.run == row.id))}
         found = execute(TRIALS.where(trials.c.run == row.id, trials.c.state.in_(OPEN))).all()
         unfinished = {t.number: reopened(t) for t in (self._trial(self._connection, row) for row in found)}
-        tally = replace(tally, proposed=len(unfinished), running=0)
+        paused = sum(trial.state is TrialState.PAUSED for trial in unfinished.values())
+        tally = replace(tally, proposed=len(unfinished) - paused, running=0, paused=paused)
         self._ledger = Ledger(tally, unfinished, row.seconds)
         if is_new:
             return
         query_open = (trials.c.run == row.id, trials.c.state == TrialState.RUNNING.value)
-        execute(update(trials).where(*query_open).values(state=TrialState.PROPOSED.value, started_at=None))
+        before = case((trials.c.told.is_(None), TrialState.PROPOSED.value), else_=TrialState.PAUSED.value)
+        execute(update(trials).where(*query_open).values(state=before, started_at=None))
         who = to_text(this_process(), "writer")
         execute(insert(events), [self._event(self._seq, self._seq, "resumed", None, row.seconds, who)])
         status = "interrupted" if row.status == "running" else row.status  # left by a kill
-        execute(
-            update(runs)
-            .where(runs.c.id == row.id)
-            .values(writer=who, running=0, proposed=tally.proposed, status=status)
-        )
+        values = {"writer": who, "running": 0, "proposed": tally.proposed, "paused": paused, "status": status}
+        execute(update(runs).where(runs.c.id == row.id).values(values))
         self._seq += 1
 
     def propose(self, proposals: Sequence[Proposal]) -> list[Trial]:
@@ -166,6 +166,19 @@ class SQLWriter(SQLReader):
             if state is not None:
                 self._keep(connection, state, last)
         return finished
+
+    def pause(self, trial: Trial) -> Trial:
+        at = self._ledger.elapsed()
+        paused, tally = self._ledger.paused(trial)
+        assert paused.result is not None
+        text = to_text({"result": paused.result.to_json()}, f"the result of trial {trial.number}")
+        so_far = result(from_text(text, "a result")["result"], "a result")  # nothing shared with the caller
+        paused = replace(paused, result=so_far)
+        change = {"_run": self._run, "_number": trial.number, "state": paused.state.value, "told": self._seq}
+        log = [self._event(self._seq, self._seq, "paused", trial.number, at, text)]
+        with self._recording(log, [paused], tally, at) as connection:
+            connection.execute(_PAUSE, change)
+        return paused
 
     def save_snapshot(self, state: State) -> None:
         blob = dump_state(state)

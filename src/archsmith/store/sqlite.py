@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc, insert, select
+from sqlalchemy import Connection, Engine, Select, create_engine, event, exc, insert, select
 from sqlalchemy.pool import NullPool, QueuePool
 
 import archsmith
 from archsmith.core.errors import CorruptStore, NewerStore, StoreError
+from archsmith.store.migrations import columns_of_runs, migrate
 from archsmith.store.tables import APPLICATION_ID, SCHEMA, meta, metadata
 
 
@@ -34,6 +35,7 @@ class SQLiteFile:
         self.path = Path(path).expanduser().absolute()
         self.busy_seconds = busy_seconds
         self._engine: Engine | None = None
+        self._version = 0  # of the file when it was last looked at; one that is older may be brought up meanwhile
 
     def is_there(self) -> bool:
         """Whether there is a file with something in it; an empty one is a store that is about to be created."""
@@ -48,13 +50,17 @@ class SQLiteFile:
     def reading(self) -> Iterator[Connection]:
         """A connection that reads; each statement sees what was committed when it began."""
         with self.plain_errors():
-            if self._engine is None:
-                engine = create_engine("sqlite://", creator=self._open_to_read, poolclass=QueuePool)
+            if self._engine is None or self._version < SCHEMA:
+                engine = self._engine or create_engine("sqlite://", creator=self._open_to_read, poolclass=QueuePool)
                 with engine.connect() as connection:
-                    self._check(connection)
+                    self._version = self._check(connection)
                 self._engine = engine
             with self._engine.connect() as connection:
                 yield connection
+
+    def runs(self) -> Select[Any]:
+        """The rows of runs, with the columns that a file of this version has; asked for while reading."""
+        return select(*columns_of_runs(self._version or SCHEMA))
 
     def writer(self, *, create: bool = False) -> Connection:
         """A connection that writes, whose transactions begin at once as writing ones. The caller closes it."""
@@ -65,8 +71,9 @@ class SQLiteFile:
             connection = engine.connect()
             try:
                 with connection.begin():
-                    if not self._check(connection):
+                    if not (version := self._check(connection)):
                         raise CorruptStore(f"the store {self.path} is damaged: it has no tables")
+                    migrate(connection, version)
             except BaseException:
                 connection.close()
                 raise
@@ -136,8 +143,8 @@ class SQLiteFile:
             )
         return StoreError(f"the store {self.path} cannot be used: {text}")
 
-    def _check(self, connection: Connection) -> bool:
-        """Whether the file holds our tables, of a version we know; False when it holds nothing at all."""
+    def _check(self, connection: Connection) -> int:
+        """The version of our tables in the file, one that we know; 0 when it holds nothing at all."""
         # SQLite pads a last page that was cut off with zeros. The file is only looked at from outside: to open and close
         # it here would drop this process's locks on it, as POSIX has it, and with them what SQLite rests on.
         page_size = connection.exec_driver_sql("PRAGMA page_size").scalar() or 1
@@ -148,7 +155,7 @@ class SQLiteFile:
                 "save what can be read: sqlite3 FILE .recover"
             )
         if not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar():
-            return False
+            return 0
         if connection.exec_driver_sql("PRAGMA application_id").scalar() != APPLICATION_ID:
             raise CorruptStore(f"{self.path} is an SQLite database of another program, no archsmith store")
         found = {row.key: row.value for row in connection.execute(select(meta))}
@@ -160,7 +167,7 @@ class SQLiteFile:
                 f"the store {self.path} is of version {int(version)}, written by a later archsmith; archsmith "
                 f"{archsmith.__version__} knows versions up to {SCHEMA}. Upgrade it: pip install --upgrade archsmith"
             )
-        return True
+        return int(version)
 
     def _open_to_read(self) -> sqlite3.Connection:
         folder = self.path.parent

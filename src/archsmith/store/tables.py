@@ -1,14 +1,14 @@
 """The tables. `events` is the truth: append-only, with every genotype and result; the others make reading it fast.
 
-Changing anything here means a new `SCHEMA` number, a step that brings older files up to it, and a golden file of the
-old one in the tests.
+Changing anything here means a new `SCHEMA` number, a step in `migrations.py` that brings older stores up to it, and a
+golden file of the new one in the tests.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA = 1
+SCHEMA = 2
 APPLICATION_ID = 0x61726368  # "arch": how a file says that it is ours, in the header of SQLite
 
 metadata = MetaData()
@@ -39,6 +39,10 @@ runs = Table(
     Column("best_reward", Float),
     Column("epochs", Float, nullable=False),
     Column("seconds", Float, nullable=False),  # of the run's own clock, as of the last event
+    # Since version 2, where a process of version 1 that is still writing leaves them as they are.
+    Column("paused", Integer, nullable=False, server_default="0"),
+    Column("token", Text),  # its writer's, drawn when it opened the run; nobody writes with another
+    Column("lease_until", Float),  # where writers hold leases: seconds since 1970 by the database's clock
 )
 
 events = Table(
@@ -47,7 +51,7 @@ events = Table(
     Column("run", Integer, primary_key=True),
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("entry", Integer, nullable=False),  # the seq of the first event of the same ask or tell
-    Column("kind", Text, nullable=False),  # "asked", "started", "told", "resumed", "configured"
+    Column("kind", Text, nullable=False),  # "asked", "started", "paused", "told", "resumed", "configured"
     Column("trial", Integer),
     Column("at", Float, nullable=False),  # seconds of the run's own clock
     Column("payload", Text, nullable=False),  # JSON
@@ -66,7 +70,7 @@ trials = Table(
     Column("finished_at", Float),
     Column("attempts", Integer, nullable=False),
     Column("asked", Integer, nullable=False),  # the event that holds its genotype
-    Column("told", Integer),  # the event that holds its result
+    Column("told", Integer),  # the event that holds its result, or what there was when it was paused
     sqlite_with_rowid=False,
 )
 
@@ -112,6 +116,9 @@ documents = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),  # JSON
 )
+
+ADDED = {"paused": 2, "token": 2, "lease_until": 2}
+"""The columns of `runs` that came after version 1, with the version that they came in."""
 
 PARTS = (events, trials, spaces, snapshots, learned, documents)
 """What belongs to one run, beside its row."""

@@ -499,6 +499,102 @@ class StoreContract:
         assert run.summary().best == 0
         run.close()
 
+    def test_a_paused_trial_runs_on(self, tmp_path: Path) -> None:
+        store = self.store(tmp_path)
+        run = store.create("a", {})
+        [trial, other] = run.propose([proposal(0), proposal(1)])
+        run.start(0)
+        so_far = replace(done(trial, 0.5), reward=None)
+        paused = run.pause(so_far)
+        assert (paused.state, paused.reward, paused.result) == (TrialState.PAUSED, None, so_far.result)
+        assert (paused.attempts, paused.finished_at) == (1, None)
+        assert self.again(store).read("a").trial(0) == run.trial(0) == paused
+        counts = {"proposed": 1, "running": 0, "done": 0, "failed": 0, "stopped": 0, "paused": 1}
+        assert run.summary().counts == counts
+        assert (run.summary().best, run.top(3), run.tail()) == (None, [], [Asked((0, 1))]), "nobody was told yet"
+        assert run.unfinished() == [paused, other]
+        again = run.start(0)
+        assert (again.state, again.attempts, again.result) == (TrialState.RUNNING, 2, so_far.result)
+        assert run.trial(0) == again, "readers see what there is so far"
+        farther = replace(so_far, result=replace(so_far.result or Result(), checkpoint="c" * 64, cost=Cost(1.0, 3.0)))
+        assert run.pause(farther).result == farther.result, "the later pause counts"
+        assert run.trial(0).result == farther.result
+        run.start(0)
+        [told] = run.finish([done(trial, 0.75, epochs=9.0)])
+        assert (told.state, told.reward, told.attempts) == (TrialState.DONE, 0.75, 3)
+        run.start(1)
+        run.pause(replace(so_far, number=1))
+        [stopped] = run.finish([replace(other, state=TrialState.STOPPED, result=so_far.result)])
+        run.close()
+        reader = self.again(store).read("a")
+        assert [reader.trial(0), reader.trial(1)] == [told, stopped]
+        summary = reader.summary()
+        counts = {"proposed": 0, "running": 0, "done": 1, "failed": 0, "stopped": 1, "paused": 0}
+        assert (summary.counts, summary.best, summary.epochs) == (counts, 0, 10.0), "each epoch is counted once"
+
+    def test_what_a_kill_met_paused_is_paused_still(self, tmp_path: Path) -> None:
+        store = self.store(tmp_path)
+        run = store.create("a", {})
+        trials = run.propose([proposal(i) for i in range(4)])
+        kept = [replace(done(trial, trial.number / 10), reward=None) for trial in trials]
+        for number in (0, 1, 2):
+            run.start(number)
+        for number in (0, 1):
+            run.pause(kept[number])
+        run.start(1)  # and it is interrupted there, as 2 is in its first attempt
+        run.close()
+        for attempts in (2, 2):  # opening changes it once, and no more after that
+            run = self.again(store).write("a")
+            assert [(t.number, t.state, t.attempts) for t in run.unfinished()] == [
+                (0, TrialState.PAUSED, 1),
+                (1, TrialState.PAUSED, attempts),
+                (2, TrialState.PROPOSED, 1),
+                (3, TrialState.PROPOSED, 0),
+            ]
+            assert [t.result for t in run.unfinished()] == [kept[0].result, kept[1].result, None, None]
+            counts = {"proposed": 2, "running": 0, "done": 0, "failed": 0, "stopped": 0, "paused": 2}
+            assert run.summary().counts == counts
+            assert run.tail() == [Asked((0, 1, 2, 3))]
+            run.close()
+        run = self.again(store).write("a")
+        assert run.start(1).attempts == 3
+        run.finish([done(trials[1], 0.5)])
+        run.finish([replace(trials[0], state=TrialState.STOPPED, result=kept[0].result)])
+        assert run.summary().counts["paused"] == 0
+        assert run.tail() == [Asked((0, 1, 2, 3)), Told((1,)), Told((0,))]
+        run.close()
+
+    def test_only_what_runs_and_has_a_result_is_paused(self, tmp_path: Path) -> None:
+        run = self.store(tmp_path).create("a", {})
+        [trial, _] = run.propose([proposal(0), proposal(1)])
+        so_far = replace(done(trial, 0.5), reward=None)
+        with pytest.raises(StoreError):
+            run.pause(so_far)  # it never ran
+        run.start(0)
+        with pytest.raises(StoreError):
+            run.pause(trial)  # no result
+        assert run.trial(0).state == TrialState.RUNNING
+        run.pause(so_far)
+        refused: list[Callable[[], object]] = [
+            lambda: run.pause(so_far),
+            lambda: run.finish([done(trial, 0.5)]),  # it has to run on before it is done
+            lambda: run.pause(replace(so_far, number=1)),
+            lambda: run.pause(replace(so_far, number=2)),
+        ]
+        for move in refused:
+            with pytest.raises(StoreError):
+                move()
+        found = run.trial(0)
+        assert (found.state, found.result) == (TrialState.PAUSED, so_far.result), "what is refused changes nothing"
+        assert found.result is not None
+        found.result.metrics["accuracy"] = 9.0  # type: ignore[index]
+        assert run.trial(0).result == so_far.result, "and neither does what is done to what was read"
+        run.start(0)
+        run.finish([done(trial, 0.5)])
+        with pytest.raises(StoreError):
+            run.pause(so_far)
+        run.close()
+
     def test_the_clock_goes_on_where_it_stood(self, tmp_path: Path) -> None:
         store = self.store(tmp_path)
         run = with_trials(store.create("a", {}), [1.0])
