@@ -219,16 +219,13 @@ BROKEN: list[tuple[type[Wrapped], str]] = [
 def checked(name: str, executor: Callable[[], Executor], patience: float, tmp_path: Path) -> None:
     suite = ExecutorContract()
     suite.executor = executor  # type: ignore[method-assign]
-    suite.patience = patience
+    suite.patience, suite.steps = patience, 20
     test = getattr(suite, name)
     test(**dict.fromkeys(inspect.signature(test).parameters, tmp_path))
 
 
 @pytest.mark.parametrize(("broken", "name"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
-def test_the_contract_fails_on(
-    broken: type[Wrapped], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("archsmith.testing.executor._STEPS", 20)
+def test_the_contract_fails_on(broken: type[Wrapped], name: str, tmp_path: Path) -> None:
     checked(name, Wrapped, 5.0, tmp_path)  # it is the breaking that fails
     with pytest.raises((AssertionError, RuntimeError, KeyError)):
         checked(name, broken, 0.3, tmp_path)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,8 @@ from test_cli import archsmith
 
 
 class TestSimulated(ExecutorContract):
+    steps = 20
+
     def executor(self) -> Executor:
         return Simulated(3, seconds=0.5, device="cpu")
 
@@ -159,16 +162,93 @@ def test_a_job_of_before_began_when_it_was_proposed() -> None:
     assert drained(executor) == [(1, 100.0), (2, 109.0), (0, 120.0)]
 
 
-def test_epochs_that_are_reported_are_given_between_begin_and_end() -> None:
-    class Trains:
-        def evaluate(self, space: Any, genotype: Any, context: Any) -> Result:
-            assert context.report(1, {"accuracy": 0.5})
-            return Result({"value": 1.0}, cost=Cost(2.0, 1.0))
+class Reports:
+    """Looks a curve of so many epochs up, each of which took as long."""
 
+    def __init__(self, epochs: int, epoch_seconds: float) -> None:
+        self.epochs, self.epoch_seconds = epochs, epoch_seconds
+
+    def evaluate(self, space: Any, genotype: Any, context: Any) -> Result:
+        curve, before = [], context.epochs_done
+        for epoch in range(before + 1, self.epochs + 1):
+            curve.append({"epoch": epoch, "value": epoch / self.epochs})
+            if not context.report(epoch, {"value": epoch / self.epochs}):
+                break
+        if context.paused:
+            context.pause({"epoch": numpy.array([curve[-1]["epoch"]], dtype="float32")})
+        cost = Cost(self.epoch_seconds * len(curve), float(len(curve)))
+        return Result({"value": curve[-1]["value"]}, curve, cost)
+
+
+def heard(executor: Simulated) -> list[tuple[float, Any]]:
+    """All that is heard, each with what the clock shows then."""
+    seen: list[tuple[float, Any]] = []
+    while events := executor.completed():
+        seen += [(executor.clock.seconds, event) for event in events]
+    return seen
+
+
+def test_epochs_are_heard_of_when_they_would_have_ended() -> None:
+    executor = Simulated(2)
+    executor.submit(replace(job(0, 1.0), evaluator=Reports(3, 10.0)))
+    executor.submit(replace(job(1, 1.0), evaluator=Reports(2, 12.0)))
+    seen = [(at, type(event), event.trial) for at, event in heard(executor)]
+    assert seen == [
+        (0.0, Started, 0),
+        (0.0, Started, 1),
+        (10.0, Progress, 0),
+        (12.0, Progress, 1),
+        (20.0, Progress, 0),
+        (24.0, Progress, 1),
+        (24.0, Completed, 1),
+        (30.0, Progress, 0),
+        (30.0, Completed, 0),
+    ]
+
+
+def test_a_child_stopped_after_an_epoch_took_until_then_and_keeps_its_curve() -> None:
     executor = Simulated(1)
-    executor.submit(replace(job(0, 1.0), evaluator=Trains()))
-    events = [*executor.completed(), *executor.completed()]
-    assert [type(event) for event in events] == [Started, Progress, Completed]
+    executor.submit(replace(job(0, 1.0), evaluator=Reports(5, 10.0)))
+    executor.submit(job(1, 3.0))
+    done = []
+    while events := executor.completed():
+        for event in events:
+            if isinstance(event, Progress) and event.epoch == 2:
+                executor.cancel(0)
+            if isinstance(event, Completed):
+                done.append((executor.clock.seconds, event))
+    stopped = Result(curve=({"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.4}), cost=Cost(20.0, 2.0))
+    assert done[0] == (20.0, Completed(0, TrialState.STOPPED, stopped))
+    assert [(at, event.trial) for at, event in done] == [(20.0, 0), (23.0, 1)]
+
+
+def test_a_child_that_is_put_aside_goes_on_from_there_and_takes_its_share_each_time(tmp_path: Path) -> None:
+    executor = Simulated(1)
+    first = replace(job(0, 1.0, proposed_at=0.0), evaluator=Reports(6, 10.0), artifacts=str(tmp_path))
+    executor.submit(replace(first, until=2))
+    [*_, (at, paused)] = heard(executor)
+    assert isinstance(paused, Completed)
+    assert (at, paused.state, paused.result.cost) == (20.0, TrialState.PAUSED, Cost(20.0, 2.0))
+    executor.submit(replace(job(1, 7.0)))
+    drained(executor)
+    executor.submit(replace(first, until=None, resume=paused.result))
+    [*_, (at, done)] = heard(executor)
+    assert isinstance(done, Completed)
+    assert (at, done.state, done.result.cost) == (67.0, TrialState.DONE, Cost(40.0, 4.0))
+
+
+def test_pieces_share_a_default_time_by_their_epochs() -> None:
+    class Counts(Reports):
+        def evaluate(self, space: Any, genotype: Any, context: Any) -> Result:
+            result = super().evaluate(space, genotype, context)
+            return replace(result, cost=Cost(0.0, result.cost.epochs))
+
+    executor = Simulated(1, seconds=60.0)
+    executor.submit(replace(job(0, 1.0), evaluator=Counts(6, 1.0), until=2))
+    [*_, (at, paused)] = heard(executor)
+    assert (at, paused.result.cost) == (20.0, Cost(20.0, 2.0))
+    executor.submit(replace(job(1, 1.0), evaluator=Counts(6, 1.0)))
+    assert drained(executor) == [(1, 80.0)]
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from archsmith.core.space import Space, as_space, decode, sample
 from archsmith.core.trial import Cost, Result, TrialState
 
 _SPACE = as_space(lambda choose: choose("x", (1, 2, 3)))
-_STEPS = 300  # of a child that waits to be told to stop, 10 ms each: what it lasts if nobody does
 
 
 class ExecutorContract:
@@ -33,6 +32,10 @@ class ExecutorContract:
 
     patience: float = 60.0
     """Seconds after which a job that has not completed counts as lost."""
+
+    steps: int = 300
+    """Of a child that waits to be told to stop, 10 ms each: what it lasts if nobody does. 20 will do for an executor that
+    trains children to their end before their time has come."""
 
     def executor(self) -> Executor:
         """A new executor; the suite closes it."""
@@ -167,14 +170,16 @@ class ExecutorContract:
         assert done.result.cost.epochs == 1
 
     def test_seconds_are_enforced_on_children_that_check(self) -> None:
+        steps = self.steps
+
         def check(context: Context) -> dict[str, float]:
-            for _ in range(_STEPS):
+            for _ in range(steps):
                 time.sleep(0.01)
                 context.check()
             return {"n": 1}
 
         def report(context: Context) -> dict[str, float]:
-            for epoch in range(1, _STEPS):
+            for epoch in range(1, steps):
                 time.sleep(0.01)
                 context.report(epoch, {})
             return {"n": 1}
@@ -197,7 +202,7 @@ class ExecutorContract:
                 if isinstance(event, Progress):
                     executor.cancel(event.trial)
 
-            events = self._run(executor, [_job(0, _waiting_to_stop())], cancel)
+            events = self._run(executor, [_job(0, _waiting_to_stop(self.steps))], cancel)
         done = events[-1]
         assert isinstance(done, Completed)
         assert done.state is TrialState.STOPPED
@@ -207,7 +212,7 @@ class ExecutorContract:
 
     def test_a_queued_job_can_be_cancelled(self) -> None:
         with self._opened() as executor:
-            jobs = [_job(n, _waiting_to_stop()) for n in range(executor.slots + 2)]
+            jobs = [_job(n, _waiting_to_stop(self.steps)) for n in range(executor.slots + 2)]
 
             def cancel(event: Event) -> None:
                 if isinstance(event, Progress):
@@ -236,7 +241,7 @@ class ExecutorContract:
     def test_close_ends_everything_and_may_be_called_twice(self) -> None:
         executor = self.executor()
         for n in range(executor.slots + 1):
-            executor.submit(_job(n, _waiting_to_stop()))
+            executor.submit(_job(n, _waiting_to_stop(self.steps)))
         executor.completed(0.0)
         executor.close()
         executor.close()
@@ -328,8 +333,7 @@ def _three_epochs() -> Callable[[Context], dict[str, float]]:
     return child
 
 
-def _waiting_to_stop() -> Callable[[Context], Result]:
-    steps = _STEPS
+def _waiting_to_stop(steps: int) -> Callable[[Context], Result]:
 
     def child(context: Context) -> Result:
         curve = []
