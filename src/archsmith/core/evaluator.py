@@ -7,7 +7,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from archsmith.core.errors import Diverged, UsageError
 from archsmith.core.genotype import Genotype
@@ -66,7 +66,8 @@ class Context(Protocol):
 
     @property
     def resume(self) -> Mapping[str, Any] | None:
-        """The tensors that this child kept by `pause`, to go on from; None where it begins at its first epoch."""
+        """The tensors that this child kept by `pause`, to go on from; empty where it needed none, None where it begins at
+        its first epoch."""
         ...
 
     @property
@@ -80,8 +81,11 @@ class Context(Protocol):
         ...
 
     def pause(self, tensors: Mapping[str, Any]) -> None:
-        """Keep what a child that is put aside needs to go on exactly as if it had not been. One that keeps nothing
-        begins anew if it goes on."""
+        """Keep what a child that is put aside needs to go on exactly as if it had not been; nothing, `{}`, where it needs
+        none. One that does not call this begins anew if it goes on.
+
+        When it goes on, the cost of its result is that of the rest alone; the curve may be the whole one or the rest.
+        """
         ...
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -111,8 +115,9 @@ class Context(Protocol):
 class Evaluator(Protocol):
     """Trains a child and returns a result. A frozen dataclass; it may also offer `default_reward`, a reward function,
     `fingerprint() -> str`, which identifies the data it trains on, `check_space(space)`, which raises what would fail every
-    child of a search before it begins, and, where the best there is is known,
-    `regret(space, genotype) -> float`: how far a genotype is from it, for telling how a search went once it is over."""
+    child of a search before it begins, `reported_epochs`, where that is not its field `epochs`: how many epochs a whole
+    training reports, 0 for none, and, where the best there is is known, `regret(space, genotype) -> float`: how far a
+    genotype is from it, for telling how a search went once it is over."""
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
         """Train the genotype's child. Whatever it raises makes a failed trial."""
@@ -128,11 +133,18 @@ def with_data(evaluator: Evaluator, data: str) -> Evaluator | None:
     return None
 
 
+def epochs_of(evaluator: Evaluator) -> int | None:
+    """How many epochs a whole training of the evaluator reports, 0 for none; None where it does not say."""
+    said = getattr(evaluator, "reported_epochs", getattr(evaluator, "epochs", None))
+    return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
+
+
 @dataclass(frozen=True)
 class FunctionEvaluator:
     """Any callable of an architecture that returns a number (metric "value") or a dict of metrics."""
 
     function: Callable[[Any], float | Mapping[str, float]]
+    reported_epochs: ClassVar[int] = 0
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
         value = self.function(decode(space, genotype))

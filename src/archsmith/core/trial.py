@@ -67,19 +67,26 @@ class Cost:
         epochs: passes over the training set, whole or in part.
         lost_seconds: of workers beside that: attempts that came to nothing since their worker died, and the wait for
             another one.
+        epochs_again: those of `epochs` that were trained a second time, since a child that had been put aside began anew.
     """
 
     seconds: float = 0.0
     epochs: float = 0.0
     lost_seconds: float = 0.0
+    epochs_again: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.seconds + other.seconds, self.epochs + other.epochs, self.lost_seconds + other.lost_seconds)
+        return Cost(
+            self.seconds + other.seconds,
+            self.epochs + other.epochs,
+            self.lost_seconds + other.lost_seconds,
+            self.epochs_again + other.epochs_again,
+        )
 
     def to_json(self) -> dict[str, float]:
-        """Plain JSON; what was lost only where something was."""
-        lost = {"lost_seconds": self.lost_seconds} if self.lost_seconds else {}
-        return {"seconds": self.seconds, "epochs": self.epochs, **lost}
+        """Plain JSON; what was lost, or done again, only where something was."""
+        more = {name: getattr(self, name) for name in ("lost_seconds", "epochs_again") if getattr(self, name)}
+        return {"seconds": self.seconds, "epochs": self.epochs, **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,7 @@ class Result:
         artifact: the digest of the weights that were kept, or None.
         copied_from: the trial that was the same child, whose result this is; None where the child was trained.
         checkpoint: the digest of a paused training, from which it can go on; None where it would begin anew.
+        stopped_by: of a stopped trial, what ended it: "rule" or "time"; None where that is not known.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -118,6 +126,7 @@ class Result:
     artifact: str | None = None
     copied_from: int | None = None
     checkpoint: str | None = None
+    stopped_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; NaN and infinities as text, since JSON has no numbers for them."""
@@ -129,6 +138,7 @@ class Result:
             "artifact": self.artifact,
             "copied_from": self.copied_from,
             "checkpoint": self.checkpoint,
+            **({"stopped_by": self.stopped_by} if self.stopped_by is not None else {}),
         }
 
     @classmethod
@@ -143,7 +153,28 @@ class Result:
             artifact=value.get("artifact"),
             copied_from=value.get("copied_from"),
             checkpoint=value.get("checkpoint"),
+            stopped_by=value.get("stopped_by"),
         )
+
+
+NEEDS_NOTHING = "0" * 64
+"""The checkpoint of a paused training that can go on and had nothing to keep for that."""
+
+
+def joined(before: Result | None, after: Result) -> Result:
+    """The result of a whole training, of which `before` is what it had come to when it was put aside and `after` the rest.
+
+    The curve has each epoch once, as it was trained last, and those of a child that began anew count as trained again.
+    Costs are added. All else is of the end.
+    """
+    if before is None:
+        return after
+    later = {row.get("epoch", place) for place, row in enumerate(after.curve, 1)}
+    kept = [row for place, row in enumerate(before.curve, 1) if row.get("epoch", place) not in later]
+    again = Cost(epochs_again=float(len(before.curve) - len(kept)))
+    curve = sorted([*kept, *after.curve], key=lambda row: row.get("epoch", math.inf)) if kept else after.curve
+    metrics = after.metrics if after.metrics or after.failure else before.metrics  # one may end before it goes on
+    return dataclasses.replace(after, metrics=metrics, curve=curve, cost=before.cost + after.cost + again)
 
 
 def _number(value: float) -> float | str:

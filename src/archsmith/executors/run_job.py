@@ -15,13 +15,21 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from archsmith.core.errors import ArchsmithError, ChildFailed, IllegalGenotype, LimitExceeded, UsageError
+from archsmith.core.errors import (
+    ArchsmithError,
+    ChildFailed,
+    IllegalGenotype,
+    LimitExceeded,
+    StoreError,
+    UsageError,
+)
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Completed, Job, Progress
-from archsmith.core.trial import Cost, Failure, Result, TrialState
+from archsmith.core.trial import NEEDS_NOTHING, Cost, Failure, Result, TrialState, joined
 
 if TYPE_CHECKING:
     from archsmith.core.artifacts import Artifacts
@@ -57,6 +65,8 @@ class JobContext:
         self.stopped = False
         self.paused = False
         self.kept: str | None = None  # the digest of what the child kept as it was put aside
+        self._deaf = False  # whether it went on after it was to be put aside
+        self._resume: tuple[Mapping[str, Any] | None] | None = None  # once it was looked for
         self._began = self._memory_at = time.monotonic()
         self._memory_before = 0 if job.limits.memory_bytes is None else resident_bytes()
 
@@ -90,22 +100,34 @@ class JobContext:
 
     @property
     def resume(self) -> Mapping[str, Any] | None:
-        """What this child kept when it was put aside, or None."""
-        before = self._job.resume
-        if before is None or before.checkpoint is None:
-            return None
-        return self._folder("go on with its training").get(before.checkpoint)
+        """What this child kept when it was put aside, or None; also where that is gone: it begins anew then."""
+        if self._resume is None:
+            before = self._job.resume
+            checkpoint = None if before is None else before.checkpoint
+            if checkpoint is None or checkpoint == NEEDS_NOTHING:
+                self._resume = (None if checkpoint is None else {},)
+            else:
+                try:
+                    self._resume = (self._folder("go on with its training").get(checkpoint),)
+                except StoreError:  # damaged ones too
+                    self._resume = (None,)
+        return self._resume[0]
 
     @property
     def epochs_done(self) -> int:
         """How many epochs it goes on from."""
         before = self._job.resume
-        return 0 if before is None or before.checkpoint is None else len(before.curve)
+        return 0 if before is None or self.resume is None else len(before.curve)
 
     def pause(self, tensors: Mapping[str, Any]) -> None:
-        """Keep what it needs to go on; where the run keeps nothing on disk, it will begin anew."""
-        if self.paused and self._job.artifacts is not None:
-            self.kept = self.checkpoint(tensors)
+        """Keep what it needs to go on; where the run keeps nothing on disk, one that needs anything will begin anew."""
+        if not self.paused:
+            return
+        if not tensors:
+            self.kept = NEEDS_NOTHING
+        elif self._job.artifacts is not None:
+            with suppress(StoreError):  # a full disk costs it the time to begin anew, and nothing else
+                self.kept = self.checkpoint(tensors)
 
     @property
     def cost(self) -> Cost:
@@ -120,7 +142,8 @@ class JobContext:
             self.stopped = True
         if not self.stopped:
             self.check()
-            self.paused = self._job.until is not None and epoch >= self._job.until
+            self._deaf = self._deaf or self.paused
+            self.paused = self._job.until is not None and epoch >= self._job.until and not self._deaf
         return not (self.stopped or self.paused)
 
     def check(self) -> None:
@@ -168,6 +191,8 @@ def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Co
     try:
         _seed(job.seed)
         result = _plain(job.evaluator.evaluate(job.space, job.genotype, context))
+        if not result.curve:
+            result = replace(result, curve=context.curve)
     except BaseException as error:
         if interruptible and isinstance(error, KeyboardInterrupt):
             raise
@@ -181,7 +206,7 @@ def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Co
             _free_memory()
         return Completed(job.trial, TrialState.FAILED, result)
     try:
-        reward = _finite(job.reward(result))
+        reward = _finite(job.reward(joined(job.resume, result)))  # of the whole training
     except BaseException as error:
         if interruptible and isinstance(error, KeyboardInterrupt):
             raise
