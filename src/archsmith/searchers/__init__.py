@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from archsmith.searchers.depth_schedule import DepthSchedule
     from archsmith.searchers.exhaustive import Exhaustive
     from archsmith.searchers.large_scale_evolution import LargeScaleEvolution
+    from archsmith.searchers.optuna import Optuna
     from archsmith.searchers.ppo import PPO
     from archsmith.searchers.q_learning import QLearning
     from archsmith.searchers.random import Random
@@ -25,6 +26,7 @@ __all__ = [
     "DepthSchedule",
     "Exhaustive",
     "LargeScaleEvolution",
+    "Optuna",
     "QLearning",
     "Random",
     "RegularizedEvolution",
@@ -37,6 +39,7 @@ _HOME = {
     "DepthSchedule": "depth_schedule",
     "Exhaustive": "exhaustive",
     "LargeScaleEvolution": "large_scale_evolution",
+    "Optuna": "optuna",
     "QLearning": "q_learning",
     "Random": "random",
     "RegularizedEvolution": "regularized_evolution",

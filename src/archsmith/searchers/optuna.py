@@ -1,0 +1,394 @@
+"""Optuna's samplers as searchers (Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework",
+KDD): TPE, NSGA-II, CMA-ES and a Gaussian process. A thin adapter: Optuna proposes, archsmith keeps what happened.
+
+Needs the extra: pip install 'archsmith[optuna]'.
+
+Details:
+
+- A choice is a categorical parameter, and a subset one for each of its options. Options that are three or more rising or
+  falling numbers are one whole number, their place in the list: a sampler then knows that 48 lies between 36 and 64.
+- CMA-ES knows numbers only: of another choice it gives each option a score, and the highest is the answer.
+- Questions that depend on answers: TPE is told which were asked, in groups of those asked together. The others need the same
+  parameters in every trial, so they have all that 100 random genotypes ask; what is not asked is carried along unused, as
+  dormant genes are. A question that was not among them is answered at random.
+- A child that failed by itself, or was stopped on its way, counts as the worst reward so far: Optuna would ignore it, and
+  a process that is never told would propose it for ever. Before any reward was seen, or where a worker died or training
+  never began, it says nothing.
+- Each proposal has a sampler of its own, seeded by the proposal's number, so what is proposed follows from the trials
+  alone, and a search resumes by the trials: nothing of Optuna is kept. A Gaussian process therefore fits its kernel from
+  its priors each time, where Optuna's begins at the last fit. CMA-ES has a state of its own, which is made again by repeating
+  its proposals.
+- NSGA-II is told one number, the reward, so of its two sorts only the sort by dominance does anything.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from archsmith.core.errors import ReplayMismatch, UsageError
+from archsmith.core.executor import derive_seed
+from archsmith.core.genotype import Genotype, canonical_json
+from archsmith.core.searcher import State
+from archsmith.core.space import Space, identity, next_question, sample, script, trace
+from archsmith.core.trial import Proposal, Trial, TrialState
+from archsmith.core.walk import Question, RecordingWalk, option_index
+from archsmith.searchers.blas import one_blas_thread
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import Trial as OptunaTrial
+
+__all__ = ["Optuna"]
+
+Sampler = Literal["tpe", "nsga2", "cmaes", "gp"]
+_WALKS = 100  # random genotypes that the parameters are gathered from, where questions depend on answers
+
+
+@dataclass(frozen=True)
+class Optuna:
+    """One of Optuna's samplers over a space's choices, with Optuna's own settings.
+
+    Args:
+        sampler: "tpe" (tree-structured Parzen estimator, multivariate), "nsga2", "cmaes", or "gp" (Gaussian process with
+            expected improvement).
+        n_startup_trials: how many are random before the sampler begins; of "tpe", "gp" and "cmaes". None is Optuna's: 10,
+            10 and 1.
+        population_size: of "nsga2" and "cmaes". None is Optuna's: 50, and 4 + 3 ln(parameters).
+    """
+
+    sampler: Sampler = "tpe"
+    n_startup_trials: int | None = None
+    population_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampler not in get_args(Sampler):
+            raise UsageError(f"sampler of Optuna must be one of {', '.join(get_args(Sampler))}, got {self.sampler!r}")
+        for name, least, without in (("n_startup_trials", 1, ("nsga2",)), ("population_size", 2, ("tpe", "gp"))):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.sampler in without:
+                raise UsageError(f"the sampler {self.sampler!r} of Optuna has no {name}; leave it out")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} of Optuna must be a whole number of at least {least}, got {value!r}")
+
+    def start(self, space: Space, seed: int) -> LiveOptuna:
+        """A live one that was told nothing yet. Raises UsageError when the space asks nothing, or Optuna is not there."""
+        if not hasattr(space, "architecture"):
+            raise UsageError(
+                f"Optuna answers the choices of a space, and {type(space).__name__} asks none; evolution fits it: "
+                "RegularizedEvolution"
+            )
+        if next_question(space, [])[0] is None:
+            raise UsageError(f"the space {identity(space)['name']!r} asks no choices, so there is nothing to choose")
+        try:
+            import cmaes  # type: ignore[import-untyped]  # noqa: F401
+            import optuna  # noqa: F401
+        except ImportError:
+            raise UsageError("the searcher Optuna needs optuna and cmaes: pip install 'archsmith[optuna]'") from None
+        return LiveOptuna(self, space, seed)
+
+
+class LiveOptuna:
+    """The search at work: a study in memory that is asked and told."""
+
+    def __init__(self, config: Optuna, space: Space, seed: int) -> None:
+        self._config = config
+        self._space = space
+        self._seed = seed
+        self._begin()
+
+    def _begin(self) -> None:
+        import optuna
+
+        with _quiet():
+            self._storage = optuna.storages.InMemoryStorage()
+            self._study = optuna.create_study(storage=self._storage, direction="maximize")
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._asked = self._told = 0
+        self._worst: float | None = None
+        self._answers: list[Mapping[str, Any]] = []  # of each of the study's trials
+        self._running: dict[str, list[int]] = {}  # the study's trials by their genotypes' canonical texts
+        self._order: list[int] = []  # what happened: _ASKED, _ADDED, or the number of the trial that was told
+        self._box = None if self._config.sampler == "tpe" else self._gather()
+
+    def _gather(self) -> dict[str, BaseDistribution]:
+        """All parameters that the space's questions come to."""
+        questions = script(self._space)
+        if questions is None:
+            rng = random.Random(derive_seed(self._seed, "parameters"))
+            walks = (trace(self._space, sample(self._space, rng).answers) for _ in range(_WALKS))
+            questions = tuple({_key(q): q for walk in walks for q in walk}.values())
+        return {name: d for question in questions for name, d in self._parameters(question).items()}
+
+    @property
+    def version(self) -> int:
+        return self._told
+
+    # --- proposing
+
+    def ask(self, n: int) -> list[Proposal]:
+        with one_blas_thread(), _quiet():
+            return [Proposal(self._propose()) for _ in range(n)]
+
+    def _propose(self) -> Genotype:
+        """What a sampler with this proposal's seed answers, recorded as running."""
+        number, self._asked = self._asked, self._asked + 1
+        self._study.sampler = self._sampler(derive_seed(self._seed, "proposal", number) % 2**32)
+        trial = self._study.ask(self._box)
+        drawn = dict(trial.params)
+        rng = random.Random(derive_seed(self._seed, "unknown question", number))
+
+        def answer(question: Question) -> int | list[int]:
+            for name, distribution in self._parameters(question).items():
+                if name not in drawn:
+                    drawn[name] = (
+                        _suggest(trial, name, distribution) if self._box is None else _at_random(distribution, rng)
+                    )
+            return self._read(question, drawn)
+
+        walk = RecordingWalk(answer)
+        self._space.architecture(walk)
+        genotype = Genotype(identity(self._space), walk.answers)
+        self._answers.append(walk.answers)
+        self._running.setdefault(genotype.canonical, []).append(trial.number)
+        self._order.append(-1)
+        return genotype
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        from optuna.samplers import CmaEsSampler, GPSampler, NSGAIISampler, TPESampler
+
+        startup, population = self._config.n_startup_trials, self._config.population_size
+        match self._config.sampler:
+            case "tpe":
+                grouped = script(self._space) is None
+                return TPESampler(
+                    seed=seed, n_startup_trials=startup or 10, multivariate=True, group=grouped, constant_liar=True
+                )
+            case "nsga2":
+                return NSGAIISampler(seed=seed, population_size=population or 50)
+            case "cmaes":
+                return CmaEsSampler(
+                    seed=seed, n_startup_trials=startup or 1, popsize=population, warn_independent_sampling=False
+                )
+            case "gp":
+                return GPSampler(seed=seed, n_startup_trials=startup or 10, warn_independent_sampling=False)
+
+    # --- between questions and Optuna's parameters
+
+    def _parameters(self, question: Question) -> dict[str, BaseDistribution]:
+        """The parameters that a question comes to, by name; a name tells questions apart that differ in their options."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        scores = self._config.sampler == "cmaes"
+        key, size = _key(question), len(question.options)
+        if question.subset:
+            two: BaseDistribution = FloatDistribution(0, 1) if scores else CategoricalDistribution((False, True))
+            return {f"{question.name} {canonical_json(option)}": two for option in question.options}
+        if size == 1:
+            return {}
+        if _ordered(question.options):
+            return {key: IntDistribution(0, size - 1)}
+        if scores:
+            return {f"{key} {i}": FloatDistribution(0, 1) for i in range(size)}
+        return {key: CategoricalDistribution(tuple(range(size)))}
+
+    def _read(self, question: Question, drawn: Mapping[str, Any]) -> int | list[int]:
+        """The answer that the parameters mean: the place of an option, or the places of a subset's."""
+        values = [drawn[name] for name in self._parameters(question)]
+        if question.subset:
+            return [i for i, value in enumerate(values) if value > 0.5]
+        if len(values) > 1:
+            return max(range(len(values)), key=values.__getitem__)
+        return int(values[0]) if values else 0
+
+    def _write(self, question: Question, answer: Any) -> dict[str, Any]:
+        """Parameters that mean an answer."""
+        names = list(self._parameters(question))
+        if question.subset:
+            taken = {option_index(question.options, member) for member in answer}
+            score = float if self._config.sampler == "cmaes" else bool
+            return {name: score(i in taken) for i, name in enumerate(names)}
+        index = option_index(question.options, answer)
+        return (
+            {name: float(i == index) for i, name in enumerate(names)} if len(names) > 1 else dict.fromkeys(names, index)
+        )
+
+    # --- learning
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        with _quiet():
+            for trial in trials:
+                self._told += 1
+                value, failure = self._worst, trial.result.failure if trial.result else None
+                if trial.state is TrialState.DONE and trial.reward is not None:
+                    value = float(trial.reward)
+                    self._worst = value if self._worst is None else min(self._worst, value)
+                elif trial.result is None or (failure and failure.reason == "worker"):
+                    value = None
+                number = self._number_of(trial.genotype)
+                if number is None and value is not None:
+                    number = self._add(trial.genotype.answers, self._known(trial.genotype.answers), {})
+                    self._order.append(_ADDED)
+                if number is not None:
+                    self._finish(number, value)
+
+    def _number_of(self, genotype: Genotype) -> int | None:
+        """Which of the study's running trials it is, the first of equal ones; None where it is none of them."""
+        running = self._running.get(genotype.canonical)
+        if running is None:
+            return None
+        number = running.pop(0)
+        if not running:
+            del self._running[genotype.canonical]
+        return number
+
+    def _finish(self, number: int, value: float | None) -> None:
+        from optuna.trial import TrialState as Optunas
+
+        self._study.tell(number, value, Optunas.FAIL if value is None else Optunas.COMPLETE)
+        self._order.append(number)
+
+    def _known(self, answers: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters that mean a genotype's answers, and of questions that were not asked the first options."""
+        said = {n: v for q in trace(self._space, answers) for n, v in self._write(q, answers[q.name]).items()}
+        if self._box is None:
+            return said
+        return {name: said.get(name, distribution.to_external_repr(0.0)) for name, distribution in self._box.items()}
+
+    def _add(self, answers: Mapping[str, Any], params: Mapping[str, Any], attributes: Mapping[str, Any]) -> int:
+        """A running trial that the study did not draw, or drew before it was made again; gives its number."""
+        from optuna.trial import TrialState as Optunas
+        from optuna.trial import create_trial
+
+        known = self._box
+        if known is None:
+            known = {n: d for q in trace(self._space, answers) for n, d in self._parameters(q).items()}
+        self._study.add_trial(
+            create_trial(
+                state=Optunas.RUNNING,
+                params=dict(params),
+                distributions={name: known[name] for name in params},
+                system_attrs=dict(attributes),
+            )
+        )
+        self._answers.append(answers)
+        return len(self._answers) - 1
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """How many trials Optuna was told of, and how many are running to it; its samplers show nothing of themselves."""
+        running = sum(map(len, self._running.values()))
+        return {"told": float(self._told), "running": float(running)}
+
+    # --- state
+
+    def state_dict(self) -> State:
+        hidden = self._config.sampler == "cmaes"  # what it keeps beside its trials are pickles: made again by repeating
+        study = self._study.get_trials(deepcopy=False)
+        return {
+            "seed": self._seed,
+            "asked": self._asked,
+            "told": self._told,
+            "worst": self._worst,
+            "trials": [
+                {
+                    "answers": dict(answers),
+                    "params": dict(trial.params),
+                    "attributes": {} if hidden else dict(trial.system_attrs),
+                    "running": not trial.state.is_finished(),
+                    "value": trial.value,
+                }
+                for answers, trial in zip(self._answers, study, strict=True)
+            ],
+            "order": list(self._order),
+            "study": {} if hidden else dict(self._storage.get_study_system_attrs(self._study_id)),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self._seed = int(state["seed"])
+        self._begin()
+        trials, space = state["trials"], identity(self._space)
+        with one_blas_thread(), _quiet():
+            if self._config.sampler == "cmaes":
+                self._repeat(state)
+            else:
+                for row in trials:
+                    number = self._add(row["answers"], row["params"], row["attributes"])
+                    if row["running"]:
+                        text = Genotype(space, row["answers"]).canonical
+                        self._running.setdefault(text, []).append(number)
+                    else:
+                        self._finish(number, row["value"])
+                for key, value in state["study"].items():
+                    self._storage.set_study_system_attr(self._study_id, key, value)
+        self._order = [int(event) for event in state["order"]]
+        self._asked, self._told, self._worst = int(state["asked"]), int(state["told"]), state["worst"]
+
+    def _repeat(self, state: State) -> None:
+        """Ask and tell in the order in which it was done."""
+        for event in state["order"]:
+            row = state["trials"][event if event >= 0 else len(self._answers)]
+            if event == _ASKED:
+                if self._propose().answers != row["answers"]:
+                    raise ReplayMismatch(
+                        "CMA-ES did not propose again what it had proposed; resume with the versions of optuna and cmaes "
+                        "that the search began with"
+                    )
+            elif event == _ADDED:
+                self._add(row["answers"], row["params"], {})
+            else:
+                self._number_of(Genotype(identity(self._space), row["answers"]))
+                self._finish(event, row["value"])
+
+
+_ASKED, _ADDED = -1, -2  # events beside the numbers of trials that were told
+
+
+def _key(question: Question) -> str:
+    """One text for each question that differs in name or options."""
+    return f"{question.name} {canonical_json(question.options)}"
+
+
+def _ordered(options: Sequence[Any]) -> bool:
+    """Whether options are three or more numbers that rise or fall."""
+    if len(options) < 3 or any(type(option) not in (int, float) for option in options):
+        return False
+    return list(options) in (sorted(options), sorted(options, reverse=True))
+
+
+def _suggest(trial: OptunaTrial, name: str, distribution: BaseDistribution) -> Any:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, distribution.low, distribution.high)
+    assert isinstance(distribution, CategoricalDistribution)
+    return trial.suggest_categorical(name, distribution.choices)
+
+
+def _at_random(distribution: BaseDistribution, rng: random.Random) -> Any:
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(distribution, IntDistribution):
+        return rng.randint(distribution.low, distribution.high)
+    return rng.choice(distribution.choices) if isinstance(distribution, CategoricalDistribution) else rng.random()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna says nothing meanwhile: neither its log lines nor that a setting is experimental."""
+    from optuna import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
