@@ -22,7 +22,7 @@ from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Started
 from archsmith.core.space import as_space, sample
 from archsmith.core.trial import Cost, Result, TrialState
-from archsmith.executors import Simulated
+from archsmith.executors import Faults, Simulated
 from archsmith.searchers import Random, RegularizedEvolution
 from archsmith.store import open_store
 from archsmith.testing import ExecutorContract
@@ -361,7 +361,7 @@ def test_a_budget_in_seconds_is_of_the_clock_and_stops_what_runs() -> None:
     assert further.summary.seconds == 55.0
 
 
-def _killed_after(moments: int, store: str) -> None:
+def _killed_after(moments: int, store: str, faults: Faults | None) -> None:
     """Runs in a forked process and kills itself with SIGKILL before or after some write."""
     count = 0
 
@@ -388,22 +388,28 @@ def _killed_after(moments: int, store: str) -> None:
         return writer
 
     opened.create = create_ticking  # type: ignore[method-assign]
-    smith.search(number, EVALUATOR, searcher=EVOLUTION, trials=20, store=opened, name="k", executor=Simulated(4))
+    executor = Simulated(4, faults=faults)
+    smith.search(number, EVALUATOR, searcher=EVOLUTION, trials=20, store=opened, name="k", executor=executor)
+
+
+def killed_run(path: Path, moments: int, faults: Faults | None = None) -> smith.Run:
+    """A run of 20 trials on 4 simulated workers whose process was killed before or after its so many-th write."""
+    store = f"sqlite:///{path}"
+    process = multiprocessing.get_context("fork").Process(target=_killed_after, args=(moments, store, faults))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    run = smith.open_run(store, "k")
+    assert run.summary.status == "interrupted"
+    return run
 
 
 def test_a_run_killed_at_any_moment_and_resumed_equals_one_that_was_not(tmp_path: Path) -> None:
     whole = story(
         smith.search(number, EVALUATOR, searcher=EVOLUTION, trials=20, store="memory://", executor=Simulated(4))
     )
-    fork = multiprocessing.get_context("fork")
     for cut in range(2, 112, 6):
-        store = f"sqlite:///{tmp_path / f'cut{cut}.db'}"
-        process = fork.Process(target=_killed_after, args=(cut, store))
-        process.start()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        run = smith.open_run(store, "k")
-        assert run.summary.status == "interrupted"
+        run = killed_run(tmp_path / f"cut{cut}.db", cut)
         resumed = run.resume(space=as_space(number), evaluator=EVALUATOR)  # as many workers as before, by the record
         assert story(resumed) == whole, f"killed at moment {cut}"
 

@@ -12,7 +12,9 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from archsmith.core.config import from_config
 from archsmith.core.errors import UsageError
 
 __all__ = ["Faults"]
@@ -59,6 +61,24 @@ class Faults:
             if isinstance(number, bool) or not isinstance(number, int) or (least is not None and number < least):
                 what = "a whole number" if least is None else f"a whole number of at least {least}"
                 raise UsageError(f"{name} of Faults must be {what}, got {number!r}")
+
+    @classmethod
+    def of(cls, record: Any) -> Faults | None:
+        """The faults that a run's configuration tells of, as `core.config.to_config` wrote them; None where it has none."""
+        if record is None:
+            return None
+
+        def only(name: str) -> type[Faults]:  # a record may come from a stranger
+            if name != "executors.Faults":
+                raise UsageError(f"the faults of a simulated clock are recorded as executors.Faults, not as {name!r}")
+            return cls
+
+        made = from_config(record, only)
+        if not isinstance(made, cls):
+            raise UsageError(
+                f"the faults of a simulated clock are recorded as executors.Faults, not as {record!r:.100}"
+            )
+        return made
 
     def fate(self, trial: int, attempt: int, epochs_done: int = 0) -> Fate:
         """What becomes of one attempt, counted from 1, of a trial that goes on after so many epochs (0: it begins)."""
