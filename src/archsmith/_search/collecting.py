@@ -1,5 +1,6 @@
-"""Which weights stay: those of each run's best trials, those that a searcher may still hand on to children, and those
-that `finish` trained. The rest go, oldest first, once the folder is over its cap."""
+"""Which weights stay: those of each run's best trials, those that a searcher may still hand on to children, those that
+children which were put aside go on from, and those that `finish` trained. The rest go, oldest first, once the folder is
+over its cap."""
 
 from __future__ import annotations
 
@@ -21,11 +22,14 @@ def collect(store: Store) -> list[str]:
 
 
 def needed(store: Store) -> set[str]:
-    """The digests that a run's best trials and its documents name."""
+    """The digests that a run's best trials, those that are not finished, and its documents name."""
     digests: set[str] = set()
     for summary in store.runs():
         reader = store.read(summary.name)
         digests.update(t.result.artifact for t in reader.top(BEST_PER_RUN) if t.result and t.result.artifact)
+        if summary.config.get("stopping") and any(summary.counts.get(state) for state in ("paused", "running")):
+            unfinished = (trial.result for trial in reader.trials() if not trial.state.is_finished)
+            digests.update(result.checkpoint for result in unfinished if result is not None and result.checkpoint)
         for key in reader.documents():
             document = reader.document(key)
             digests.update(_named(document))

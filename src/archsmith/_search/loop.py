@@ -2,7 +2,8 @@
 
 This is the only place where searcher, executor, store and reward meet. Two rules make a run safe to kill at any
 moment: every proposal is in the store before it is submitted, and a result is in the store before the next proposal
-is made. Resuming is the searcher's last snapshot plus a replay of the log since then.
+is made. Resuming is the searcher's last snapshot plus a replay of the log since then. A rule that stops children early
+is asked here too; what it does with them is in `aside`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from archsmith._search.aside import Aside, what_is_left
 from archsmith._search.parents import Parents
 from archsmith._search.twins import Twins
 from archsmith.core.budget import Budget
@@ -22,8 +24,9 @@ from archsmith.core.evaluator import Evaluator, Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Reward, Started, derive_seed
 from archsmith.core.searcher import LiveSearcher
 from archsmith.core.space import Space
+from archsmith.core.stopping import LiveRule
 from archsmith.core.store import Asked, RunWriter
-from archsmith.core.trial import Trial
+from archsmith.core.trial import Trial, TrialState, joined
 
 Watch: TypeAlias = Callable[[Trial | Progress], None]
 """Called with each trial whenever its state changes, and with each epoch that a child reports."""
@@ -49,8 +52,10 @@ class Loop:
     artifacts: str | None = None
     watch: Watch | None = None
     collect: Callable[[], object] | None = None  # removes weights that nothing needs
+    rule: LiveRule | None = None  # stops hopeless children early
 
     _parents: Parents = field(init=False)
+    _aside: Aside = field(init=False)
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _version: int = field(default=0, init=False)
     _events: int = field(default=0, init=False)
@@ -61,16 +66,22 @@ class Loop:
     def go(self) -> None:
         """Propose, train, tell, until the budget ends. Raises what the searcher or the store raises."""
         self._version = self.searcher.version
+        self._aside = aside = Aside(self.rule, self.run)
         summary = self.run.summary()
-        proposed, epochs = sum(summary.counts.values()), summary.epochs
+        proposed, epochs = sum(summary.counts.values()), summary.epochs + aside.epochs
         self._parents = Parents(self.run, self.searcher, proposed)
-        waiting = deque(self.run.unfinished())  # what a kill interrupted runs again, as the same trial
+        # What a kill interrupted runs again, as the same trial.
+        waiting = deque(trial for trial in self.run.unfinished() if trial.state is not TrialState.PAUSED)
         twins = Twins(self.space, self.run.trials())
         exhausted = False  # the searcher has nothing left to propose
         while True:
             ended: list[Trial] = []
             free = self.executor.slots - len(self._running) - twins.waiting
-            open_for_more = self.budget.allows(trials=proposed, seconds=self.run.elapsed(), epochs=epochs)
+            seconds = self.run.elapsed()
+            open_for_more = self.budget.allows(trials=proposed, seconds=seconds, epochs=epochs)
+            goes_on = self.budget.allows(trials=0, seconds=seconds, epochs=epochs)  # a budget of trials counts children
+            while goes_on and free > len(waiting) and (paused := aside.going_on()) is not None:
+                waiting.append(paused)
             if open_for_more and free > len(waiting) and not exhausted:
                 n = free - len(waiting)
                 if self.budget.trials is not None:
@@ -91,29 +102,60 @@ class Loop:
                     elif admitted:
                         self._submit(trial)
             if not self._running and not ended:
-                return
+                waits = open_for_more and not exhausted  # the searcher, for results: none comes of those that are aside
+                last = None if waits or self._out_of_time() else aside.last()
+                if last is not None and twins.admit(last):
+                    self._submit(last)
+                    continue
+                ended = aside.stopped("rule")
+                if not ended:
+                    return
             for event in () if ended else self.executor.completed(self._timeout()):
                 if isinstance(event, Completed):
-                    trial = self._running.pop(event.trial)
-                    ended.append(replace(trial, state=event.state, reward=event.reward, result=event.result))
+                    epochs += event.result.cost.epochs
+                    trial = self._ended(event)
+                    if trial.state is TrialState.PAUSED:
+                        waiting.extendleft(reversed(twins.told(self._put_aside(trial))))
+                    else:
+                        ended.append(trial)
                 elif isinstance(event, Started):
                     self._show(self.run.start(event.trial, event.attempt))
                 else:
                     self.progress(event)
             if ended:
-                epochs += sum(trial.result.cost.epochs for trial in ended if trial.result is not None)
                 for trial in self._tell(ended):
                     waiting.extendleft(reversed(twins.told(trial)))
             if self._out_of_time():  # running children are stopped, and complete as such
                 for number in self._running:
-                    self.executor.cancel(number)
+                    self._stop(number, "time")
 
     def progress(self, event: Progress) -> None:
-        """An epoch of a child, also while `completed` runs it in this process: the moment to stop for time."""
+        """An epoch of a child, also while `completed` runs it in this process: the moment to stop it."""
         if self.watch is not None:
             self.watch(event)
+        if self._aside.hopeless(event):
+            self._stop(event.trial, "rule")
         if self._out_of_time():
-            self.executor.cancel(event.trial)
+            self._stop(event.trial, "time")
+
+    def _stop(self, number: int, by: str) -> None:
+        self._aside.stopping(number, by)
+        self.executor.cancel(number)
+
+    def _ended(self, event: Completed) -> Trial:
+        """A child that ran, with what came of it in all its pieces."""
+        trial, by = self._running.pop(event.trial), self._aside.ended_by(event.trial)
+        result = joined(trial.result, event.result)
+        if event.state is TrialState.STOPPED:
+            result = replace(result, stopped_by=by)
+        return replace(trial, state=event.state, reward=event.reward, result=result)
+
+    def _put_aside(self, trial: Trial) -> Trial:
+        recorded = self._aside.put(trial)
+        self._show(recorded)
+        self._kept += recorded.result is not None and recorded.result.checkpoint is not None
+        self._collect()
+        return recorded
 
     def _submit(self, trial: Trial) -> None:
         self._running[trial.number] = trial
@@ -125,11 +167,14 @@ class Loop:
                 evaluator=self.evaluator,
                 reward=self.reward,
                 seed=derive_seed(self.seed, "trial", trial.number),
-                limits=self.limits,
+                limits=what_is_left(self.limits, trial.result),
                 artifacts=self.artifacts,
                 earlier={} if self.artifacts is None else self._parents.of(trial),
-                proposed_at=trial.proposed_at,
+                # One that goes on does so from now: no worker could have begun before it was decided.
+                proposed_at=trial.proposed_at if trial.result is None else self.run.elapsed(),
                 parent=trial.parent,
+                until=self._aside.until(trial),
+                resume=trial.result,
             )
         )
 
@@ -154,12 +199,16 @@ class Loop:
             self._snapshot_cost = self._snapshot_at - began
         for trial in recorded:
             self._show(trial)
+            self._aside.told(trial)
             self._kept += self._parents.told(trial)
+        self._collect()
+        return recorded
+
+    def _collect(self) -> None:
         if self.collect is not None and self._kept >= ARTIFACTS_PER_COLLECTION:
             self._kept = 0
             self._parents.note()
             self.collect()
-        return recorded
 
     def _capacity(self) -> int:
         """How many proposals the searcher can make before it is told of any that run."""
