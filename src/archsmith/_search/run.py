@@ -14,6 +14,7 @@ from archsmith.core.evaluator import Evaluator
 from archsmith.core.executor import Executor
 from archsmith.core.pareto import pareto
 from archsmith.core.space import Space
+from archsmith.core.stopping import Rule
 from archsmith.core.store import RunReader, RunSummary, Store
 from archsmith.core.trial import Trial
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from archsmith._search.loop import Watch
 
-SHIPPED = ("spaces", "searchers", "training", "rewards", "discovered")
+SHIPPED = ("spaces", "searchers", "stopping", "training", "rewards", "discovered")
 
 
 def resolve(name: str) -> Any:
@@ -175,6 +176,7 @@ class Run:
         evaluator: Evaluator | Callable[[Any], Any] | None = None,
         searcher: Any | None = None,
         reward: Callable[[Any], float] | None = None,
+        stopping: Rule | None = None,
         build: Callable[..., Any] | None = None,
         watch: Watch | None = None,
     ) -> Run:
@@ -197,6 +199,7 @@ class Run:
             evaluator=evaluator if evaluator is not None else self._evaluator,
             searcher=searcher,
             reward=reward,
+            stopping=stopping,
             build=build,
             watch=watch,
         )

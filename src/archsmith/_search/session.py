@@ -19,13 +19,14 @@ from archsmith.core.budget import Budget
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import DataError, StoreError, UsageError
-from archsmith.core.evaluator import Evaluator, Limits, as_evaluator, with_data
+from archsmith.core.evaluator import Evaluator, Limits, as_evaluator, epochs_of, with_data
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import measure_of
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import LiveSearcher, Searcher
 from archsmith.core.space import FunctionSpace, Space, as_space, default_task, sample
 from archsmith.core.space import build as build_child
+from archsmith.core.stopping import LiveRule, Rule
 from archsmith.core.store import RunWriter, Store
 from archsmith.core.walk import Choose
 from archsmith.executors import InProcess, ProcessPool, Simulated
@@ -55,6 +56,7 @@ def search(
     seed: int = 0,
     build: Callable[[Architecture, Task], Any] | None = None,
     limits: Limits | None = None,
+    stopping: Rule | None = None,
     note: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Run:
@@ -73,6 +75,7 @@ def search(
         seed: all randomness of the run comes from it.
         build: for a space that is a function: from architecture and task to a child.
         limits: what one child may use.
+        stopping: one of `archsmith.stopping`, which ends hopeless children early (default: all are trained to their end).
         note: further JSON to keep with the run's configuration, such as the recipe's name.
         watch: called with each trial that changes state, and with each epoch.
 
@@ -87,6 +90,7 @@ def search(
     reward = reward if reward is not None else getattr(evaluator, "default_reward", value)
     budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
     limits = limits if limits is not None else Limits()
+    rule = _rule(stopping, evaluator)
     live = searcher.start(space, derive_seed(_checked_seed(seed), "searcher"))
     _check(space, evaluator)
     config = {
@@ -97,6 +101,8 @@ def search(
         "budget": vars(budget) | {},
         "limits": vars(limits) | {},
         "workers": workers,
+        "stopping": to_config(stopping),
+        "child_epochs": epochs_of(evaluator),
         "seed": seed,
         "data": evaluator.fingerprint() if hasattr(evaluator, "fingerprint") else None,
         "dataset": evaluator.describe_data() if hasattr(evaluator, "describe_data") else None,
@@ -126,6 +132,7 @@ def search(
             artifacts=opened.artifacts,
             watch=watch,
             collect=partial(collect, opened),
+            rule=rule,
         )
         _session(loop)
     return Run(opened, name, space=space, evaluator=evaluator)
@@ -144,6 +151,7 @@ def resume(
     evaluator: Evaluator | Callable[[Architecture], Any] | None,
     searcher: Searcher | None,
     reward: Reward | None,
+    stopping: Rule | None,
     build: Callable[[Architecture, Task], Any] | None,
     watch: Watch | None,
 ) -> Run:
@@ -162,12 +170,15 @@ def resume(
         reward = getattr(evaluator, "default_reward", value)
         if to_config(reward) != config["reward"]:
             reward = from_config(config["reward"], resolve)
-    for part, given in (("space", space), ("searcher", searcher), ("reward", reward)):
-        if to_config(given) != config[part]:
+    if stopping is None:
+        stopping = from_config(config.get("stopping"), resolve)
+    for part, given in (("space", space), ("searcher", searcher), ("reward", reward), ("stopping", stopping)):
+        if to_config(given) != config.get(part):  # runs from before there were rules have none
             raise UsageError(
-                f"run {run.name!r} was begun with another {part}: recorded {config[part]}, given {to_config(given)}; "
+                f"run {run.name!r} was begun with another {part}: recorded {config.get(part)}, given {to_config(given)}; "
                 "begin a new run for another configuration"
             )
+    rule = _rule(stopping, evaluator)
     old = Budget(**config["budget"])
     budget = old
     if trials is not None or seconds is not None or epochs is not None:
@@ -211,6 +222,7 @@ def resume(
             artifacts=run.store.artifacts,
             watch=watch,
             collect=partial(collect, run.store),
+            rule=rule,
         )
         _session(loop)
     return Run(run.store, run.name, space=space, evaluator=evaluator)
@@ -330,6 +342,14 @@ def _checked_searcher(searcher: Searcher | None) -> Searcher:
     if isinstance(searcher, type) or not isinstance(searcher, Searcher):
         raise UsageError(f"searcher must be one of archsmith.searchers, such as Reinforce(), got {searcher!r}")
     return searcher
+
+
+def _rule(stopping: Rule | None, evaluator: Evaluator) -> LiveRule | None:
+    if stopping is None:
+        return None
+    if isinstance(stopping, type) or not isinstance(stopping, Rule):
+        raise UsageError(f"stopping must be one of archsmith.stopping, such as ASHA(), got {stopping!r}")
+    return stopping.start(measure_of(evaluator) if hasattr(evaluator, "measure") else None, epochs_of(evaluator))
 
 
 def _check(space: Space, evaluator: Evaluator) -> None:
