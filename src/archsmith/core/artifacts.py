@@ -2,7 +2,8 @@
 
 Equal content has one file. A file appears whole or not at all, so any number of processes may put and get at once:
 workers put what they trained, the process that runs the search collects. It stands in core, and imports torch only
-when it is given tensors, because executors and stores both hand the folder on.
+when it is given tensors, because executors and stores both hand the folder on. `remote_artifacts` is the same at an
+address that is no folder of this machine's.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from archsmith.core.genotype import canonical_json
 DEFAULT_CAP_BYTES = 4 * 2**30
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_SUFFIX = ".safetensors"
-_PARTIAL = ".partial"
+SUFFIX = ".safetensors"
+PARTIAL = ".partial"
 
 
 class Artifacts(Protocol):
-    """Where named tensors are kept. See `ArtifactFolder`, which is the one on a file system."""
+    """Where named tensors are kept: an `ArtifactFolder`, or `RemoteArtifacts`."""
 
     def __contains__(self, digest: str) -> bool: ...
+
+    def check(self) -> None:
+        """Raise StoreError unless tensors can be kept there: before children are trained that would all fail."""
+        ...
 
     def put(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> str:
         """Keep named tensors with a JSON description; gives their digest. Raises StoreError."""
@@ -55,8 +60,19 @@ class Artifacts(Protocol):
 
 
 def open_artifacts(address: str | os.PathLike[str], *, cap_bytes: int = DEFAULT_CAP_BYTES) -> Artifacts:
-    """The artifacts at an address: a folder's path."""
-    return ArtifactFolder(address, cap_bytes=cap_bytes)
+    """The artifacts at an address: a folder's path, or one of fsspec's such as "s3://bucket/prefix".
+
+    Touches nothing. Raises UsageError for an address that nothing serves, with the package to install where that helps.
+    """
+    text = os.fspath(address)
+    if "://" not in text:
+        return ArtifactFolder(address, cap_bytes=cap_bytes)
+    protocol, _, path = text.partition("://")
+    if protocol in ("file", "local"):  # a folder has a lock and times of use, and asks for no package
+        return ArtifactFolder(path, cap_bytes=cap_bytes)
+    from archsmith.core.remote_artifacts import RemoteArtifacts
+
+    return RemoteArtifacts(text, cap_bytes=cap_bytes)
 
 
 class ArtifactFolder:
@@ -70,13 +86,17 @@ class ArtifactFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, cap_bytes: int = DEFAULT_CAP_BYTES) -> None:
-        if cap_bytes < 0:
-            raise UsageError(f"cap_bytes must be zero or more, got {cap_bytes}")
         self.path = Path(path)
-        self.cap_bytes = cap_bytes
+        self.cap_bytes = check_cap(cap_bytes)
 
     def __contains__(self, digest: str) -> bool:
         return self._file(digest).is_file()
+
+    def check(self) -> None:
+        """Raise StoreError unless the folder can be written to, or made. Makes nothing."""
+        there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise StoreError(f"cannot keep artifacts in {self.path}: {there} is no folder that can be written to")
 
     def put(self, tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> str:
         """Keep named tensors (torch tensors or numpy arrays) with a JSON description; gives their digest.
@@ -84,11 +104,11 @@ class ArtifactFolder:
         The file is written aside, flushed to the disk and renamed, so that a kill leaves it whole or absent. Tensors
         that share memory are kept as copies of their own. Raises StoreError when it cannot be written.
         """
-        content = _to_bytes(tensors, metadata or {})
-        digest = hashlib.sha256(content).hexdigest()
+        content = to_bytes(tensors, metadata or {})
+        digest = digest_of(content)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor, partial = tempfile.mkstemp(suffix=_PARTIAL, dir=self.path)
+            descriptor, partial = tempfile.mkstemp(suffix=PARTIAL, dir=self.path)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(content)
@@ -111,18 +131,11 @@ class ArtifactFolder:
         Raises StoreError when there are none (they may have been collected), CorruptStore when the file does not have
         the content that its name promises.
         """
-        from safetensors.torch import load
-
-        content = self._read(digest)
-        tensors: dict[str, Any] = load(content)
-        return tensors
+        return from_bytes(self._read(digest))
 
     def metadata(self, digest: str) -> dict[str, Any]:
         """The JSON description that was put with the tensors. Raises as `get` does."""
-        content = self._read(digest)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        described: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("archsmith", "{}"))
-        return described
+        return described(self._read(digest))
 
     def size(self) -> int:
         """The bytes that all artifacts take."""
@@ -140,7 +153,7 @@ class ArtifactFolder:
         kept, now, removed = set(keep), time.time(), []
         try:
             with self._lock():  # so that no `put` renews a file between the look at its age and its deletion
-                for partial in self.path.glob(f"*{_PARTIAL}"):
+                for partial in self.path.glob(f"*{PARTIAL}"):
                     if now - partial.stat().st_mtime >= grace_seconds:
                         partial.unlink(missing_ok=True)
                 listing = sorted(self._listing())
@@ -158,8 +171,8 @@ class ArtifactFolder:
 
     def _listing(self) -> list[tuple[float, int, str]]:
         found = []
-        for file in self.path.glob(f"*{_SUFFIX}"):
-            if _DIGEST.fullmatch(file.stem):
+        for file in self.path.glob(f"*{SUFFIX}"):
+            if is_digest(file.stem):
                 try:
                     status = file.stat()
                 except FileNotFoundError:  # collected by another process meanwhile
@@ -168,9 +181,7 @@ class ArtifactFolder:
         return found
 
     def _file(self, digest: str) -> Path:
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise UsageError(f"the digest of an artifact has 64 hexadecimal digits, got {digest!r}")
-        return self.path / (digest + _SUFFIX)
+        return self.path / (check_digest(digest) + SUFFIX)
 
     def _read(self, digest: str) -> bytes:
         file = self._file(digest)
@@ -183,8 +194,7 @@ class ArtifactFolder:
             ) from None
         except OSError as error:
             raise StoreError(f"cannot read the artifact {file}: {error.strerror or error}") from error
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise CorruptStore(f"the artifact {file} is damaged: its content does not match its name; delete the file")
+        matches(content, digest, str(file))
         with contextlib.suppress(OSError):  # a read-only folder is never collected
             os.utime(file)  # the time of the last use, for `collect`; atime is often not kept
         return content
@@ -195,7 +205,53 @@ class ArtifactFolder:
         return FileLock(self.path / ".lock")
 
 
-def _to_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
+def is_digest(text: str) -> bool:
+    """Whether it has the form of a digest."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def check_digest(digest: str) -> str:
+    """The digest; raises UsageError for what is none, so that no name becomes a path."""
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise UsageError(f"the digest of an artifact has 64 hexadecimal digits, got {digest!r}")
+    return digest
+
+
+def check_cap(cap_bytes: int) -> int:
+    """The cap; raises UsageError for one below zero."""
+    if cap_bytes < 0:
+        raise UsageError(f"cap_bytes must be zero or more, got {cap_bytes}")
+    return cap_bytes
+
+
+def digest_of(content: bytes) -> str:
+    """What an artifact of this content is called."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def matches(content: bytes, digest: str, where: str) -> None:
+    """Raise CorruptStore where an artifact is not what its name says; `where` is for the message."""
+    if digest_of(content) != digest:
+        raise CorruptStore(f"the artifact {where} is damaged: its content does not match its name; delete the file")
+
+
+def described(content: bytes) -> dict[str, Any]:
+    """The JSON description in an artifact's content."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    found: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("archsmith", "{}"))
+    return found
+
+
+def from_bytes(content: bytes) -> dict[str, Any]:
+    """The tensors in an artifact's content."""
+    from safetensors.torch import load
+
+    tensors: dict[str, Any] = load(content)
+    return tensors
+
+
+def to_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
+    """An artifact's content. Raises UsageError for none, and for what is no tensor or array."""
     from safetensors.numpy import save as save_arrays
     from safetensors.torch import load, save
 

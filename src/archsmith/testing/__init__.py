@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archsmith.testing.artifacts import ArtifactsContract
 from archsmith.testing.evaluator import EvaluatorContract
 from archsmith.testing.executor import ExecutorContract
 from archsmith.testing.grown_space import GrownSpaceContract
@@ -10,6 +11,7 @@ from archsmith.testing.space import SpaceContract
 from archsmith.testing.store import StoreContract
 
 __all__ = [
+    "ArtifactsContract",
     "EvaluatorContract",
     "ExecutorContract",
     "GrownSpaceContract",
