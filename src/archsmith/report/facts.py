@@ -18,6 +18,7 @@ from archsmith.core.space import Space, decode, trace
 from archsmith.core.store import Learned, RunReader, RunSummary
 from archsmith.core.trial import Trial, TrialState
 from archsmith.core.walk import kind_of
+from archsmith.report.cluster import Cluster, cluster
 
 if TYPE_CHECKING:
     from archsmith._search.run import Run
@@ -88,6 +89,7 @@ class Facts:
         curves: (number, epochs, values) of up to SHOWN_CURVES trials; `with_curve` have one in all.
         kinds: answers by kind of choice.
         finish: the document that `finish` kept, if it is one.
+        cluster: what the workers did, where there were more than a few.
         looks: how often the test set was looked at: a finish says so before it looks, so one that was killed counts.
     """
 
@@ -110,6 +112,7 @@ class Facts:
     with_curve: int
     kinds: Mapping[str, Answers]
     finish: Mapping[str, Any] | None
+    cluster: Cluster | None
     looks: int
 
     @property
@@ -194,6 +197,7 @@ def gather(run: Run, *, control: str | None) -> Facts:
         with_curve=with_curve,
         kinds=kinds,
         finish=in_todays_words(finish) if isinstance(finish, Mapping) else None,
+        cluster=cluster(run.reader),
         looks=len(looks) if isinstance(looks, list) else 0,
     )
 

@@ -23,6 +23,7 @@ from archsmith.core.errors import UsageError
 from archsmith.core.finish import Measure
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
+from archsmith.report.clustered import clustered
 from archsmith.report.facts import Facts, redacted
 from archsmith.report.finished import finished, found_network, test_score
 from archsmith.report.names import meaning, metric_text, searcher_name, short_type, type_of, unseen
@@ -47,6 +48,7 @@ def page(facts: Facts) -> str:
         ("finish", "The test", finished(facts)),
         ("progress", "How the search went", progress(facts)),
         ("learning", "What the searcher learned", learning(facts)),
+        ("cluster", "The workers", clustered(facts)),
         ("architectures", "The best architectures", architectures(facts)),
         ("choices", "What was chosen", tables.choices(facts)),
         ("failures", "Failures", tables.failures(facts)),
@@ -131,6 +133,7 @@ def data_name(data: Any) -> str:
 
 def _states(counts: Mapping[str, int]) -> str:
     words = {"done": "trained", "failed": "failed", "stopped": "stopped", "running": "running", "proposed": "waiting"}
+    words |= {"paused": "put aside"}
     parts = [f"{number(counts[state])} {word}" for state, word in words.items() if counts.get(state)]
     return ", ".join(parts) or "none yet"
 
