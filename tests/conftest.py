@@ -7,7 +7,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import postgres_server
 import pytest
+from postgres_server import postgres  # noqa: F401  # one server for all tests of a session
 
 MINIMUM_TESTS = 4900  # raised as the suite grows: fewer collected than this is a failure
 
@@ -28,8 +30,8 @@ def _missing() -> dict[str, str]:
         missing["browser"] = "install Chromium"
     if not (shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
         missing["compiler"] = "install a C++ compiler"
-    if not os.environ.get("ARCHSMITH_POSTGRES"):
-        missing["postgres"] = "set ARCHSMITH_POSTGRES to the URL of a server"
+    if reason := postgres_server.missing():
+        missing["postgres"] = reason
     if not torch.cuda.is_available():
         missing["cuda"] = "needs a CUDA device"
     return missing

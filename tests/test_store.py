@@ -104,12 +104,6 @@ def test_what_does_not_open_is_told_what_would(where: Any) -> None:
         open_store(where)
 
 
-@pytest.mark.parametrize("where", ["postgresql://host/db", "postgresql+psycopg://host/db", "postgres://host/db"])
-def test_postgresql_is_not_there_yet(where: str) -> None:
-    with pytest.raises(UsageError, match="PostgreSQL stores are not available in this version"):
-        open_store(where)
-
-
 def test_names_in_paths_that_mean_something_to_a_url(tmp_path: Path) -> None:
     path = tmp_path / "a b?mode=memory#%41ü.db"
     with_trials(open_store(f"sqlite:///{path}").create("a", {}), [1.0]).close()

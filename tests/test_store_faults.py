@@ -242,7 +242,7 @@ def big(trial: Trial) -> Trial:
 def test_a_full_database_keeps_what_it_has(tmp_path: Path) -> None:
     store = SQLStore(tmp_path / "runs.db")
     run = with_trials(store.create("a", {}), [0.5])
-    connection = run._connection  # type: ignore[attr-defined]  # SQLite's own limit stands in for the disk's
+    connection = run._writing.connection  # type: ignore[attr-defined]  # SQLite's own limit stands in for the disk's
     pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
     connection.rollback()
     connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 3}")

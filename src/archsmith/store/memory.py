@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import heapq
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from archsmith.store.ledger import Ledger, Tally, check_status, reopened
 from archsmith.store.payload import (
     check_key,
     check_name,
+    config_text,
     from_text,
     genotype,
     numbers_from_text,
@@ -56,9 +58,14 @@ class _Run:
 
 
 class MemoryStore:
-    """Runs that live as long as the process. One thread writes a run; others may read it meanwhile."""
+    """Runs that live as long as the process. One thread writes a run; others may read it meanwhile.
 
-    def __init__(self) -> None:
+    Args:
+        artifacts: where weights are kept, a folder or an address; None: nowhere.
+    """
+
+    def __init__(self, *, artifacts: str | os.PathLike[str] | None = None) -> None:
+        self._artifacts = None if artifacts is None else os.fspath(artifacts)
         self._runs: dict[str, _Run] = {}
 
     @property
@@ -67,12 +74,12 @@ class MemoryStore:
 
     @property
     def artifacts(self) -> str | None:
-        return None
+        return self._artifacts
 
     def create(self, name: str, config: Mapping[str, Any]) -> RunWriter:
         if check_name(name) in self._runs:
             raise RunExists(f"a run named {name!r} is in this store already; resume it, or choose another name")
-        text, now = to_text(dict(config), "a run's configuration"), time.time()
+        text, now = config_text(config), time.time()
         run = self._runs[name] = _Run(name, text, now, now)
         return _MemoryWriter(run)
 
@@ -235,7 +242,7 @@ class _MemoryWriter(_MemoryReader):
 
     def configure(self, changes: Mapping[str, Any]) -> None:
         run = self._writable()
-        run.config = to_text({**self.summary().config, **changes}, "a run's configuration")
+        run.config = config_text({**self.summary().config, **changes})
 
     def put_document(self, key: str, value: Any) -> None:
         self._writable().documents[check_key(key)] = to_text(value, f"document {key!r}")

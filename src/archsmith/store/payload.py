@@ -45,6 +45,27 @@ def to_text(value: Any, what: str) -> str:
         raise UsageError(f"{what} must be plain JSON: {error}") from None
 
 
+def config_text(config: Mapping[str, Any]) -> str:
+    """A run's configuration as JSON, without the passwords of URLs: many may read it. Raises UsageError."""
+    what = "a run's configuration"
+    to_text(dict(config), what)  # it ends, so the walk through it does as well
+    return to_text(_without_passwords(dict(config)), what)
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of URLs in it hidden."""
+    text = re.sub(r"(\w://[^\s:/@'\"]*):[^\s/'\"]*@", r"\1:***@", text)
+    return re.sub(r"([?&](?:ssl)?password=)[^\s&'\"]*", r"\1***", text)
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_passwords(value)
+    if isinstance(value, Mapping):
+        return {key: _without_passwords(part) for key, part in value.items()}
+    return [_without_passwords(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 def from_text(text: Any, what: str) -> Any:
     """The value of a JSON text from the store. Raises CorruptStore."""
     if not isinstance(text, str):

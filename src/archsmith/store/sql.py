@@ -4,140 +4,148 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from archsmith.core.errors import RunExists, RunLocked, UnknownName
+from archsmith.core.errors import RunExists, UnknownName
 from archsmith.core.store import RunReader, RunSummary, RunWriter
+from archsmith.store.database import Database
 from archsmith.store.ledger import Tally
-from archsmith.store.payload import check_name, object_from_text, to_text
+from archsmith.store.payload import check_name, config_text
+from archsmith.store.place import Place
 from archsmith.store.sql_reader import SQLReader, summary_of
-from archsmith.store.sqlite import RunLock, SQLiteFile
 from archsmith.store.tables import PARTS, runs
 
 
 class SQLStore:
-    """Runs in an SQLite file. Any number of processes read; each run has one writer.
+    """Runs in an SQLite file, or in a PostgreSQL database. Any number of processes read; each run has one writer.
 
     Args:
-        path: the file; it appears with the first run.
-        busy_seconds: how long to wait for another process's transaction. Those of archsmith take milliseconds.
+        where: the file, which appears with the first run; or the URL of a database, whose tables do.
+        busy_seconds: how long to wait for another process's transaction (those of archsmith take milliseconds), and for
+            a server that went away.
+        lease_seconds: for how long a writer holds its run after it was last heard of; PostgreSQL only. A file's writer
+            holds a lock, which ends with its process.
+        artifacts: where weights are kept: a folder, or an address such as "s3://bucket/folder". The first writer that is
+            given one has the store remember it. None: what the store remembers, or else the folder beside the file.
+
+    Raises:
+        UsageError: from `artifacts`, and from what writes, when the store keeps its weights elsewhere.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, busy_seconds: float = 30.0) -> None:
-        self._file = SQLiteFile(path, busy_seconds=busy_seconds)
+    def __init__(
+        self,
+        where: str | os.PathLike[str],
+        *,
+        busy_seconds: float = 30.0,
+        lease_seconds: float = 30.0,
+        artifacts: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._database = _database(os.fspath(where), busy_seconds, lease_seconds)
+        self._place = Place(self._database, artifacts)
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{self._file.path}"
+        return self._database.url
 
     @property
     def artifacts(self) -> str | None:
-        return str(self._file.path.with_suffix(".artifacts"))
+        return self._place.address()
 
     def create(self, name: str, config: Mapping[str, Any]) -> RunWriter:
-        from archsmith.store.sql_writer import SQLWriter, now, this_process  # what only looks does not load it
+        from archsmith.store.holder import now, this_process
+        from archsmith.store.sql_writer import SQLWriter  # what only looks does not load it
 
         check_name(name)
-        text = to_text(dict(config), "a run's configuration")
-        lock = RunLock(self._file.path, name)
-        connection = self._file.writer(create=True)
-        try:
-            if self._row(name) is not None:
-                raise _exists(name)
-            self._take(lock, name)
+        text = config_text(config)
+        claim = self._database.claim(name)
+        writing = self._database.writing(create=True)
+
+        def make(connection: Connection) -> int:
+            if connection.scalar(select(runs.c.id).where(runs.c.name == name)) is not None:
+                raise RunExists(f"a run named {name!r} is in this store already; resume it, or choose another name")
+            self._place.remember(connection)
             row = {**asdict(Tally()), "name": name, "created": now(), "updated": now(), "status": "running"}
-            row |= {"writer": to_text(this_process(), "writer"), "config": text, "seconds": 0.0}
-            with self._file.plain_errors(), connection.begin():
-                if connection.scalar(select(runs.c.id).where(runs.c.name == name)) is not None:
-                    raise _exists(name)  # another process was faster
-                connection.execute(insert(runs), row)
-            return SQLWriter(self._file, name, connection, lock, is_new=True)
+            row |= {"writer": this_process(), "config": text, "seconds": 0.0, **claim.take(None)}
+            made: int = connection.execute(insert(runs).values(row).returning(runs.c.id)).scalar_one()
+            return made
+
+        def made_before(connection: Connection) -> int | None:
+            found: int | None = connection.scalar(
+                select(runs.c.id).where(runs.c.name == name, runs.c.token == claim.token)
+            )
+            return found
+
+        try:
+            writing.transact(make, made_before)
+            return SQLWriter(self._database, name, writing, claim, is_new=True)
         except BaseException:
-            connection.close()
-            lock.let_go()
+            claim.let_go()
+            writing.close()
             raise
 
     def write(self, name: str) -> RunWriter:
         from archsmith.store.sql_writer import SQLWriter
 
         self._known(name)
-        lock = RunLock(self._file.path, name)
-        self._take(lock, name)
+        claim = self._database.claim(name)
+        writing = self._database.writing()
         try:
-            self._known(name)  # it may have been deleted just before the lock was ours
-            connection = self._file.writer()
+            if self._place.given is not None:
+                writing.transact(self._place.remember)
+            return SQLWriter(self._database, name, writing, claim, is_new=False)
         except BaseException:
-            lock.let_go()
-            raise
-        try:
-            return SQLWriter(self._file, name, connection, lock, is_new=False)
-        except BaseException:
-            connection.close()
-            lock.let_go()
+            claim.let_go()
+            writing.close()
             raise
 
     def read(self, name: str) -> RunReader:
-        return SQLReader(self._file, name, self._known(name))
+        return SQLReader(self._database, name, self._known(name))
 
     def runs(self) -> list[RunSummary]:
-        if not self._file.is_there():
+        if not self._database.is_there():
             return []
-        with self._file.reading() as connection:
-            rows = (
-                connection.execute(self._file.runs().order_by(runs.c.id.desc())).all()
-                if _has_tables(connection)
-                else []
-            )
-        return [summary_of(self._file, row) for row in rows]
+        query = self._database.runs
+        rows = self._database.read(lambda c: c.execute(query().order_by(runs.c.id.desc())).all())
+        return [summary_of(self._database, row) for row in rows]
 
     def delete(self, name: str) -> None:
-        number = self._known(name)
-        lock = RunLock(self._file.path, name)
-        self._take(lock, name)
-        try:
-            connection = self._file.writer()
-            with self._file.plain_errors(), connection, connection.begin():
-                for table in PARTS:
-                    connection.execute(delete(table).where(table.c.run == number))
-                connection.execute(delete(runs).where(runs.c.id == number))
-        finally:
-            lock.let_go()
+        self._known(name)
+        claim = self._database.claim(name)
 
-    def _row(self, name: str) -> int | None:
-        if not self._file.is_there():
-            return None
-        with self._file.reading() as connection:
-            if not _has_tables(connection):
-                return None
-            found: int | None = connection.scalar(select(runs.c.id).where(runs.c.name == name))
-            return found
+        def remove(connection: Connection) -> None:
+            query = self._database.runs().where(runs.c.name == name).with_for_update()
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                return  # another process was faster
+            claim.take(row)
+            for table in PARTS:
+                connection.execute(delete(table).where(table.c.run == row.id))
+            connection.execute(delete(runs).where(runs.c.id == row.id))
+
+        try:
+            with closing(self._database.writing()) as writing:
+                writing.transact(remove)
+        finally:
+            claim.let_go()
 
     def _known(self, name: str) -> int:
-        number = self._row(name)
+        number: int | None = None
+        if self._database.is_there():
+            number = self._database.read(lambda c: c.scalar(select(runs.c.id).where(runs.c.name == name)))
         if number is None:
-            raise UnknownName("run", str(name), [run.name for run in self.runs()], f"(in {self._file.path})")
+            raise UnknownName("run", str(name), [run.name for run in self.runs()], f"(in {self._database})")
         return number
 
-    def _take(self, lock: RunLock, name: str) -> None:
-        if lock.take():
-            return
-        who = "another process"
-        if (number := self._row(name)) is not None:
-            with self._file.reading() as connection:
-                writer = object_from_text(connection.scalar(select(runs.c.writer).where(runs.c.id == number)), "writer")
-            who = f"process {writer.get('pid')} on {writer.get('host')} (since {writer.get('since')})"
-        raise RunLocked(
-            f"run {name!r} is being written by {who}, and a run has one writer. Wait for it, or end it with Ctrl-C; "
-            "list, show and report work meanwhile"
-        )
 
+def _database(where: str, busy_seconds: float, lease_seconds: float) -> Database:
+    if where.startswith(("postgresql:", "postgresql+", "postgres:")):
+        from archsmith.store.postgres import PostgreSQL
 
-def _has_tables(connection: Connection) -> bool:
-    return bool(connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar())
+        return PostgreSQL(where, busy_seconds=busy_seconds, lease_seconds=lease_seconds)
+    from archsmith.store.sqlite import SQLiteFile
 
-
-def _exists(name: str) -> RunExists:
-    return RunExists(f"a run named {name!r} is in this store already; resume it, or choose another name")
+    return SQLiteFile(where, busy_seconds=busy_seconds)

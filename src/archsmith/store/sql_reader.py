@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from archsmith.core.errors import CorruptStore, UnknownName
 from archsmith.core.store import Learned, RunSummary
 from archsmith.core.trial import Trial, TrialState
+from archsmith.store.database import Database
 from archsmith.store.payload import (
     from_text,
     genotype,
@@ -17,7 +18,6 @@ from archsmith.store.payload import (
     object_from_text,
     result,
 )
-from archsmith.store.sqlite import RunLock, SQLiteFile
 from archsmith.store.tables import documents, events, learned, runs, spaces, trials
 
 OPEN = tuple(state.value for state in TrialState if not state.is_finished)
@@ -45,35 +45,32 @@ TRIALS = select(
 class SQLReader:
     """Reads one run; safe to use from several threads, and while another process writes it."""
 
-    def __init__(self, file: SQLiteFile, name: str, number: int) -> None:
-        self._file = file
+    def __init__(self, database: Database, name: str, number: int) -> None:
+        self._database = database
         self._name = name
         self._run = number
         self._spaces: dict[int, str] = {}
 
     def summary(self) -> RunSummary:
-        with self._file.reading() as connection:
-            row = connection.execute(self._file.runs().where(runs.c.id == self._run)).one_or_none()
+        query = self._database.runs
+        row = self._database.read(lambda c: c.execute(query().where(runs.c.id == self._run)).one_or_none())
         if row is None:
             raise UnknownName("run", self._name, [], "(it was deleted)")
-        return summary_of(self._file, row)
+        return summary_of(self._database, row)
 
     def trial(self, number: int) -> Trial:
-        with self._file.reading() as connection:
-            query = TRIALS.where(trials.c.run == self._run, trials.c.number == number)
-            row = connection.execute(query).one_or_none() if 0 <= number < 2**63 else None
-            if row is None:
-                n = connection.scalar(select(func.count()).where(trials.c.run == self._run))
-                raise UnknownName(f"trial of run {self._name!r}", str(number), [f"0 to {n - 1}"] if n else [])
-            return self._trial(connection, row)
+        query = TRIALS.where(trials.c.run == self._run, trials.c.number == number)
+        found = self._found(query) if 0 <= number < 2**31 else []
+        if not found:
+            n = self._database.read(lambda c: c.scalar(select(func.count()).where(trials.c.run == self._run)))
+            raise UnknownName(f"trial of run {self._name!r}", str(number), [f"0 to {n - 1}"] if n else [])
+        return found[0]
 
     def trials(self, start: int = 0) -> Iterator[Trial]:
         query = TRIALS.where(trials.c.run == self._run).order_by(trials.c.number).limit(_CHUNK)
-        while True:
-            with self._file.reading() as connection:
-                rows = connection.execute(query.where(trials.c.number >= start)).all()
-                read: dict[int, dict[str, Any]] = {}
-                chunk = [self._trial(connection, row, read) for row in rows]
+        start = max(start, 0)
+        while start < 2**31:
+            chunk = self._found(query.where(trials.c.number >= start))
             yield from chunk
             if len(chunk) < _CHUNK:
                 return
@@ -81,31 +78,33 @@ class SQLReader:
 
     def top(self, k: int) -> list[Trial]:
         query = TRIALS.where(trials.c.run == self._run, trials.c.reward.is_not(None))
-        with self._file.reading() as connection:
-            rows = connection.execute(query.order_by(trials.c.reward.desc(), trials.c.number).limit(max(k, 0))).all()
-            read: dict[int, dict[str, Any]] = {}
-            return [self._trial(connection, row, read) for row in rows]
+        return self._found(query.order_by(trials.c.reward.desc(), trials.c.number).limit(min(max(k, 0), 2**31)))
 
     def learned(self) -> list[Learned]:
         query = select(learned.c.trial, learned.c.at, learned.c.shown).where(learned.c.run == self._run)
-        with self._file.reading() as connection:
-            rows = connection.execute(query.order_by(learned.c.seq)).all()
+        rows = self._database.read(lambda c: c.execute(query.order_by(learned.c.seq)).all())
         return [Learned(row.trial, row.at, numbers_from_text(row.shown, "what the searcher learned")) for row in rows]
 
     def document(self, key: str) -> Any | None:
-        with self._file.reading() as connection:
-            query = select(documents.c.value).where(documents.c.run == self._run, documents.c.key == key)
-            text = connection.scalar(query)
+        query = select(documents.c.value).where(documents.c.run == self._run, documents.c.key == key)
+        text = self._database.read(lambda c: c.scalar(query))
         return None if text is None else from_text(text, f"document {key!r} of run {self._name!r}")
 
     def documents(self) -> list[str]:
-        with self._file.reading() as connection:
-            keys = connection.scalars(select(documents.c.key).where(documents.c.run == self._run)).all()
-        return sorted(keys)
+        query = select(documents.c.key).where(documents.c.run == self._run)
+        return sorted(self._database.read(lambda c: c.scalars(query).all()))
 
-    def _trial(self, connection: Connection, row: Any, read: dict[int, dict[str, Any]] | None = None) -> Trial:
+    def _found(self, query: Select[Any]) -> list[Trial]:
+        """The trials of a query, which share the spaces that were read for them."""
+
+        def work(connection: Connection) -> list[Trial]:
+            read: dict[int, dict[str, Any]] = {}
+            return [self._trial(connection, row, read) for row in connection.execute(query).all()]
+
+        return self._database.read(work)
+
+    def _trial(self, connection: Connection, row: Any, read: dict[int, dict[str, Any]]) -> Trial:
         """The trial of a row. `read` has the spaces that were read so far, which the trials of one reading share."""
-        read = {} if read is None else read
         what = f"trial {row.number} of run {self._name!r}"
         asked = object_from_text(row.genotype, what)
         told = {"result": None} if row.outcome is None else object_from_text(row.outcome, what)
@@ -136,11 +135,11 @@ class SQLReader:
             raise CorruptStore(f"{what} is damaged: {type(error).__name__}: {error}") from None
 
 
-def summary_of(file: SQLiteFile, row: Any) -> RunSummary:
-    """The line about a run; "running" only while its writer's lock is held. Raises CorruptStore."""
+def summary_of(database: Database, row: Any) -> RunSummary:
+    """The line about a run; "running" only while a writer holds it. Raises CorruptStore."""
     what = f"run {row.name!r:.120}"
     status = row.status
-    if status == "running" and not RunLock(file.path, row.name).is_taken():
+    if status == "running" and not database.is_held(row):
         status = "interrupted"  # its writer was killed
     try:
         counts = {state.value: _whole(getattr(row, state.value, 0)) for state in TrialState}

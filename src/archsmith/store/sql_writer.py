@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Update, bindparam, case, delete, func, insert, select, update
 
-from archsmith.core.errors import CorruptStore, StoreError
+from archsmith.core.errors import CorruptStore, RunLocked, StoreError, UnknownName
 from archsmith.core.executor import Clock
 from archsmith.core.searcher import State
 from archsmith.core.store import Asked, LogEntry, Told
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.store import tables
+from archsmith.store.database import Claim, Database, Writing
+from archsmith.store.holder import now, this_process
 from archsmith.store.ledger import Ledger, Tally, check_status, reopened
-from archsmith.store.payload import check_key, from_text, numbers_to_text, result, to_text
+from archsmith.store.payload import (
+    check_key,
+    config_text,
+    from_text,
+    numbers_to_text,
+    object_from_text,
+    result,
+    to_text,
+)
 from archsmith.store.snapshot import dump_state, load_state
 from archsmith.store.sql_reader import OPEN, TRIALS, SQLReader, summary_of
-from archsmith.store.sqlite import RunLock, SQLiteFile
 from archsmith.store.tables import documents, events, runs, snapshots, spaces, trials
 
 _THIS_TRIAL = (trials.c.run == bindparam("_run"), trials.c.number == bindparam("_number"))
@@ -33,52 +39,55 @@ _FINISH = (
 )
 _PAUSE = update(trials).where(*_THIS_TRIAL).values({c: bindparam(c) for c in ("state", "told")})
 _STAND = ("proposed", "running", "done", "failed", "stopped", "paused", "best", "best_reward", "epochs")
-_UPDATE_RUN = (
-    update(runs)
-    .where(runs.c.id == bindparam("_run"))
-    .values({c: bindparam(c) for c in (*_STAND, "seconds", "updated", "status")})
-)
+_THIS_RUN = update(runs).where(runs.c.id == bindparam("_run"), runs.c.token == bindparam("_token"))
+_UPDATE_RUN = _THIS_RUN.values({c: bindparam(c) for c in (*_STAND, "seconds", "updated", "status")})
+_CONFIGURE = _THIS_RUN.values({c: bindparam(c) for c in ("config", "updated", "seconds")})
 
 
 class SQLWriter(SQLReader):
-    """Writes one run; used by one thread. An event that cannot be committed changes nothing, here or on the disk."""
+    """Writes one run; used by one thread. An event that cannot be committed changes nothing, here or in the database."""
 
-    def __init__(self, file: SQLiteFile, name: str, connection: Connection, lock: RunLock, *, is_new: bool) -> None:
-        super().__init__(file, name, 0)
-        self._connection = connection
-        self._lock = lock
+    def __init__(self, database: Database, name: str, writing: Writing, claim: Claim, *, is_new: bool) -> None:
+        super().__init__(database, name, 0)
+        self._writing = writing
+        self._claim = claim
         self._closed = False
         # Whether anything was recorded: opening a finished run to add a document leaves it finished.
         self._begun = is_new
         self._places: dict[str, int] = {}
-        with file.plain_errors(), connection.begin():
-            self._resume(is_new)
+        self._this_run = {"_run": 0, "_token": claim.token}
+        writing.transact(partial(self._resume, is_new=is_new))
+        claim.keep(self._run)
 
-    def _resume(self, is_new: bool) -> None:
-        execute = self._connection.execute
-        row = execute(select(runs).where(runs.c.name == self._name)).one()
-        self._run = row.id
-        summary_of(self._file, row)  # its types
+    def _resume(self, connection: Connection, *, is_new: bool) -> None:
+        execute = connection.execute
+        row = execute(self._database.runs().where(runs.c.name == self._name).with_for_update()).one_or_none()
+        if row is None:
+            raise UnknownName("run", self._name, [], "(it was deleted)")
+        self._run = self._this_run["_run"] = row.id
+        held = {} if is_new else self._claim.take(row)
+        summary_of(self._database, row)  # its types
         tally = Tally(**{field: getattr(row, field) for field in _STAND})
-        last = self._connection.scalar(select(func.max(trials.c.number)).where(trials.c.run == row.id))
+        last = connection.scalar(select(func.max(trials.c.number)).where(trials.c.run == row.id))
         if tally.trials != (0 if last is None else last + 1):
             raise CorruptStore(f"run {self._name!r} is damaged: it counts {tally.trials} trials, the last is {last}")
-        self._seq = 1 + (self._connection.scalar(select(func.max(events.c.seq)).where(events.c.run == row.id)) or 0)
+        self._seq = 1 + _last_event(connection, row.id)
         self._places = {s.identity: s.number for s in execute(select(spaces).where(spaces.c.run == row.id))}
         found = execute(TRIALS.where(trials.c.run == row.id, trials.c.state.in_(OPEN))).all()
-        unfinished = {t.number: reopened(t) for t in (self._trial(self._connection, row) for row in found)}
+        read: dict[int, dict[str, Any]] = {}
+        unfinished = {t.number: reopened(t) for t in (self._trial(connection, row, read) for row in found)}
         paused = sum(trial.state is TrialState.PAUSED for trial in unfinished.values())
         tally = replace(tally, proposed=len(unfinished) - paused, running=0, paused=paused)
         self._ledger = Ledger(tally, unfinished, row.seconds)
         if is_new:
             return
-        query_open = (trials.c.run == row.id, trials.c.state == TrialState.RUNNING.value)
+        was_running = (trials.c.run == row.id, trials.c.state == TrialState.RUNNING.value)
         before = case((trials.c.told.is_(None), TrialState.PROPOSED.value), else_=TrialState.PAUSED.value)
-        execute(update(trials).where(*query_open).values(state=before, started_at=None))
-        who = to_text(this_process(), "writer")
-        execute(insert(events), [self._event(self._seq, self._seq, "resumed", None, row.seconds, who)])
+        execute(update(trials).where(*was_running).values(state=before, started_at=None))
+        who = this_process()
+        execute(insert(events), self._event(self._seq, self._seq, "resumed", None, row.seconds, who))
         status = "interrupted" if row.status == "running" else row.status  # left by a kill
-        values = {"writer": who, "running": 0, "proposed": tally.proposed, "paused": paused, "status": status}
+        values = {"running": 0, "proposed": tally.proposed, "paused": paused, "status": status, "writer": who, **held}
         execute(update(runs).where(runs.c.id == row.id).values(values))
         self._seq += 1
 
@@ -112,26 +121,23 @@ class SQLWriter(SQLReader):
                     "asked": seq,
                 }
             )
-        with self._recording(log, proposed, tally, at) as connection:
+
+        def change(connection: Connection) -> None:
             if new_spaces:
                 connection.execute(insert(spaces), new_spaces)
-            connection.execute(insert(trials), rows)
+            connection.execute(insert(trials), _some(rows))
+
+        self._record(log, proposed, tally, at, change)
         self._places = places
         return proposed
 
     def start(self, number: int, attempt: int = 1) -> Trial:
         at = self._ledger.elapsed()
         trial, tally = self._ledger.started(number, at)
-        change = {
-            "_run": self._run,
-            "_number": number,
-            "state": "running",
-            "started_at": at,
-            "attempts": trial.attempts,
-        }
+        values = {"state": trial.state.value, "started_at": at, "attempts": trial.attempts}
+        values |= {"_run": self._run, "_number": number}
         log = [self._event(self._seq, self._seq, "started", number, at, to_text({"attempt": attempt}, "attempt"))]
-        with self._recording(log, [trial], tally, at) as connection:
-            connection.execute(_START, change)
+        self._record(log, [trial], tally, at, lambda connection: connection.execute(_START, values))
         return trial
 
     def finish(
@@ -157,14 +163,17 @@ class SQLWriter(SQLReader):
         last = self._seq + len(log) - 1
         state = None if snapshot is None else dump_state(snapshot)
         shown = numbers_to_text(learned, "what the searcher learned") if learned else None
-        with self._recording(log, finished, tally, at) as connection:
-            connection.execute(_FINISH, rows)
+
+        def change(connection: Connection) -> None:
+            connection.execute(_FINISH, _some(rows))
             if shown is not None:
                 number = max(t.number for t in finished)
                 values = {"run": self._run, "seq": last, "trial": number, "at": at, "shown": shown}
                 connection.execute(insert(tables.learned), values)
             if state is not None:
                 self._keep(connection, state, last)
+
+        self._record(log, finished, tally, at, change)
         return finished
 
     def pause(self, trial: Trial) -> Trial:
@@ -174,30 +183,26 @@ class SQLWriter(SQLReader):
         text = to_text({"result": paused.result.to_json()}, f"the result of trial {trial.number}")
         so_far = result(from_text(text, "a result")["result"], "a result")  # nothing shared with the caller
         paused = replace(paused, result=so_far)
-        change = {"_run": self._run, "_number": trial.number, "state": paused.state.value, "told": self._seq}
+        values = {"_run": self._run, "_number": trial.number, "state": paused.state.value, "told": self._seq}
         log = [self._event(self._seq, self._seq, "paused", trial.number, at, text)]
-        with self._recording(log, [paused], tally, at) as connection:
-            connection.execute(_PAUSE, change)
+        self._record(log, [paused], tally, at, lambda connection: connection.execute(_PAUSE, values))
         return paused
 
     def save_snapshot(self, state: State) -> None:
         blob = dump_state(state)
-        with self._transaction() as connection:
-            self._keep(connection, blob, self._seq - 1)
+        self._change(lambda connection: self._keep(connection, blob, self._seq - 1))
 
     def snapshot(self) -> State | None:
-        with self._file.reading() as connection:
-            blob = connection.scalar(select(snapshots.c.state).where(snapshots.c.run == self._run))
+        query = select(snapshots.c.state).where(snapshots.c.run == self._run)
+        blob = self._database.read(lambda c: c.scalar(query))
         return None if blob is None else load_state(blob)
 
     def tail(self) -> list[LogEntry]:
-        with self._file.reading() as connection:
-            since = connection.scalar(select(snapshots.c.seq).where(snapshots.c.run == self._run)) or 0
-            rows = connection.execute(
-                select(events.c.entry, events.c.kind, events.c.trial)
-                .where(events.c.run == self._run, events.c.seq > since, events.c.kind.in_(("asked", "told")))
-                .order_by(events.c.seq)
-            ).all()
+        covered = select(snapshots.c.seq).where(snapshots.c.run == self._run).scalar_subquery()
+        query = select(events.c.entry, events.c.kind, events.c.trial).where(
+            events.c.run == self._run, events.c.seq > func.coalesce(covered, 0), events.c.kind.in_(("asked", "told"))
+        )
+        rows = self._database.read(lambda c: c.execute(query.order_by(events.c.seq)).all())
         entries: list[LogEntry] = []
         for (_, kind), group in groupby(rows, key=lambda row: (row.entry, row.kind)):
             numbers = tuple([row.trial for row in group])
@@ -205,25 +210,23 @@ class SQLWriter(SQLReader):
         return entries
 
     def unfinished(self) -> list[Trial]:
-        with self._file.reading() as connection:
-            query = TRIALS.where(trials.c.run == self._run, trials.c.state.in_(OPEN)).order_by(trials.c.number)
-            return [self._trial(connection, row) for row in connection.execute(query).all()]
+        return self._found(TRIALS.where(trials.c.run == self._run, trials.c.state.in_(OPEN)).order_by(trials.c.number))
 
     def configure(self, changes: Mapping[str, Any]) -> None:
-        text = to_text({**self.summary().config, **changes}, "a run's configuration")
+        text = config_text({**self.summary().config, **changes})
         at = self._ledger.elapsed()
-        said = self._event(self._seq, self._seq, "configured", None, at, to_text(dict(changes), "configuration"))
-        with self._transaction() as connection:
-            connection.execute(insert(events), [said])
-            values = {"config": text, "updated": now(), "seconds": at}
-            connection.execute(update(runs).where(runs.c.id == self._run).values(values))
-        self._seq += 1
+        log = [self._event(self._seq, self._seq, "configured", None, at, config_text(changes))]
+        values = {"config": text, "updated": now(), "seconds": at}
+        self._append(log, lambda connection: self._update_run(connection, _CONFIGURE, values))
 
     def put_document(self, key: str, value: Any) -> None:
         row = {"run": self._run, "key": check_key(key), "value": to_text(value, f"document {key!r}")}
-        with self._transaction() as connection:
+
+        def change(connection: Connection) -> None:
             connection.execute(delete(documents).where(documents.c.run == self._run, documents.c.key == key))
             connection.execute(insert(documents), row)
+
+        self._change(change)
 
     def elapsed(self) -> float:
         return self._ledger.elapsed()
@@ -236,37 +239,102 @@ class SQLWriter(SQLReader):
         if self._closed:
             return
         values: dict[str, Any] = {"seconds": self._ledger.elapsed(), "updated": now()}
+        values |= {"token": None, "lease_until": None}
         if status == "finished" or self._begun:
             values["status"] = status
+        own = (runs.c.id == self._run, runs.c.token == self._claim.token)
+
+        def free(connection: Connection) -> None:
+            if connection.execute(update(runs).where(*own).values(values)).rowcount != 1:
+                raise self._taken_over(connection)
+
+        def freed(connection: Connection) -> bool | None:
+            row = connection.execute(select(runs.c.token).where(runs.c.id == self._run)).one_or_none()
+            return True if row is not None and row.token is None else None
+
         try:
-            with self._transaction() as connection:
-                connection.execute(update(runs).where(runs.c.id == self._run).values(values))
+            self._writing.transact(free, freed)
         finally:
             self._closed = True
-            self._connection.close()
-            self._lock.let_go()
+            self._claim.let_go()
+            self._writing.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        if self._closed:
-            raise StoreError(f"run {self._name!r} was closed; open it again to write")
-        with self._file.plain_errors(), self._connection.begin():
-            yield self._connection
-
-    @contextmanager
-    def _recording(
-        self, log: list[dict[str, Any]], changed: Sequence[Trial], tally: Tally, at: float
-    ) -> Iterator[Connection]:
-        """The transaction of an event: the log, what the caller does, and where the run stands after it."""
+    def _record(
+        self,
+        log: list[dict[str, Any]],
+        changed: Sequence[Trial],
+        tally: Tally,
+        at: float,
+        change: Callable[[Connection], object],
+    ) -> None:
+        """One event in one transaction: the log, what it changes, and where the run stands after it."""
         stand = {field: getattr(tally, field) for field in _STAND}
-        stand |= {"_run": self._run, "seconds": at, "updated": now(), "status": "running"}
-        with self._transaction() as connection:
-            connection.execute(insert(events), log)
-            yield connection
-            connection.execute(_UPDATE_RUN, stand)
-        self._seq += len(log)
+        stand |= {"seconds": at, "updated": now(), "status": "running"}
+
+        def work(connection: Connection) -> None:
+            change(connection)
+            self._update_run(connection, _UPDATE_RUN, stand)
+
+        self._append(log, work)
         self._begun = True
         self._ledger.settle(changed, tally)
+
+    def _append(self, log: list[dict[str, Any]], change: Callable[[Connection], None]) -> None:
+        """The log and what follows from it, once, also when a connection is lost while it is committed."""
+        first = self._seq
+
+        def work(connection: Connection) -> None:
+            connection.execute(insert(events), _some(log))
+            change(connection)
+
+        def landed(connection: Connection) -> bool | None:
+            self._check_token(connection)  # so whatever is in the log, this writer wrote
+            last = _last_event(connection, self._run)
+            if last < first - 1:
+                raise StoreError(
+                    f"the database lost what it had confirmed of run {self._name!r}: event {first - 1} is gone, the last "
+                    f"is {last}. Resume the run: it goes on from what there is"
+                )
+            return True if last >= first else None
+
+        self._check_open()
+        self._writing.transact(work, landed)
+        self._seq = first + len(log)
+
+    def _change(self, change: Callable[[Connection], None]) -> None:
+        """A change that is no event; done again it changes nothing more."""
+
+        def work(connection: Connection) -> None:
+            self._check_token(connection)
+            change(connection)
+
+        self._check_open()
+        self._writing.transact(work)
+
+    def _update_run(self, connection: Connection, statement: Update, values: dict[str, Any]) -> None:
+        if connection.execute(statement, {**values, **self._this_run}).rowcount != 1:
+            raise self._taken_over(connection)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"run {self._name!r} was closed; open it again to write")
+
+    def _check_token(self, connection: Connection) -> None:
+        """Refuse to write what another writer has by now; until the transaction ends, none can take it."""
+        own = select(runs.c.id).where(runs.c.id == self._run, runs.c.token == self._claim.token)
+        if connection.execute(own.with_for_update()).one_or_none() is None:
+            raise self._taken_over(connection)
+
+    def _taken_over(self, connection: Connection) -> StoreError:
+        row = connection.execute(select(runs.c.writer).where(runs.c.id == self._run)).one_or_none()
+        if row is None:
+            return StoreError(f"run {self._name!r} was deleted while this process did not hold it")
+        who = object_from_text(row.writer, "writer")
+        return RunLocked(
+            f"run {self._name!r} was taken over by process {who.get('pid')} on {who.get('host')} (since "
+            f"{who.get('since')}), after this process had not been heard of for too long: asleep, or cut off from the "
+            "database. What it had recorded is kept, and this was not recorded"
+        )
 
     def _event(self, seq: int, entry: int, kind: str, trial: int | None, at: float, payload: str) -> dict[str, Any]:
         return {
@@ -284,11 +352,10 @@ class SQLWriter(SQLReader):
         connection.execute(insert(snapshots), {"run": self._run, "seq": seq, "state": state})
 
 
-def this_process() -> dict[str, Any]:
-    """Who writes, for the message that another process gets."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
+def _last_event(connection: Connection, run: int) -> int:
+    return connection.scalar(select(func.max(events.c.seq)).where(events.c.run == run)) or 0
 
 
-def now() -> str:
-    """The wall clock, for people."""
-    return datetime.now(UTC).isoformat()
+def _some(rows: list[dict[str, Any]]) -> Any:
+    """One row as one: a statement for many takes a longer way."""
+    return rows if len(rows) > 1 else rows[0]

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, exc, insert, select
+from sqlalchemy import Connection, Engine, Select, create_engine, event, exc, null, select
 from sqlalchemy.pool import NullPool, QueuePool
 
-import archsmith
-from archsmith.core.errors import CorruptStore, NewerStore, StoreError
-from archsmith.store.migrations import columns_of_runs, migrate
-from archsmith.store.tables import APPLICATION_ID, SCHEMA, meta, metadata
+from archsmith.core.errors import CorruptStore, StoreError
+from archsmith.store.database import T, bring_up, make_tables, version_of
+from archsmith.store.holder import refused
+from archsmith.store.migrations import columns_of_runs
+from archsmith.store.tables import APPLICATION_ID, SCHEMA
 
 
 class SQLiteFile:
@@ -37,7 +39,56 @@ class SQLiteFile:
         self._engine: Engine | None = None
         self._version = 0  # of the file when it was last looked at; one that is older may be brought up meanwhile
 
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    @property
+    def beside(self) -> str | None:
+        return str(self.path.with_suffix(".artifacts"))
+
     def is_there(self) -> bool:
+        return self._has_content() and self.read(lambda _: self._version > 0)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        with self._plain_errors():
+            if self._engine is None or self._version < SCHEMA:
+                engine = self._engine or create_engine("sqlite://", creator=self._open_to_read, poolclass=QueuePool)
+                with engine.connect() as connection:
+                    self._version = self._check(connection)
+                self._engine = engine
+            with self._engine.connect() as connection:
+                return work(connection)
+
+    def runs(self) -> Select[Any]:
+        return select(*columns_of_runs(self._version or SCHEMA), null().label("clock"))
+
+    def writing(self, *, create: bool = False) -> SQLiteWriting:
+        with self._plain_errors():
+            if create and not self._has_content():
+                self._make()
+            connection = _writing_engine(self._open_to_write).connect()
+            try:
+                with connection.begin():
+                    if not self._check(connection):
+                        raise CorruptStore(f"the store {self.path} is damaged: it has no tables")
+                    bring_up(connection, str(self.path))
+            except BaseException:
+                connection.close()
+                raise
+            self._version = SCHEMA
+            return SQLiteWriting(connection, self._plain_errors)
+
+    def claim(self, name: str) -> RunLock:
+        return RunLock(self.path, name)
+
+    def is_held(self, row: Any) -> bool:
+        return RunLock(self.path, row.name).is_taken()
+
+    def _has_content(self) -> bool:
         """Whether there is a file with something in it; an empty one is a store that is about to be created."""
         try:
             return self.path.stat().st_size > 0
@@ -45,39 +96,6 @@ class SQLiteFile:
             return False
         except OSError as error:
             raise StoreError(f"cannot read the store {self.path}: {error.strerror or error}") from None
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection that reads; each statement sees what was committed when it began."""
-        with self.plain_errors():
-            if self._engine is None or self._version < SCHEMA:
-                engine = self._engine or create_engine("sqlite://", creator=self._open_to_read, poolclass=QueuePool)
-                with engine.connect() as connection:
-                    self._version = self._check(connection)
-                self._engine = engine
-            with self._engine.connect() as connection:
-                yield connection
-
-    def runs(self) -> Select[Any]:
-        """The rows of runs, with the columns that a file of this version has; asked for while reading."""
-        return select(*columns_of_runs(self._version or SCHEMA))
-
-    def writer(self, *, create: bool = False) -> Connection:
-        """A connection that writes, whose transactions begin at once as writing ones. The caller closes it."""
-        with self.plain_errors():
-            if create and not self.is_there():
-                self._make()
-            engine = _writing_engine(self._open_to_write)
-            connection = engine.connect()
-            try:
-                with connection.begin():
-                    if not (version := self._check(connection)):
-                        raise CorruptStore(f"the store {self.path} is damaged: it has no tables")
-                    migrate(connection, version)
-            except BaseException:
-                connection.close()
-                raise
-            return connection
 
     def _make(self) -> None:
         """Make the file aside and move it into place, so that nobody ever meets one that is half made."""
@@ -89,22 +107,20 @@ class SQLiteFile:
         lock = FileLock(f"{self.path}.lock", timeout=self.busy_seconds, thread_local=False)
         try:
             with lock:
-                if not self.is_there():  # another process may have been faster
+                if not self._has_content():  # another process may have been faster
                     for leftover in (aside, Path(f"{aside}-wal"), Path(f"{aside}-shm"), Path(f"{aside}-journal")):
                         leftover.unlink(missing_ok=True)
                     engine = _writing_engine(lambda: self._open_to_write(aside))
                     with contextlib.closing(engine.connect()) as connection, connection.begin():
                         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-                        metadata.create_all(connection)
-                        rows = {"schema": str(SCHEMA), "created_by": f"archsmith {archsmith.__version__}"}
-                        connection.execute(insert(meta), [{"key": k, "value": v} for k, v in rows.items()])
+                        make_tables(connection)
                     os.replace(aside, self.path)
                 Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits for it finds the store made
         except OSError as error:  # filelock's Timeout is one
             raise StoreError(f"cannot create the store {self.path}: {error.strerror or error}") from None
 
     @contextlib.contextmanager
-    def plain_errors(self) -> Iterator[None]:
+    def _plain_errors(self) -> Iterator[None]:
         """Errors of SQLite as errors of the store, in words."""
         try:
             yield
@@ -158,16 +174,7 @@ class SQLiteFile:
             return 0
         if connection.exec_driver_sql("PRAGMA application_id").scalar() != APPLICATION_ID:
             raise CorruptStore(f"{self.path} is an SQLite database of another program, no archsmith store")
-        found = {row.key: row.value for row in connection.execute(select(meta))}
-        version = found.get("schema")
-        if not isinstance(version, str) or not version.isdecimal() or len(version) > 9 or int(version) < 1:
-            raise CorruptStore(f"the store {self.path} is damaged: its version is {version!r:.100}")
-        if int(version) > SCHEMA:
-            raise NewerStore(
-                f"the store {self.path} is of version {int(version)}, written by a later archsmith; archsmith "
-                f"{archsmith.__version__} knows versions up to {SCHEMA}. Upgrade it: pip install --upgrade archsmith"
-            )
-        return int(version)
+        return version_of(connection, str(self.path))
 
     def _open_to_read(self) -> sqlite3.Connection:
         folder = self.path.parent
@@ -201,6 +208,24 @@ class SQLiteFile:
         return connection
 
 
+class SQLiteWriting:
+    """A connection that writes, whose transactions begin at once as writing ones: nobody writes between their looking and
+    their writing."""
+
+    def __init__(
+        self, connection: Connection, plain_errors: Callable[[], contextlib.AbstractContextManager[None]]
+    ) -> None:
+        self.connection = connection
+        self._plain_errors = plain_errors
+
+    def transact(self, work: Callable[[Connection], T], landed: Callable[[Connection], T | None] | None = None) -> T:
+        with self._plain_errors(), self.connection.begin():
+            return work(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
 def _writing_engine(creator: Callable[[], sqlite3.Connection]) -> Engine:
     engine = create_engine("sqlite://", creator=creator, poolclass=NullPool)
 
@@ -212,14 +237,27 @@ def _writing_engine(creator: Callable[[], sqlite3.Connection]) -> Engine:
 
 
 class RunLock:
-    """The lock of a run's writer: a file beside the database that the kernel lets go when its process ends."""
+    """The claim on a run: a lock on a file beside the database, which the kernel lets go when its process ends."""
 
     def __init__(self, database: Path, run: str) -> None:
+        self.token = secrets.token_hex(16)
         self.path = Path(f"{database}.{hashlib.sha256(run.encode()).hexdigest()[:12]}.lock")
         self._lock: Any = None
 
-    def take(self) -> bool:
-        """Whether the lock is now held by this object."""
+    def take(self, row: Any | None) -> dict[str, Any]:
+        if not self._locked():
+            raise refused(row)
+        return {"token": self.token}
+
+    def keep(self, run: int) -> None:
+        """Nothing to do: the kernel keeps a lock."""
+
+    def let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _locked(self) -> bool:
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.path, timeout=0.2, thread_local=False)  # longer than a reader's look at it
@@ -232,12 +270,6 @@ class RunLock:
         self._lock = lock
         return True
 
-    def let_go(self) -> None:
-        """Release the lock, if it is held."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
     def is_taken(self) -> bool:
         """Whether any process holds the lock; needs no right to write."""
         if not self.path.exists():
@@ -247,7 +279,7 @@ class RunLock:
         except ImportError:  # Windows
             probe = RunLock.__new__(RunLock)
             probe.path, probe._lock = self.path, None
-            free = probe.take()
+            free = probe._locked()
             probe.let_go()
             return not free
         try:
