@@ -52,7 +52,8 @@ def test_the_flags_of_search_are_these(tmp_path: Path) -> None:
     flags = {word.strip("│ ,") for word in done.stdout.split() if word.startswith("--")}
     assert flags == {
         "--data", "--trials", "--seconds", "--epochs", "--workers", "--executor", "--store", "--name", "--seed",
-        "--control", "--no-control", "--estimate", "--json", "--help",
+        "--control", "--no-control", "--estimate", "--json", "--help", "--address", "--cpus", "--gpus", "--shards",
+        "--replicas", "--children", "--accumulate", "--stopping", "--artifacts", "--resume", "--faults",
     }  # fmt: skip
 
 
@@ -94,6 +95,12 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
         (["search", "landscape", "--seconds", "inf"], "finite"),
         (["search", "landscape", "--executor", "slurm"], "in-process"),
         (["search", "landscape", "--executor", "in-process", "--workers", "2"], "pool"),
+        (["search", "landscape", "--workers", "0"], "at least 1"),
+        (["search", "landscape", "--gpus", "1"], "--executor ray"),
+        (["search", "landscape", "--executor", "pool", "--address", "here:1"], "--executor ray"),
+        (["search", "landscape", "--resume"], "--name"),
+        (["search", "landscape", "--stopping", "ash"], "did you mean 'asha'"),
+        (["search", "amoebanet-desk", "--replicas", "3"], "REINFORCE"),
         (["auto", "digits", "--seconds", "-3"], "got -3"),
         (["search", "landscape", "--data", "x"], "no data set"),
         (["show", "nothing"], "does not exist"),

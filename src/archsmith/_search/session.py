@@ -24,12 +24,13 @@ from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import measure_of
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import LiveSearcher, Searcher
+from archsmith.core.shown import without_passwords
 from archsmith.core.space import FunctionSpace, Space, as_space, default_task, sample
 from archsmith.core.space import build as build_child
 from archsmith.core.stopping import LiveRule, Rule
 from archsmith.core.store import RunWriter, Store
 from archsmith.core.walk import Choose
-from archsmith.executors import InProcess, ProcessPool, Simulated
+from archsmith.executors import Faults, InProcess, ProcessPool, Simulated
 from archsmith.rewards import value
 from archsmith.searchers.random import Random
 from archsmith.store import open_store
@@ -100,7 +101,6 @@ def search(
         "reward": to_config(reward),
         "budget": vars(budget) | {},
         "limits": vars(limits) | {},
-        "workers": workers,
         "stopping": to_config(stopping),
         "child_epochs": epochs_of(evaluator),
         "seed": seed,
@@ -112,7 +112,7 @@ def search(
         "note": dict(note or {}),
     }
     executor = executor if executor is not None else _executor(workers)
-    config |= _workers(executor)
+    config |= {"workers": executor.slots, **_clock_of(executor)}
     with closing(executor):
         opened = open_store(store)
         _place(live, executor)
@@ -281,7 +281,7 @@ def versions() -> dict[str, str]:
 def _command() -> str:
     """The command line as a person types it: exports carry it to others, who have no use for where archsmith lies."""
     typed = ["archsmith" if os.path.basename(part) == "archsmith" else part for part in sys.argv[:1]]
-    return shlex.join([*typed, *sys.argv[1:]])
+    return without_passwords(shlex.join([*typed, *sys.argv[1:]]))
 
 
 def _session(loop: Loop) -> None:
@@ -315,18 +315,25 @@ def _keep_time(run: RunWriter, executor: Executor) -> None:
         run.keep_time(clock)
 
 
-def _workers(executor: Executor) -> dict[str, Any]:
+def _clock_of(executor: Executor) -> dict[str, Any]:
     """Of workers on a clock of their own, what simulates them again."""
     if getattr(executor, "clock", None) is None:
         return {}
-    return {"workers": executor.slots, "clock": {"seconds": getattr(executor, "seconds", None)}}
+    return {
+        "clock": {
+            "seconds": getattr(executor, "seconds", None),
+            "faults": to_config(getattr(executor, "faults", None)),
+        }
+    }
 
 
 def _executor(workers: int, simulated: Mapping[str, Any] | None = None) -> Executor:
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UsageError(f"workers must be a whole number of at least 1, got {workers!r}")
     if simulated is not None:
-        return Simulated(workers, seconds=simulated.get("seconds"))
+        faults = simulated.get("faults")
+        made = None if faults is None else from_config(faults, {"executors.Faults": Faults}.__getitem__)
+        return Simulated(workers, seconds=simulated.get("seconds"), faults=made)
     return InProcess() if workers == 1 else ProcessPool(workers)
 
 

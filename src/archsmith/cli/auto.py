@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, summary_json
-from archsmith.cli.runs import begin_or_go_on, beside, cores, free_name, say, tell_data
-from archsmith.cli.searching import TrialsOption, WorkersOption
+from archsmith.cli.runs import begin_or_go_on, beside, free_name, say, tell_data
+from archsmith.cli.searching import TrialsOption
+from archsmith.cli.where import Where, WorkersOption, cores
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
+from archsmith.core.shown import without_passwords
 
 if TYPE_CHECKING:
     pass
@@ -70,32 +72,32 @@ def auto(
         recipe = replace(recipe, budget=Budget(trials=trials, seconds=SEARCH_SHARE * seconds))
     elif trials is not None:
         recipe = replace(recipe, budget=Budget(trials=trials))
-    workers = workers if workers is not None else cores()
+    where = Where(workers=workers if workers is not None else cores())
     name = name if name is not None else free_name(store, recipe.name)
     again = ["archsmith", "auto", data, "--name", name]
     for option, given, default in (("--store", store, DEFAULT_STORE), ("--output", str(output), "out")):
         again += [option, given] if given != default else []
     for option, amount in (("--seconds", seconds), ("--trials", trials), ("--seed", seed or None)):
         again += [option, f"{amount:g}"] if amount is not None else []
-    go_on = shlex.join(again)
+    go_on = without_passwords(shlex.join(again))
 
     tell_data(recipe)
-    say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {store}")
-    run = begin_or_go_on(recipe, name=name, store=store, seed=seed, workers=workers, go_on=go_on, data=data)
+    say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {without_passwords(store)}")
+    run = begin_or_go_on(recipe, name=name, store=store, seed=seed, where=where, go_on=go_on, data=data)
     say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
-    control = beside(run, store=store, workers=workers, go_on=go_on, data=data, always=True)
+    control = beside(run, store=store, where=where, go_on=go_on, data=data, always=True)
     assert control is not None
     hand_designed = getattr(run.evaluator, "baseline_name", "residual network")
     say(f"3/4 finishing: the best of each, and of the same size the {hand_designed}, trained on over several seeds")
     note = run.config["note"]
     if seconds is not None and recipe.finish is not None and not note.get("fitted"):
         left = seconds - (time.monotonic() - began)
-        plan = within(recipe.finish, [run, control], seconds=left, workers=workers)
+        plan = within(recipe.finish, [run, control], seconds=left, workers=where.number(None))
         # On record, so that going on after an interruption finishes by the same plan and uses what it trained.
         with closing(run.store.write(run.name)) as writer:
             writer.configure({"note": {**note, "finish": to_config(plan), "fitted": True}})
     try:
-        finished = finish_run(run, control=control.name, workers=workers)
+        finished = finish_run(run, control=control.name, where=where)
     except KeyboardInterrupt:
         say(f"interrupted; every finished training is kept. Go on with: {go_on}")
         raise

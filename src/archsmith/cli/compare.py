@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, open_existing, print_columns, store_exists
-from archsmith.cli.runs import cores, make_executor, say
-from archsmith.cli.searching import DataOption, ExecutorOption, TrialsOption, load_recipe, relocated
+from archsmith.cli.runs import say
+from archsmith.cli.searching import DataOption, TrialsOption, load_recipe, relocated
+from archsmith.cli.where import AddressOption, CpusOption, ExecutorOption, GpusOption, Where
 from archsmith.core.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def compare(
         int | None, typer.Option("--workers", help="Children trained side by side in a run (default: the recipe's).")
     ] = None,
     executor: ExecutorOption = None,
+    address: AddressOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
     data: DataOption = None,
     baseline: Annotated[
         str | None,
@@ -91,7 +95,8 @@ def compare(
     if _is_made(names, store, bool(given)):
         if len(names) > 1:
             raise UsageError(f"{given[0]} is for one recipe or claim, and {len(names)} names are given")
-        found = _made(names[0], searchers, seeds, trials, workers, executor, data, baseline, store)
+        where = Where.named(executor, workers, address, cpus, gpus)
+        found = _made(names[0], searchers, seeds, trials, where, data, baseline, store)
     else:
         found = compare_([open_existing(store, name) for name in names], baseline=baseline)
     page = found.report(output) if output is not None else None
@@ -120,8 +125,7 @@ def _made(
     searchers: str | None,
     seeds: int | None,
     trials: int | None,
-    workers: int | None,
-    executor: str | None,
+    where: Where,
     data: str | None,
     baseline: str | None,
     store: str,
@@ -140,18 +144,14 @@ def _made(
             raise UsageError(f"name the searchers that are to run {name!r}: --searchers random,reinforce")
         chosen = {part: searcher_of(part, recipe) for part in listed}  # type: ignore[arg-type]
     own = next(iter(what.arms.values())).workers if claimed else what.workers  # type: ignore[union-attr]
-    number = workers or (1 if executor == "in-process" else own or cores())
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers must be a whole number of at least 1, got {workers}")
-    make_executor(executor, number)  # a name that is none is told before anything runs
     try:
         return compare_(
             what,
             searchers=chosen,
             seeds=seeds,
             trials=trials,
-            workers=number,
-            executor=None if executor is None else lambda: _executor(executor, number),
+            workers=where.number(own),
+            executor=None if where.executor is None else lambda: _executor(where, own),
             baseline=baseline,
             store=store,
             told=_progress(),
@@ -161,8 +161,8 @@ def _made(
         raise
 
 
-def _executor(name: str, workers: int) -> Executor:
-    made = make_executor(name, workers)
+def _executor(where: Where, usual: int | None) -> Executor:
+    made = where.make(usual)
     assert made is not None
     return made
 

@@ -10,7 +10,15 @@ import tempfile
 
 from archsmith import __version__
 
-EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # those that something here uses
+EXTRAS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "ray": ("ray",),
+    "postgres": ("psycopg",),
+    "optuna": ("optuna", "cmaes"),
+    "remote": ("fsspec",),
+    "s3": ("s3fs",),
+    "gcs": ("gcsfs",),
+}
 
 
 def examine() -> dict[str, str]:

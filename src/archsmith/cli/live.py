@@ -81,6 +81,8 @@ class LiveView:
         self.done = done
         self.failed = 0
         self.stopped = 0
+        self.begun_again = 0
+        self.paused: set[int] = set()
         self.epochs = epochs
         self.best = best
         self.best_trial = best_trial
@@ -105,7 +107,13 @@ class LiveView:
         if isinstance(event, Progress):
             self.running[event.trial] = event
         elif event.state is TrialState.RUNNING:
+            if event.number in self.running:  # its worker died under it
+                self.begun_again += 1
             self.running[event.number] = None
+            self.paused.discard(event.number)
+        elif event.state is TrialState.PAUSED:
+            self.running.pop(event.number, None)
+            self.paused.add(event.number)
         elif event.state.is_finished:
             self._finished(event)
         if self._live is None:
@@ -114,6 +122,7 @@ class LiveView:
     def _finished(self, trial: Trial) -> None:
         now = self._clock()
         self.running.pop(trial.number, None)
+        self.paused.discard(trial.number)
         self.done += 1
         self._recent.append(now)
         if trial.finished_at is not None:
@@ -246,8 +255,14 @@ class LiveView:
 
     def _counts(self) -> str:
         of = f" of {self.budget.trials:,}" if self.budget.trials is not None else ""
-        failed = f" ({self.failed} failed)" if self.failed else ""
-        return f"{self.done:,}{of} trials{failed}"
+        kinds = {
+            "failed": self.failed,
+            "stopped early": self.stopped,
+            "put aside": len(self.paused),
+            "begun again": self.begun_again,
+        }
+        told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+        return f"{self.done:,}{of} trials{f' ({told})' if told else ''}"
 
     def _pace(self) -> str:
         rate, left = self.rate, self.left

@@ -15,7 +15,7 @@ import typer
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import with_data
 from archsmith.core.finish import Measure, in_todays_words
-from archsmith.core.shown import in_columns
+from archsmith.core.shown import in_columns, without_passwords
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -45,7 +45,9 @@ def open_existing(store: str, name: str, data: str | None = None) -> Run:
 
     if not store_exists(store):
         path = store.removeprefix("sqlite:///")
-        raise UnknownName("run", name, [], f"({path} does not exist; name another store with --store)")
+        raise UnknownName(
+            "run", name, [], f"({without_passwords(path)} does not exist; name another store with --store)"
+        )
     run = Run(open_store(store), name)
     if data is None:
         return run
@@ -56,9 +58,10 @@ def open_existing(store: str, name: str, data: str | None = None) -> Run:
 
 
 def command_line(verb: str, name: str, *more: str, store: str) -> str:
-    """A command about a run, as a person would type it here; the store is named unless it is the default."""
-    where = [] if store == DEFAULT_STORE else ["--store", store]
-    return shlex.join(["archsmith", verb, name, *more, *where])
+    """A command about a run, as a person would type it here; the store is named unless it is the default, or set for
+    all commands."""
+    where = [] if store in (DEFAULT_STORE, os.environ.get("ARCHSMITH_STORE")) else ["--store", store]
+    return without_passwords(shlex.join(["archsmith", verb, name, *more, *where]))
 
 
 def store_exists(store: str) -> bool:
@@ -76,7 +79,7 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
         print(json.dumps([summary_json(run) for run in runs], indent=2))
         return
     if not runs:
-        print(f"no runs in {store}; begin with: archsmith search digits")
+        print(f"no runs in {without_passwords(store)}; begin with: archsmith search digits")
         return
     rows = [("RUN", "STATUS", "TRIALS", "FAILED", "BEST", "TIME", "UPDATED")]
     for run in runs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from archsmith.cli.looking import (
     print_columns,
     store_exists,
 )
+from archsmith.cli.where import AddressOption, CpusOption, ExecutorOption, GpusOption, Where, WorkersOption
 from archsmith.core.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -62,9 +64,11 @@ def finish(
     again: Annotated[
         bool, typer.Option("--again", help="Train and test again, though the test set was looked at already.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Trainings side by side (default: one for each core).")
-    ] = None,
+    workers: WorkersOption = None,
+    executor: ExecutorOption = None,
+    address: AddressOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
     data: Annotated[
         str | None, typer.Option("--data", help="What a published network is trained on; or where a run's data is now.")
     ] = None,
@@ -92,6 +96,7 @@ def finish(
 
     A published network, by its name, is trained on --data: its learning rate is chosen by validation.
     """
+    where = Where.named(executor, workers, address, cpus, gpus)
     chosen = {"epochs": epochs, "seeds": seeds, "size": size, "seed": seed, "name": run_name}
     network = {"cells": cells, "filters": filters, "form": form, "width": width}
     run = _published_run(store, name, data, chosen, network) or open_existing(store, name, data)
@@ -99,7 +104,7 @@ def finish(
         raise UsageError(f"--{asked[0]} is of a published network, and {name!r} is a run, which has its own plan")
     name = run.name
     try:
-        finished = finish_run(run, control=control, workers=workers, again=again)
+        finished = finish_run(run, control=control, where=where, again=again)
     except KeyboardInterrupt:
         go_on = command_line("finish", name, store=store)
         print(f"interrupted; every finished training is kept. Go on with: {go_on}", file=sys.stderr)
@@ -261,23 +266,24 @@ def draw(
 # --- what the commands share ------------------------------------------------------------------------------------------
 
 
-def finish_run(run: Run, *, control: str | None, workers: int | None, again: bool = False) -> Any:
+def finish_run(run: Run, *, control: str | None, where: Where, again: bool = False) -> Any:
     """Finish a run with a live view on stderr."""
     from archsmith._finish import finish as finish_
     from archsmith.cli.live import FinishView
-    from archsmith.cli.runs import cores
     from archsmith.core.config import from_config
     from archsmith.core.finish import FinishPlan
 
     plan = None
     if again or run.reader.document("finish") is None:  # else it was finished, by a plan on record
         plan = from_config(run.config["note"].get("finish"), {"core.FinishPlan": FinishPlan}.__getitem__)
-    with FinishView() as watch:
+    made = where.make()
+    with FinishView() as watch, closing(made) if made is not None else nullcontext():
         return finish_(
             run,
             plan=plan,
             control=control,
-            workers=workers if workers is not None else cores(),
+            workers=where.number(None),
+            executor=made,
             again=again,
             watch=watch,
         )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archsmith.cli.looking import data_lines, store_exists
+from archsmith.cli.where import Where
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
-from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.errors import UsageError
 from archsmith.core.finish import ACCURACY, Measure, measure_of
+from archsmith.core.shown import shown, without_passwords
+from archsmith.rewards import value
 
 if TYPE_CHECKING:
     from archsmith._search import Run
     from archsmith.cli.live import LiveView
-    from archsmith.core.executor import Executor
     from archsmith.recipes import Recipe
 
 
@@ -27,27 +29,28 @@ def begin(
     name: str,
     store: str,
     seed: int,
-    workers: int | None,
-    executor: str | None = None,
+    where: Where,
     go_on: str,
     note: Mapping[str, Any] | None = None,
+    artifacts: str | None = None,
 ) -> Run:
     """Search by a recipe with a live view on stderr.
 
     Args:
-        workers: children trained side by side; None: as the recipe says, else one for each core.
+        where: children are trained; as many side by side as it says, else as the recipe says, else one for each core.
         go_on: the command to name on Ctrl-C.
         note: what is kept with the run (default: the recipe's name and scale, its plan to finish, and its control).
+        artifacts: where a store that is new keeps weights; None: where its kind does.
     """
     from archsmith._search import search
     from archsmith.searchers import Random
+    from archsmith.store import open_store
 
-    if workers is None:
-        workers = 1 if executor == "in-process" else recipe.workers or cores()
     if note is None:
         note = {"recipe": recipe.name, "scale": recipe.scale, "finish": to_config(recipe.finish)}
         if recipe.control:
             note = {**note, "control": to_config(recipe.control_searcher or Random())}
+    note = {**note, **where.to_record()}
     with watched(recipe.budget, go_on, measure=measure_of(recipe.evaluator)) as watch:
         return search(
             recipe.space,
@@ -55,12 +58,13 @@ def begin(
             searcher=recipe.searcher,
             reward=recipe.reward,
             **vars(recipe.budget),
-            workers=workers,
-            executor=make_executor(executor, workers),
-            store=store,
+            workers=where.number(recipe.workers),
+            executor=where.make(recipe.workers),
+            store=store if artifacts is None else open_store(store, artifacts=artifacts),
             name=name,
             seed=seed,
             limits=recipe.limits,
+            stopping=recipe.stopping,
             note=note,
             watch=watch,
         )
@@ -72,13 +76,14 @@ def begin_or_go_on(
     name: str,
     store: str,
     seed: int,
-    workers: int | None,
-    executor: str | None = None,
+    where: Where,
     go_on: str,
     note: Mapping[str, Any] | None = None,
     trials: int | None = None,
     data: str | None = None,
     own: Recipe | None = None,
+    same: Recipe | None = None,
+    artifacts: str | None = None,
 ) -> Run:
     """The run of that name: begun by the recipe where there is none, else gone on with as it was recorded.
 
@@ -86,28 +91,31 @@ def begin_or_go_on(
         trials: what a run that is there already goes on to; None: the budget it was begun with.
         data: where its data set is now, for a run that is there already; other data are refused.
         own: the recipe of a user's file, whose parts cannot be made again from the record.
+        same: what a run that is there already must be a search by, as must the seed be its own.
+        artifacts: as of `begin`.
     """
     from archsmith._search.run import Run
     from archsmith.store import open_store
 
     if not store_exists(store) or name not in {run.name for run in open_store(store).runs()}:
         return begin(
-            recipe, name=name, store=store, seed=seed, workers=workers, executor=executor, go_on=go_on, note=note
+            recipe, name=name, store=store, seed=seed, where=where, go_on=go_on, note=note, artifacts=artifacts
         )
     run = Run(open_store(store), name)
-    if workers is None:
-        workers = 1 if executor == "in-process" else run.config["workers"]
+    if same is not None:
+        _check_same(run, same, seed)
+    where = where.or_else(Where.of_record(run.config["note"]))
     made, recorded = sum(run.summary.counts.values()), Budget(**run.config["budget"])
     if trials is not None and made >= trials and run.summary.status == "finished":
         return run
     budget = recorded if trials is None else Budget(trials=trials)
     what = "its budget is used up" if _used_up(run, budget) else "goes on"
-    say(f"run {name!r} is in {store} already and {what}: {budget}")
+    say(f"run {name!r} is in {without_passwords(store)} already and {what}: {budget}")
     with watched(budget, go_on, run) as watch:
         return run.resume(
             trials=trials,
-            workers=workers,
-            executor=make_executor(executor, workers),
+            workers=where.number(run.config["workers"]),
+            executor=where.make(run.config["workers"]),
             data=data,
             space=own.space if own else None,
             evaluator=own.evaluator if own else None,
@@ -121,8 +129,7 @@ def beside(
     run: Run,
     *,
     store: str,
-    workers: int | None,
-    executor: str | None = None,
+    where: Where,
     go_on: str,
     data: str | None = None,
     own: Recipe | None = None,
@@ -144,11 +151,15 @@ def beside(
     if wanted is None or (run.summary.status != "finished" and not always):
         return None
     trials = sum(run.summary.counts.values())
-    if executor is None and config.get("clock") is not None:
-        executor = "simulated"  # as the run itself
+    if config.get("clock") is not None:
+        where = where.or_else(Where("simulated"))  # as the run itself
+    where = where.or_else(Where.of_record(config["note"]))
+    if where.workers is None:
+        where = replace(where, workers=None if where.executor == "ray" else config["workers"])
     reward = own.reward if own else None
     if own is None and to_config(getattr(run.evaluator, "default_reward", None)) != config["reward"]:
         reward = from_config(config["reward"], resolve)
+    stopping = from_config(config["stopping"], resolve) if config.get("stopping") is not None else None
     control = Recipe(
         name=f"{run.name}-random",
         summary=f"random search beside {run.name}",
@@ -158,6 +169,7 @@ def beside(
         budget=Budget(trials=trials),
         reward=reward,
         limits=Limits(**config["limits"]),
+        stopping=own.stopping if own else stopping,
         control=False,
     )
     return begin_or_go_on(
@@ -165,14 +177,34 @@ def beside(
         name=control.name,
         store=store,
         seed=config["seed"],
-        workers=workers if workers is not None else config["workers"],
-        executor=executor,
+        where=where,
         go_on=go_on,
         note={key: value for key, value in config["note"].items() if key not in ("control", "fitted")},
         trials=trials,
         data=data,
         own=control if own else None,
     )
+
+
+def _check_same(run: Run, recipe: Recipe, seed: int) -> None:
+    """Refuse to go on with a run by another recipe, or another seed, than it was begun with."""
+    reward = recipe.reward if recipe.reward is not None else getattr(recipe.evaluator, "default_reward", value)
+    evaluator = {k: v for k, v in to_config(recipe.evaluator).items() if k not in ("data", "table")}
+    recorded = {k: v for k, v in run.config["evaluator"].items() if k not in ("data", "table")}
+    parts = {
+        "space": (to_config(recipe.space), run.config["space"]),
+        "searcher": (to_config(recipe.searcher), run.config["searcher"]),
+        "reward": (to_config(reward), run.config["reward"]),
+        "evaluator": (evaluator, recorded),
+        "rule that stops children": (to_config(recipe.stopping), run.config.get("stopping")),
+        "seed": (seed, run.config["seed"]),
+    }
+    for part, (given, found) in parts.items():
+        if given != found:
+            raise UsageError(
+                f"run {run.name!r} was begun with another {part}: recorded {shown(found)}, given {shown(given)}; go on with it "
+                f"as it is by `archsmith resume {run.name}`, or begin one of another name"
+            )
 
 
 def tell_data(recipe: Recipe) -> None:
@@ -198,30 +230,6 @@ def names_in(store: str) -> set[str]:
     from archsmith.store import open_store
 
     return {run.name for run in open_store(store).runs()} if store_exists(store) else set()
-
-
-def make_executor(name: str | None, workers: int) -> Executor | None:
-    """The executor of that name; None for the default that follows from the number of workers."""
-    from archsmith.executors import InProcess, ProcessPool, Simulated
-
-    if name is None:
-        return None
-    if name == "in-process":
-        if workers > 1:
-            raise UsageError(
-                f"--executor in-process trains one child at a time, and --workers is {workers}; use --executor pool"
-            )
-        return InProcess()
-    if name == "pool":
-        return ProcessPool(workers)
-    if name == "simulated":
-        return Simulated(workers)
-    raise UnknownName("executor", name, ["in-process", "pool", "simulated"])
-
-
-def cores() -> int:
-    """The cores this process may use: one worker each, with one thread, trains the most children a minute."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

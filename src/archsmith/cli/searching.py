@@ -22,14 +22,24 @@ from archsmith.cli.looking import (
     score_text,
     summary_json,
 )
-from archsmith.cli.runs import begin, beside, free_name, make_executor, names_in, say, tell_data, watched
+from archsmith.cli.runs import begin_or_go_on, beside, free_name, names_in, say, tell_data, watched
+from archsmith.cli.where import (
+    AddressOption,
+    CpusOption,
+    ExecutorOption,
+    FaultsOption,
+    GpusOption,
+    Where,
+    WorkersOption,
+)
 from archsmith.core.budget import Budget
-from archsmith.core.errors import RunExists, UsageError
+from archsmith.core.errors import RunExists, UnknownName, UsageError
 from archsmith.core.evaluator import with_data
 from archsmith.core.finish import Measure
 
 if TYPE_CHECKING:
     from archsmith._search import Run
+    from archsmith.core.stopping import Rule
     from archsmith.recipes import Recipe
 
 DataOption = Annotated[
@@ -40,15 +50,37 @@ SecondsOption = Annotated[float | None, typer.Option("--seconds", help="Budget: 
 EpochsOption = Annotated[
     float | None, typer.Option("--epochs", help="Budget: epochs of training, summed over children.")
 ]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", help="Children trained side by side (default: one for each core).")
+ShardsOption = Annotated[
+    int | None,
+    typer.Option("--shards", help="Asynchronous training of the controller: parameter-server shards, S (default: 20)."),
 ]
-ExecutorOption = Annotated[
+ReplicasOption = Annotated[
+    int | None,
+    typer.Option("--replicas", help="Asynchronous training: controllers that sample and learn, K (default: 100)."),
+]
+ChildrenOption = Annotated[
+    int | None,
+    typer.Option(
+        "--children", help="Asynchronous training: children that a replica waits for, m (default: the recipe's)."
+    ),
+]
+AccumulateOption = Annotated[
+    int | None,
+    typer.Option("--accumulate", help="Asynchronous training: gradients that the server waits for (default: 1)."),
+]
+StoppingOption = Annotated[
     str | None,
     typer.Option(
-        "--executor",
-        help="Where children are trained: in-process, pool (of processes), or simulated: looked up, on a clock that "
-        "counts what their trainings took.",
+        "--stopping", help="End hopeless children early: asha or median (default: all are trained to their end)."
+    ),
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        envvar="ARCHSMITH_ARTIFACTS",
+        help="Where a new store keeps weights: a folder or an address such as s3://BUCKET/PATH (default: a folder beside "
+        "the SQLite file).",
     ),
 ]
 ControlOption = Annotated[
@@ -73,11 +105,27 @@ def search(
     epochs: EpochsOption = None,
     workers: WorkersOption = None,
     executor: ExecutorOption = None,
+    address: AddressOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    faults: FaultsOption = None,
     store: StoreOption = DEFAULT_STORE,
     name: Annotated[
         str | None, typer.Option("--name", help="The run's name (default: made from the recipe's).")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="All randomness of the run comes from it.")] = 0,
+    shards: ShardsOption = None,
+    replicas: ReplicasOption = None,
+    children: ChildrenOption = None,
+    accumulate: AccumulateOption = None,
+    stopping: StoppingOption = None,
+    artifacts: ArtifactsOption = None,
+    go_on_with: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run of that name where there is one: a command that may be run again."
+        ),
+    ] = False,
     control: ControlOption = True,
     estimate: Annotated[
         bool,
@@ -89,23 +137,41 @@ def search(
 
     A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
     """
+    where = Where.named(executor, workers, address, cpus, gpus, faults)
+    if go_on_with and name is None:
+        raise UsageError("--resume needs --name: it says which run to go on with")
     found = _adapted(load_recipe(recipe), data, trials, seconds, epochs)
+    found = asynchronous(found, shards, replicas, children, accumulate)
+    found = found if stopping is None else replace(found, stopping=rule_named(stopping))
     found = replace(found, control=found.control and control)
     tell_data(found)
     if estimate:
         _tell_estimate(found, as_json)
         return
     own = [recipe] if recipe.endswith(".py") else []
-    if name is not None and name in names_in(store):  # before the data are read
+    if not go_on_with and name is not None and name in names_in(store):  # before the data are read
         go_on = command_line("resume", name, *own, store=store)
         raise RunExists(
-            f"a run named {name!r} is in this store already; go on with it by {go_on}, or choose another name"
+            f"a run named {name!r} is in this store already; go on with it by {go_on}, or by this command with "
+            "--resume, or choose another name"
         )
     name = name if name is not None else free_name(store, found.name)
     go_on = command_line("resume", name, *own, store=store)
-    run = begin(found, name=name, store=store, seed=seed, workers=workers, executor=executor, go_on=go_on)
     file = found if own else None
-    control_run = beside(run, store=store, workers=workers, executor=executor, go_on=go_on, own=file)
+    run = begin_or_go_on(
+        found,
+        name=name,
+        store=store,
+        seed=seed,
+        where=where,
+        go_on=go_on,
+        trials=trials,
+        data=data if go_on_with else None,
+        own=file,
+        same=found if go_on_with else None,
+        artifacts=artifacts,
+    )
+    control_run = beside(run, store=store, where=where, go_on=go_on, own=file)
     runs = [run] if control_run is None else [run, control_run]
     if as_json:
         print(json.dumps([summary_json(run.summary) for run in runs], indent=2))
@@ -127,13 +193,15 @@ def resume(
     epochs: EpochsOption = None,
     workers: WorkersOption = None,
     executor: ExecutorOption = None,
+    address: AddressOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a run that was interrupted, or raise its budget; and with the random search beside it."""
     run = open_existing(store, name)
-    if workers is None:
-        workers = 1 if executor == "in-process" else run.config["workers"]
+    where = Where.named(executor, workers, address, cpus, gpus).or_else(Where.of_record(run.config["note"]))
     own = load_recipe(file) if file is not None else None
     if trials is None and seconds is None and epochs is None:
         budget = Budget(**run.config["budget"])
@@ -145,8 +213,8 @@ def resume(
             trials=trials,
             seconds=seconds,
             epochs=epochs,
-            workers=workers,
-            executor=make_executor(executor, workers),
+            workers=where.number(run.config["workers"]),
+            executor=where.make(run.config["workers"]),
             data=data,
             space=own.space if own else None,
             evaluator=own.evaluator if own else None,
@@ -154,7 +222,7 @@ def resume(
             reward=own.reward if own else None,
             watch=watch,
         )
-    control = beside(run, store=store, workers=workers, executor=executor, go_on=go_on, data=data, own=own)
+    control = beside(run, store=store, where=where, go_on=go_on, data=data, own=own)
     if as_json:
         print(json.dumps(summary_json(run.summary), indent=2))
         return
@@ -233,6 +301,36 @@ def _adapted(
     if trials is not None or seconds is not None or epochs is not None:
         recipe = replace(recipe, budget=Budget(trials=trials, seconds=seconds, epochs=epochs))
     return recipe
+
+
+def asynchronous(
+    recipe: Recipe, shards: int | None, replicas: int | None, children: int | None, accumulate: int | None
+) -> Recipe:
+    """The recipe with its controller trained as in the paper's figure 3; as it is where no option asks for that."""
+    given = {"shards": shards, "replicas": replicas, "accumulate": accumulate}
+    if children is None and all(value is None for value in given.values()):
+        return recipe
+    from archsmith.searchers import Asynchronous, Reinforce
+
+    learner = recipe.searcher
+    if not isinstance(learner, Reinforce):
+        raise UsageError(
+            f"--shards, --replicas, --children and --accumulate train a REINFORCE controller; recipe {recipe.name!r} "
+            f"searches by {type(learner).__name__}"
+        )
+    if children is not None:
+        learner = replace(learner, minibatch=children)
+    return replace(recipe, searcher=Asynchronous(learner, **{k: v for k, v in given.items() if v is not None}))
+
+
+def rule_named(name: str) -> Rule:
+    """The rule of that name, with its defaults, that stops hopeless children."""
+    from archsmith.stopping import ASHA, Median
+
+    rules: dict[str, type[ASHA] | type[Median]] = {"asha": ASHA, "median": Median}
+    if name not in rules:
+        raise UnknownName("rule", name, rules)
+    return rules[name]()
 
 
 def relocated(recipe: Recipe, data: str) -> Recipe:

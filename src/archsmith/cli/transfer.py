@@ -288,7 +288,7 @@ def _going_on() -> Iterator[None]:
 
 
 def _workers(asked: int | None, most: int) -> int:
-    from archsmith.cli.runs import cores
+    from archsmith.cli.where import cores
 
     return asked if asked is not None else min(cores(), most)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+_PASSWORD = re.compile(r"(\w://[^:/@\s]*:)[^@\s]+@")
 
 
 def shown(value: Any) -> str:
@@ -22,6 +25,11 @@ def shown(value: Any) -> str:
     except (RecursionError, ValueError):  # nested too deep; a number of thousands of digits inside
         return f"{type(value).__name__} of {len(value):,}" if hasattr(value, "__len__") else type(value).__name__
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def without_passwords(text: str) -> str:
+    """A text with the passwords of the URLs in it hidden: what is printed and recorded is read by others."""
+    return _PASSWORD.sub(r"\1***@", text)
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from archsmith.core.executor import Reward
 from archsmith.core.finish import FinishPlan
 from archsmith.core.searcher import Searcher
 from archsmith.core.space import Space
+from archsmith.core.stopping import Rule
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Recipe:
         control: whether random search is run beside it.
         control_searcher: the random search, where it needs settings too (None: `Random()`).
         finish: how it is finished.
+        stopping: the rule that ends hopeless children early; None: all are trained to their end, as in the papers.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Recipe:
     control: bool = True
     control_searcher: Searcher | None = None
     finish: FinishPlan | None = None
+    stopping: Rule | None = None
 
     def __post_init__(self) -> None:
         if self.scale not in ("paper", "desk"):
