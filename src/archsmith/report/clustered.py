@@ -24,7 +24,7 @@ def clustered(facts: Facts) -> Html | None:
         ("waiting for the searcher", c.waiting, "without a child: it waited for results, or work between children"),
         ("idle at the end", c.ending, "after the last child was proposed, while the last ones were trained"),
     ]
-    rows = [(name, f"{100 * c.share(seconds):.1f} %", duration(seconds), what) for name, seconds, what in parts]
+    rows = [(name, what, f"{100 * c.share(seconds):.1f} %", duration(seconds)) for name, seconds, what in parts]
     again = (
         f"{count(c.again, 'attempt')} of {number(c.attempts)} began a child again, since its worker died or the run was "
         f"interrupted; {count(c.failed, 'child', 'children')} had failed when workers had died too often. "
@@ -32,10 +32,9 @@ def clustered(facts: Facts) -> Html | None:
     return join(
         [
             tag("p", first, again if c.again or c.failed else "No worker was lost. "),
-            table(("workers were", "share", "time", ""), rows),
-            tag("div", _use(c), cls="plots"),
+            table(("workers were", "which is", "share", "time"), rows, left=2),
             _stale(c),
-            _quality(c),
+            tag("div", _use(c), _quality(c), cls="plots"),
         ]
     )
 
@@ -65,5 +64,9 @@ def _stale(c: Cluster) -> Html | None:
 
 def _quality(c: Cluster) -> Html:
     rows = [(duration(q.at), number(q.trials), number(q.best), number(q.mean)) for q in c.quality]
-    head = ("by the clock", "children", "best reward so far", "mean since the row before")
-    return join([tag("h3", "How good by when"), table(head, rows)])
+    head = ("by", "children", "best so far", "mean")
+    return figure(
+        table(head, rows),
+        "Rewards at each tenth of the time; the mean is of the children since the row before.",
+        title="How good by when",
+    )
