@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from archsmith.searchers.asynchronous import Asynchronous
     from archsmith.searchers.bayesian_optimization import BayesianOptimization
     from archsmith.searchers.depth_schedule import DepthSchedule
     from archsmith.searchers.exhaustive import Exhaustive
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PPO",
+    "Asynchronous",
     "BayesianOptimization",
     "DepthSchedule",
     "Exhaustive",
@@ -35,6 +37,7 @@ __all__ = [
 
 _HOME = {
     "PPO": "ppo",
+    "Asynchronous": "asynchronous",
     "BayesianOptimization": "bayesian_optimization",
     "DepthSchedule": "depth_schedule",
     "Exhaustive": "exhaustive",

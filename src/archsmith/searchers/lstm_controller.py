@@ -18,23 +18,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space
 from archsmith.searchers.blas import one_blas_thread
 from archsmith.searchers.depth_schedule import DepthSchedule
 from archsmith.searchers.lstm_sampler import sample_walk
+from archsmith.searchers.parameters import Floats, Layout, initial_rows, trunk
 from archsmith.searchers.traces import Batch, Head, Ints, Trace
 from archsmith.searchers.walks import OffScript, Reader
-
-Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 @contextmanager
@@ -127,11 +125,8 @@ class Controller:
         self.forced = schedule.choice if schedule else None
         self._moments: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # Adam's m and v
         self._steps = 0  # Adam's t
-        self._extend("start", 1, embedding)
-        for layer in range(layers):
-            self._extend(f"lstm{layer}.input", 4 * hidden, hidden if layer else embedding)
-            self._extend(f"lstm{layer}.hidden", 4 * hidden, hidden)
-            self._extend(f"lstm{layer}.bias", 4 * hidden)
+        for name, (rows, *shape) in trunk(hidden, layers, embedding).items():
+            self._extend(name, rows, *shape)
 
     # --- parameters
 
@@ -141,10 +136,7 @@ class Controller:
         have = 0 if old is None else len(old)
         if have >= rows and old is not None:
             return
-        new = np.empty((rows - have, *shape), np.float32)
-        for row in range(have, rows):
-            rng = np.random.default_rng(derive_seed(self._seed, name, row))
-            new[row - have] = rng.uniform(-self._init, self._init, shape)
+        new = initial_rows(self._seed, self._init, name, range(have, rows), shape)
         self._set(name, new if old is None else np.concatenate([old.detach().numpy(), new]))
         if name in self._moments:
             nothing = torch.zeros(rows - have, *shape)
@@ -182,6 +174,19 @@ class Controller:
                 first[name] = rows
                 rows += len(value)
         return parts, first
+
+    def layout(self) -> Layout:
+        """That of all parameters as one vector."""
+        return Layout.of(self.widths, {name: tuple(value.shape) for name, value in self.parameters.items()})
+
+    def take(self, layout: Layout, values: Floats) -> None:
+        """Have these parameters, as they were pulled from where they are learned, and know no question but theirs."""
+        self.widths, self.parameters = dict(layout.widths), {}
+        for name, shape, at, end in layout.places():
+            value = torch.empty(shape)  # torch's own memory: how that is aligned may decide how a product rounds
+            value.numpy()[...] = values[at:end].reshape(shape)
+            self.parameters[name] = value.requires_grad_()
+        self.reader.scripted = True
 
     # --- scoring: torch, teacher-forced
 
@@ -314,15 +319,22 @@ class Controller:
 
     # --- learning
 
+    def gradient(self, loss: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
+        """That of `loss` by each of the parameters; None where nothing was left to decide."""
+        if not loss.requires_grad:
+            return None
+        values = list(self.parameters.values())
+        return torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
+
     def descend(self, loss: torch.Tensor, learning_rate: float, *, measured: bool = True) -> float:
         """One step of Adam down the gradient of `loss`; gives the gradient's norm, or 0 where it is not `measured`.
 
         beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, as torch.optim.Adam, which is not used since parameters grow here.
         """
-        if not loss.requires_grad:  # nothing was left to decide
+        gradients = self.gradient(loss)
+        if gradients is None:
             return 0.0
         values = list(self.parameters.values())
-        gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
         self._steps += 1
         for name, gradient in zip(self.parameters, gradients, strict=True):
             if name not in self._moments:

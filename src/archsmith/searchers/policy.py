@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Learn: TypeAlias = "Callable[[Controller, Sequence[Trace], Sequence[float]], dict[str, float]]"
 """One update from traces and their advantages R_k - b; gives what there is to show of it."""
 
-_DRAWS = 10
+MOST_DRAWS = 10
 
 
 class PolicyConfig(Protocol):
@@ -108,42 +108,95 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def start(config: PolicyConfig, space: Space, seed: int, learn: Learn) -> LivePolicy:
-    """A live controller. Raises UsageError when the space asks nothing, or lacks the schedule's choice."""
+def check_space(space: Space) -> None:
+    """Raise UsageError when the space asks nothing."""
     if next_question(space, [])[0] is None:
         raise UsageError(f"the space {identity(space)['name']!r} asks no choices, so there is nothing to learn")
+
+
+def start(config: PolicyConfig, space: Space, seed: int, learn: Learn) -> LivePolicy:
+    """A live controller. Raises UsageError when the space asks nothing, or lacks the schedule's choice."""
+    check_space(space)
     return LivePolicy(config, space, seed, learn)
+
+
+def controller(config: PolicyConfig, space: Space, seed: int) -> Controller:
+    """The network that these settings ask for."""
+    from archsmith.searchers.lstm_controller import Controller  # torch loads here: recipes are listed without it
+
+    return Controller(
+        space,
+        derive_seed(seed, "controller"),
+        hidden=config.hidden,
+        layers=config.layers,
+        embedding=config.embedding,
+        init=config.init,
+        anchor_input=config.anchor_input,
+        schedule=config.depth_schedule,
+    )
+
+
+class Rewards:
+    """What the results of trials mean to a controller: rewards, or their ranks, and the baseline b to hold them against."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        self._decay = config.baseline_decay
+        self._recent: deque[float] = deque(maxlen=config.ranks)  # rewards, where their ranks are learned from
+        self._worst: float | None = None
+        self.baseline: float | None = None
+
+    def found(self, trial: Trial) -> float | None:
+        """The trial's reward, the worst one so far where it failed, or None where there is nothing to learn."""
+        if trial.state is TrialState.FAILED:
+            failure = trial.result.failure if trial.result else None
+            return None if failure and failure.reason == "worker" else self._worst
+        return trial.reward if trial.state is TrialState.DONE else None
+
+    def taken(self, reward: float) -> float:
+        """What is learned from a reward that was found, which counts from now on."""
+        self._worst = reward if self._worst is None else min(self._worst, reward)
+        if self._recent.maxlen:
+            self._recent.append(reward)
+            below = sum(other < reward for other in self._recent)
+            above = sum(other > reward for other in self._recent)
+            reward = 0.5 + 0.5 * (below - above) / len(self._recent)
+        if self.baseline is None:
+            self.baseline = reward
+        return reward
+
+    def held(self, rewards: Sequence[float]) -> tuple[list[float], float, float]:
+        """The advantages R_k - b of a minibatch, its mean reward, and b, which moves after."""
+        mean, baseline = sum(rewards) / len(rewards), self.baseline
+        assert baseline is not None
+        self.baseline = self._decay * baseline + (1 - self._decay) * mean
+        return [reward - baseline for reward in rewards], mean, baseline
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"recent": list(self._recent), "baseline": self.baseline, "worst": self._worst}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from what `state_dict` gave."""
+        self._recent = deque(state["recent"], maxlen=self._recent.maxlen)
+        self.baseline, self._worst = state["baseline"], state["worst"]
 
 
 class LivePolicy:
     """The controller at work. What it proposes depends on the seed and on what it was told, not on how asks are grouped."""
 
     def __init__(self, config: PolicyConfig, space: Space, seed: int, learn: Learn) -> None:
-        from archsmith.searchers.lstm_controller import Controller  # torch loads here: recipes are listed without it
-
         self._config = config
         self._space = space
         self._seed = seed
         self._learn = learn
-        self._controller = Controller(
-            space,
-            derive_seed(seed, "controller"),
-            hidden=config.hidden,
-            layers=config.layers,
-            embedding=config.embedding,
-            init=config.init,
-            anchor_input=config.anchor_input,
-            schedule=config.depth_schedule,
-        )
+        self._controller = controller(config, space, seed)
         self._version = 0
         self._asked = 0  # proposals given out
         self._batches = 0  # batches drawn; each has a generator of its own
         self._queue: deque[Genotype] = deque()  # drawn from the current parameters and not yet given out
         self._buffer: list[tuple[Genotype, float, Trace]] = []  # told and not yet learned from
         self._seen: set[str] = set()  # keys of what was proposed, where that matters
-        self._recent: deque[float] = deque(maxlen=config.ranks)  # rewards, where their ranks are learned from
-        self._baseline: float | None = None
-        self._worst: float | None = None
+        self._rewards = Rewards(config)
         self._shown: dict[str, float] = {}
 
     @property
@@ -168,42 +221,24 @@ class LivePolicy:
             genotype = self._queue.popleft()
             if not self._config.unique:
                 return genotype
-            if genotype.key not in self._seen or (drawn > _DRAWS and not self._queue):
+            if genotype.key not in self._seen or (drawn > MOST_DRAWS and not self._queue):
                 self._seen.add(genotype.key)
                 return genotype
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            reward = self._reward(trial)
+            reward = self._rewards.found(trial)
             if reward is None:
                 continue
             trace = self._controller.reader.trace(trial.genotype)  # refuses a genotype of another space
-            self._worst = reward if self._worst is None else min(self._worst, reward)
-            if self._config.ranks:
-                self._recent.append(reward)
-                below = sum(other < reward for other in self._recent)
-                above = sum(other > reward for other in self._recent)
-                reward = 0.5 + 0.5 * (below - above) / len(self._recent)
-            if self._baseline is None:
-                self._baseline = reward
-            self._buffer.append((trial.genotype, reward, trace))
+            self._buffer.append((trial.genotype, self._rewards.taken(reward), trace))
             if len(self._buffer) == self._config.minibatch:
                 self._update()
-
-    def _reward(self, trial: Trial) -> float | None:
-        """What there is to learn from the trial, or None."""
-        if trial.state is TrialState.FAILED:
-            failure = trial.result.failure if trial.result else None
-            return None if failure and failure.reason == "worker" else self._worst
-        return trial.reward if trial.state is TrialState.DONE else None
 
     def _update(self) -> None:
         from archsmith.searchers.lstm_controller import one_thread
 
-        rewards = [reward for _, reward, _ in self._buffer]
-        mean, baseline = sum(rewards) / len(rewards), self._baseline
-        assert baseline is not None
-        advantages = [reward - baseline for reward in rewards]  # R_k - b
+        advantages, mean, baseline = self._rewards.held([reward for _, reward, _ in self._buffer])
         with one_thread():
             learned = self._learn(self._controller, [trace for _, _, trace in self._buffer], advantages)
         self._version += 1
@@ -215,8 +250,6 @@ class LivePolicy:
             **learned,
             "updates": float(self._version),
         }
-        decay = self._config.baseline_decay
-        self._baseline = decay * baseline + (1 - decay) * mean
 
     def diagnostics(self) -> Mapping[str, float]:
         """Of the last update: the minibatch's mean reward, the baseline it was held against, the entropy per decision
@@ -232,9 +265,7 @@ class LivePolicy:
             "queue": [dict(genotype.answers) for genotype in self._queue],
             "buffer": [{"answers": dict(genotype.answers), "reward": reward} for genotype, reward, _ in self._buffer],
             "seen": sorted(self._seen),
-            "recent": list(self._recent),
-            "baseline": self._baseline,
-            "worst": self._worst,
+            **self._rewards.state_dict(),
             "shown": dict(self._shown),
             "controller": self._controller.state_dict(),
         }
@@ -247,8 +278,7 @@ class LivePolicy:
         self._batches = int(state["batches"])
         self._queue = deque(Genotype(space, answers) for answers in state["queue"])
         self._seen = set(state["seen"])
-        self._recent = deque(state["recent"], maxlen=self._config.ranks)
-        self._baseline, self._worst = state["baseline"], state["worst"]
+        self._rewards.load_state_dict(state)
         self._shown = dict(state["shown"])
         self._controller.load_state_dict(state["controller"])
         told = [(Genotype(space, entry["answers"]), float(entry["reward"])) for entry in state["buffer"]]

@@ -20,6 +20,8 @@ from archsmith.searchers import policy
 from archsmith.searchers.depth_schedule import DepthSchedule
 
 if TYPE_CHECKING:
+    import torch
+
     from archsmith.searchers.lstm_controller import Controller
     from archsmith.searchers.traces import Trace
 
@@ -71,16 +73,20 @@ class Reinforce:
         """A live controller. Raises UsageError when the space asks nothing, or lacks the schedule's choice."""
         return policy.start(self, space, seed, self._learn)
 
-    def _learn(self, controller: Controller, traces: Sequence[Trace], advantages: Sequence[float]) -> dict[str, float]:
-        """One step up the estimated gradient; shows its norm, and the entropy per decision in nats."""
+    def loss(
+        self, controller: Controller, traces: Sequence[Trace], advantages: Sequence[float]
+    ) -> tuple[torch.Tensor, float]:
+        """What to descend, minus the objective; and the entropy per decision in nats."""
         import torch
 
         score = controller.score(traces)
         objective = (score.log_prob.sum(1) * torch.tensor(advantages)).mean()
         if self.entropy_weight:
             objective = objective + self.entropy_weight * score.entropy.sum(1).mean()
-        norm = controller.descend(-objective, self.learning_rate)
-        return {
-            "entropy": float(score.entropy.detach().sum()) / max(score.decisions, 1),
-            "gradient_norm": norm,
-        }
+        return -objective, float(score.entropy.detach().sum()) / max(score.decisions, 1)
+
+    def _learn(self, controller: Controller, traces: Sequence[Trace], advantages: Sequence[float]) -> dict[str, float]:
+        """One step up the estimated gradient; shows its norm, and the entropy per decision in nats."""
+        loss, entropy = self.loss(controller, traces, advantages)
+        norm = controller.descend(loss, self.learning_rate)
+        return {"entropy": entropy, "gradient_norm": norm}
