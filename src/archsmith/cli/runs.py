@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from archsmith.cli.looking import data_lines, store_exists
 from archsmith.cli.where import Where
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import RunExists, RunLocked, UsageError
 from archsmith.core.finish import ACCURACY, Measure, measure_of
 from archsmith.core.shown import shown, without_passwords
 from archsmith.rewards import value
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from archsmith._search import Run
     from archsmith.cli.live import LiveView
     from archsmith.recipes import Recipe
+
+LEASE_PATIENCE = 45  # seconds that a command which may be run again waits for a lease: it runs out in 30
 
 
 def begin(
@@ -97,10 +100,14 @@ def begin_or_go_on(
     from archsmith._search.run import Run
     from archsmith.store import open_store
 
-    if not store_exists(store) or name not in {run.name for run in open_store(store).runs()}:
-        return begin(
-            recipe, name=name, store=store, seed=seed, where=where, go_on=go_on, note=note, artifacts=artifacts
-        )
+    if name not in names_in(store):
+        try:
+            return begin(
+                recipe, name=name, store=store, seed=seed, where=where, go_on=go_on, note=note, artifacts=artifacts
+            )
+        except RunExists:
+            if same is None:
+                raise  # else another process ran the same command, and was faster
     run = Run(open_store(store), name)
     if same is not None:
         _check_same(run, same, seed)
@@ -111,18 +118,39 @@ def begin_or_go_on(
     budget = recorded if trials is None else Budget(trials=trials)
     what = "its budget is used up" if _used_up(run, budget) else "goes on"
     say(f"run {name!r} is in {without_passwords(store)} already and {what}: {budget}")
-    with watched(budget, go_on, run) as watch:
-        return run.resume(
-            trials=trials,
-            workers=where.number(run.config["workers"]),
-            executor=where.make(run.config["workers"]),
-            data=data,
-            space=own.space if own else None,
-            evaluator=own.evaluator if own else None,
-            searcher=own.searcher if own else None,
-            reward=own.reward if own else None,
-            watch=watch,
-        )
+
+    def go() -> Run:
+        with watched(budget, go_on, run) as watch:
+            return run.resume(
+                trials=trials,
+                workers=where.number(run.config["workers"]),
+                executor=where.make(run.config["workers"]),
+                data=data,
+                space=own.space if own else None,
+                evaluator=own.evaluator if own else None,
+                searcher=own.searcher if own else None,
+                reward=own.reward if own else None,
+                stopping=own.stopping if own else None,
+                watch=watch,
+            )
+
+    return go() if same is None else _once_free(go, store)
+
+
+def _once_free(go: Callable[[], Run], store: str) -> Run:
+    """What `go` gives, once the lease of a writer that is gone has run out: a database cannot know at once that it is."""
+    until = time.monotonic() + LEASE_PATIENCE
+    told = False
+    while True:
+        try:
+            return go()
+        except RunLocked as error:
+            if not store.startswith("postgres") or time.monotonic() > until:
+                raise
+            if not told:
+                say(f"{error}. Waiting up to {LEASE_PATIENCE} seconds, in case that process is gone")
+            told = True
+            time.sleep(1.0)
 
 
 def beside(
