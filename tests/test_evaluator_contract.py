@@ -50,6 +50,7 @@ class Toy:
         if self.broken == "changes":
             self.log.append(1)
         rng = random.Random(0 if self.broken == "seedless" else context.seed)
+        done = context.resume["done"] if context.resume is not None else 0
         if self.broken in ("unseeded", "leaks"):
             rng = random
             if self.broken == "leaks":
@@ -57,7 +58,9 @@ class Toy:
         if self.broken == "copy":
             rng = random.Random(id(self.log))
         rows = []
-        for epoch in range(1, 4):
+        for _ in range(0 if self.broken == "resumes" else done):
+            rng.random()
+        for epoch in range(done + 1, 4):
             try:
                 context.check()
             except LimitExceeded:
@@ -76,6 +79,8 @@ class Toy:
                 if self.broken != "limits":
                     raise
                 go_on = True
+            if context.paused:
+                context.pause({"done": epoch})
             if not go_on and self.broken != "stops":
                 break
         metrics = {"accuracy": rows[-1]["accuracy"], "width": float("nan") if self.broken == "nan" else 1.0}
@@ -88,6 +93,8 @@ class Toy:
 
 
 class TestToy(EvaluatorContract):
+    resumes = True
+
     def evaluator(self):
         return Toy()
 
@@ -108,6 +115,7 @@ PROMISES = {
     "report": "test_every_epoch_of_the_curve_was_reported",
     "cost": "test_the_cost_is_counted",
     "stops": "test_it_stops_when_told",
+    "resumes": "test_a_child_that_was_put_aside_goes_on_as_if_it_had_not_been",
     "limits": "test_it_looks_at_its_limits",
     "parameters": "test_a_child_over_its_parameters_is_not_trained",
     "reason": "test_a_child_over_its_parameters_is_not_trained",

@@ -59,6 +59,8 @@ def evaluate(evaluator=SMALL, space=SPACE, **context):
 
 
 class TestContract(EvaluatorContract):
+    resumes = True
+
     def evaluator(self):
         return SMALL
 
@@ -71,6 +73,8 @@ class TestContract(EvaluatorContract):
 
 class TestContractWithBytesAndBf16(EvaluatorContract):
     """The path of large data: bytes that become floats batch by batch; and mixed precision."""
+
+    resumes = True
 
     @pytest.fixture(autouse=True)
     def bytes_only(self, monkeypatch):

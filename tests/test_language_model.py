@@ -272,6 +272,8 @@ TINY = dataclasses.replace(
 
 
 class TestContract(EvaluatorContract):
+    resumes = True
+
     def evaluator(self) -> LanguageModel:
         return TINY
 
@@ -283,6 +285,8 @@ class TestContract(EvaluatorContract):
 
 
 class TestContractWithCharactersAndBf16(EvaluatorContract):
+    resumes = True
+
     def evaluator(self) -> LanguageModel:
         desk = LanguageModel.desk(epochs=2, level="char", max_train=4_000)
         return dataclasses.replace(desk, hidden=8, precision="bf16", optimizer="adam", learning_rate=0.003, variational=True, embedding_dropout=0.1, recurrent_dropout=0.1)  # fmt: skip

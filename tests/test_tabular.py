@@ -59,6 +59,36 @@ class TestContract(EvaluatorContract):
         return SPACE
 
 
+class TestContractByEpoch(EvaluatorContract):
+    """A table that has a column for each epoch."""
+
+    trains = False
+    counts_parameters = False
+    resumes = True
+
+    @pytest.fixture(autouse=True)
+    def _table(self, tmp_path):
+        rows = [f"{op},{width},{width},{2 * width},{3 * width},7" for op in ("conv", "pool") for width in (1, 2, 3)]
+        self.path = csv(tmp_path / "curves.csv", "op,width,first,second,third,took\n" + "\n".join(rows) + "\n")
+
+    def evaluator(self):
+        return Tabular(self.path, "third", seconds="took", curve=("first", "second", "third"))
+
+    def space(self):
+        return SPACE
+
+    def test_what_was_not_trained_took_no_time(self):
+        whole, part = (self._evaluate(RecordingContext(stop_after=stop)) for stop in (None, 1))
+        assert (whole.cost.seconds, whole.cost.epochs) == (7, 3)
+        assert (part.cost.seconds, part.cost.epochs) == (pytest.approx(7 / 3), 1)
+        assert part.metrics["value"] == whole.metrics["value"] / 3 == part.curve[0]["value"]
+
+    @pytest.mark.parametrize("settings", [{"curve": "third"}, {"curve": ("first",), "epochs": 2}])
+    def test_a_curve_has_a_column_for_each_epoch(self, settings):
+        with pytest.raises(UsageError, match="curve of Tabular"):
+            Tabular(self.path, "third", **settings)
+
+
 class TestSpaceContract(SpaceContract):
     uses_every_parameter = False
 

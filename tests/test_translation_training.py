@@ -493,6 +493,8 @@ def test_the_space_of_cells_is_searched_on_translation(folder: Path) -> None:
 class TestTranslation(EvaluatorContract):
     """What every evaluator promises."""
 
+    resumes = True
+
     @pytest.fixture(autouse=True)
     def _text(self, folder: Path) -> None:
         self._folder = folder

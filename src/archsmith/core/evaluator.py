@@ -84,7 +84,7 @@ class Context(Protocol):
         """Keep what a child that is put aside needs to go on exactly as if it had not been; nothing, `{}`, where it needs
         none. One that does not call this begins anew if it goes on.
 
-        When it goes on, the cost of its result is that of the rest alone; the curve may be the whole one or the rest.
+        When it goes on, the curve and the cost of its result are those of the rest alone, its metrics those of the whole.
         """
         ...
 

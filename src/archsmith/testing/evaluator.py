@@ -10,6 +10,7 @@ class TestMine(EvaluatorContract):
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -25,7 +26,7 @@ from archsmith.core.errors import Diverged, IllegalGenotype, LimitExceeded
 from archsmith.core.evaluator import Evaluator, Limits
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, sample
-from archsmith.core.trial import Result
+from archsmith.core.trial import Result, joined
 
 
 @dataclass
@@ -57,7 +58,7 @@ class RecordingContext:
         return not self.paused and (self.stop_after is None or len(self.reported) < self.stop_after)
 
     def pause(self, tensors: Mapping[str, Any]) -> None:
-        self.put_aside = dict(tensors)
+        self.put_aside = copy.deepcopy({name: _own(tensor) for name, tensor in tensors.items()})
 
     def check(self) -> None:
         self.looks += 1
@@ -78,9 +79,11 @@ class EvaluatorContract:
     times and may differ.
 
     `trains`, `counts_parameters` and `reports_epochs` turn off what an evaluator that looks results up, has no model, or
-    has no epochs, cannot do.
+    has no epochs, cannot do. `resumes` says that its children go on where they were put aside; those of one that does
+    not begin anew.
     """
 
+    resumes = False
     trains = True
     counts_parameters = True
     reports_epochs = True
@@ -177,6 +180,23 @@ class EvaluatorContract:
         result = self._evaluate(context)
         assert len(context.reported) == len(result.curve) == 1, "it went on after report() said to stop"
 
+    def test_a_child_that_was_put_aside_goes_on_as_if_it_had_not_been(self) -> None:
+        whole = self._evaluate(RecordingContext(seed=3))
+        so_far, kept = None, None
+        for epoch in range(1, len(whole.curve)):
+            context = RecordingContext(seed=3, until=epoch, resume=kept, epochs_done=epoch - 1)
+            so_far = joined(so_far, self._evaluate(context))
+            assert len(so_far.curve) == epoch, f"it was not put aside after epoch {epoch}"
+            if (kept := context.put_aside) is None:
+                assert not self.resumes, "it kept nothing by context.pause()"
+                pytest.skip("the evaluator's children begin anew")
+        if so_far is None:
+            pytest.skip("the evaluator reports no epochs")
+        rest = self._evaluate(RecordingContext(seed=3, resume=kept, epochs_done=len(so_far.curve)))
+        assert len(rest.curve) == 1, "the curve and the cost of a child that goes on are those of the rest alone"
+        assert _without_times(joined(so_far, rest)) == _without_times(whole), "it went on as another child"
+        assert set(rest.metrics) == set(whole.metrics), "a child that went on has other metrics"
+
     def test_it_looks_at_its_limits(self) -> None:
         if not self.trains:
             pytest.skip("the evaluator looks results up")
@@ -236,6 +256,10 @@ class EvaluatorContract:
             pytest.skip("the evaluator has no fingerprint")
         assert fingerprint(), "an empty fingerprint identifies nothing"
         assert fingerprint() == self.evaluator().fingerprint(), "equal evaluators must have equal fingerprints"  # type: ignore[attr-defined]
+
+
+def _own(tensor: Any) -> Any:
+    return tensor.detach().clone() if hasattr(tensor, "detach") else tensor
 
 
 def _without_times(result: Result) -> Any:

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from archsmith.nn.batch_norm import forgetting_within, set_epsilon
 from archsmith.nn.count import count, count_parameters
 from archsmith.nn.inheritance import inherit
 from archsmith.nn.seeding import seed_torch
+from archsmith.training import resuming
 from archsmith.training.isolation import autocast, isolated, resolve_precision
 from archsmith.training.learning_rates import best_learning_rate
 
@@ -47,11 +48,12 @@ def evaluate(config: ImageClassification, space: Space, genotype: Genotype, cont
     """See `ImageClassification.evaluate`."""
     with isolated(derive_seed(context.seed, "init"), context):
         child = build(space, genotype, config.task())
-        inherited = _inherited(child, context)
-        result = train(config, child, context)
+        state = resuming.kept(context)
+        inherited = _inherited(child, context) if state is None else state["loop"]["inherited"]
+        result = _train(config, child, context, False, state, inherited)
         if inherited is not None:
             result = dataclasses.replace(result, metrics={**result.metrics, "inherited_parameters": inherited})
-        if not config.keep_weights:
+        if not config.keep_weights or context.paused:
             return result
         weights = {k: v.detach().cpu().contiguous() for k, v in child.model.state_dict().items()}
         return Result(result.metrics, result.curve, result.cost, artifact=context.checkpoint(weights))
@@ -69,6 +71,18 @@ def _inherited(child: Child, context: Context) -> int | None:
 
 def train(config: ImageClassification, child: Child, context: Context, *, all_data: bool = False) -> Result:
     """See `ImageClassification.train`."""
+    return _train(config, child, context, all_data, resuming.kept(context), None)
+
+
+def _train(
+    config: ImageClassification,
+    child: Child,
+    context: Context,
+    all_data: bool,
+    state: dict[str, Any] | None,
+    inherited: int | None,
+) -> Result:
+    """`state` is what was kept of the child when it was put aside, `inherited` only handed on to when it is again."""
     splits = config.splits()
     model, device = child.model, torch.device(context.device)
     parameters = count_parameters(model)
@@ -79,7 +93,10 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
     set_epsilon(model, config.batch_norm_epsilon)
     seed = derive_seed(context.seed, "train")
     with isolated(seed, context):
-        latency = config.latency.measure(model, config.task().input_shape) if config.latency is not None else None
+        latency = None if state is None else state["loop"]["latency"]  # measured again, it would be another number
+        if config.latency is not None and latency is None:
+            found = config.latency.measure(model, config.task().input_shape)
+            latency = {"latency": found.median, "latency_low": found.low, "latency_high": found.high}
         context.check()
         multiply_adds = count(model, config.task().input_shape).multiply_adds
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -88,25 +105,30 @@ def train(config: ImageClassification, child: Child, context: Context, *, all_da
         try:
             with forgetting_within(model, steps) as decay:
                 began = time.perf_counter()
-                child, probed = _with_rate(config, child, splits, context, seed)
+                if state is None:
+                    child, probed = _with_rate(config, child, splits, context, seed)
+                else:
+                    child, probed = dataclasses.replace(child, learning_rate=state["loop"]["learning_rate"]), 0
                 probing = time.perf_counter() - began
-                curve, seconds = _fit(config, child, splits, context, seed, all_data)
+                kept = {"latency": latency, "inherited": inherited, "learning_rate": child.learning_rate}
+                curve, seconds = _fit(config, child, splits, context, seed, all_data, state=state, kept=kept)
         finally:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             model.eval()
     last = curve[-1]
     metrics: dict[str, float] = {"parameters": parameters, "multiply_adds": multiply_adds}
     if latency is not None:
-        metrics |= {"latency": latency.median, "latency_low": latency.low, "latency_high": latency.high}
+        metrics |= latency
     if decay is not None:
         metrics["batch_norm_decay"] = decay
-    metrics["train_seconds"], metrics["train_loss"] = seconds, last["train_loss"]
+    before = (0, 0.0) if state is None else (len(state["loop"]["curve"]), state["loop"]["seconds"])
+    metrics["train_seconds"], metrics["train_loss"] = before[1] + seconds, last["train_loss"]
     if not all_data:
         metrics["accuracy"] = max(row["accuracy"] for row in curve[-5:])
         metrics["final_accuracy"], metrics["loss"] = last["accuracy"], last["loss"]
     if child.learning_rate is not None:
         metrics["learning_rate"] = child.learning_rate
-    return Result(metrics, curve, Cost(seconds=probing + seconds, epochs=probed + len(curve)))
+    return Result(metrics, curve[before[0] :], Cost(seconds=probing + seconds, epochs=probed + len(curve) - before[0]))
 
 
 def test(config: ImageClassification, model: nn.Module, device: str) -> dict[str, float]:
@@ -157,8 +179,11 @@ def _fit(
     all_data: bool,
     *,
     first_epoch: bool = False,
+    state: Mapping[str, Any] | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, float]], float]:
-    """The curve and the seconds; of the first epoch alone, which is not reported, where that is asked for.
+    """The curve, and the seconds of what was trained now; of the first epoch alone, which is not reported, where that is
+    asked for. `state` is where to go on from, `kept` what to keep beside the rest when the child is put aside.
 
     The model is on the device and in its layout already.
     """
@@ -183,8 +208,11 @@ def _fit(
     slack = [pixels.shape[k] - size[k] for k in (0, 1)]
     began = time.perf_counter()
     curve: list[dict[str, float]] = []
+    if state is not None:
+        resuming.restore(state, context, model, optimizer, draws)
+        curve = list(state["loop"]["curve"])
 
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(len(curve) + 1, config.epochs + 1):
         epoch_began = time.perf_counter()
         model.train()
         order = train_at[torch.randperm(len(train_at), generator=draws).to(device)]
@@ -239,7 +267,11 @@ def _fit(
         curve.append(row)
         if first_epoch or not context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}):
             break
-    return curve, time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    if not first_epoch:
+        spent = seconds + (0.0 if state is None else state["loop"]["seconds"])
+        resuming.keep(context, model, optimizer, draws, {**(kept or {}), "curve": curve, "seconds": spent})
+    return curve, seconds
 
 
 def _measure(

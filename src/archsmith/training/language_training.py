@@ -27,6 +27,7 @@ from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.count import count, count_parameters
 from archsmith.nn.language import Dropouts, LanguageNetwork, initialise, set_dropouts
+from archsmith.training import resuming
 from archsmith.training.isolation import autocast, isolated, resolve_precision
 from archsmith.training.perplexity import believable, forward, mean_loss
 from archsmith.training.text import Tokens
@@ -44,7 +45,7 @@ def evaluate(config: LanguageModel, space: Space, genotype: Genotype, context: C
     with isolated(derive_seed(context.seed, "init"), context):
         child = build(space, genotype, config.task())
         result = train(config, child, context)
-        if not config.keep_weights:
+        if not config.keep_weights or context.paused:
             return result
         weights = {k: v.detach().cpu().contiguous() for k, v in child.model.state_dict().items()}
         return Result(result.metrics, result.curve, result.cost, artifact=context.checkpoint(weights))
@@ -68,11 +69,14 @@ def train(config: LanguageModel, child: Child, context: Context, *, all_data: bo
             initialise(model, config.initialisation)
         model.to(torch.device(context.device))
         multiply_adds = count(model, torch.zeros(1, 1, dtype=torch.int64, device=context.device)).multiply_adds
+        state = resuming.kept(context)
+        before = (0, 0.0) if state is None else (len(state["loop"]["curve"]), state["loop"]["seconds"])
         try:
-            curve, seconds = _fit(config, child, corpus, tokens, context, all_data)
+            curve, seconds = _fit(config, child, corpus, tokens, context, all_data, state)
         finally:
             model.eval()
-    metrics: dict[str, float] = {"parameters": parameters, "multiply_adds": multiply_adds, "train_seconds": seconds}
+    metrics: dict[str, float] = {"parameters": parameters, "multiply_adds": multiply_adds}
+    metrics["train_seconds"] = before[1] + seconds
     metrics["train_loss"] = curve[-1]["train_loss"]
     if not all_data:
         best = min(curve, key=lambda row: row["loss"])
@@ -80,7 +84,7 @@ def train(config: LanguageModel, child: Child, context: Context, *, all_data: bo
         metrics["best_epoch"], metrics["final_perplexity"] = best["epoch"], curve[-1]["perplexity"]
     if child.learning_rate is not None:
         metrics["learning_rate"] = child.learning_rate
-    return Result(metrics, curve, Cost(seconds=seconds, epochs=len(curve)))
+    return Result(metrics, curve[before[0] :], Cost(seconds=seconds, epochs=len(curve) - before[0]))
 
 
 def test(config: LanguageModel, model: nn.Module, device: str) -> dict[str, float]:
@@ -117,9 +121,16 @@ def dropouts(config: LanguageModel) -> Dropouts:
 
 
 def _fit(
-    config: LanguageModel, child: Child, corpus: Corpus, tokens: Tokens, context: Context, all_data: bool
+    config: LanguageModel,
+    child: Child,
+    corpus: Corpus,
+    tokens: Tokens,
+    context: Context,
+    all_data: bool,
+    kept: dict[str, Any] | None,
 ) -> tuple[list[dict[str, float]], float]:
-    """The curve and the seconds. The model is on the device already."""
+    """The curve, and the seconds of what was trained now. The model is on the device already; `kept` is where to go on
+    from."""
     model, device = child.model, torch.device(context.device)
     precision = resolve_precision(config.precision, device)
     peak = config.learning_rate if child.learning_rate is None else child.learning_rate
@@ -129,8 +140,11 @@ def _fit(
     began = time.perf_counter()
     curve: list[dict[str, float]] = []
     best_loss, best_weights = math.inf, dict[str, Tensor]()
+    if kept is not None:
+        resuming.restore(kept, context, model, optimizer, None)
+        curve, best_loss, best_weights = (kept["loop"][name] for name in ("curve", "best_loss", "best_weights"))
 
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(len(curve) + 1, config.epochs + 1):
         epoch_began = time.perf_counter()
         factor = config.decay ** max(0, epoch - config.decay_after)
         for group, value in zip(optimizer.param_groups, peaks, strict=True):
@@ -176,9 +190,13 @@ def _fit(
         curve.append(row)
         if not context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}):
             break
+    seconds = time.perf_counter() - began
+    spent = seconds + (0.0 if kept is None else kept["loop"]["seconds"])
+    best = {"best_loss": best_loss, "best_weights": best_weights}
+    resuming.keep(context, model, optimizer, None, {**best, "curve": curve, "seconds": spent})
     if best_weights and curve[-1]["loss"] > best_loss:
         model.load_state_dict(best_weights)
-    return curve, time.perf_counter() - began
+    return curve, seconds
 
 
 def _validation_loss(

@@ -52,6 +52,8 @@ class Tabular:
         seconds_scale: is multiplied into `seconds`: 3600 for a column of hours.
         judge: the column by which `regret` judges, such as accuracy on test data (default: `column` itself). No result has
             it, so that nothing can be chosen by it.
+        curve: the columns of the number after each epoch, in order, so that a rule may stop a child before its end, and the
+            rest of its time is spared. `epochs` is then as many.
     """
 
     table: str
@@ -64,6 +66,7 @@ class Tabular:
     called: str | None = None
     seconds_scale: float = 1.0
     judge: str | None = None
+    curve: tuple[str, ...] = ()
 
     default_reward = staticmethod(value)
 
@@ -77,6 +80,15 @@ class Tabular:
                 f"the metrics of Tabular must have names of their own, and one is called value; got {', '.join(map(repr, taken))}"
             )
         object.__setattr__(self, "choices", tuple(self.choices))
+        if isinstance(self.curve, str):
+            raise UsageError(f"curve of Tabular must be a tuple of columns, one an epoch, got the text {self.curve!r}")
+        object.__setattr__(self, "curve", tuple(self.curve))
+        if self.curve and self.epochs == 1.0:
+            object.__setattr__(self, "epochs", float(len(self.curve)))
+        if self.curve and self.epochs != len(self.curve):
+            raise UsageError(
+                f"curve of Tabular has a column for each epoch, got {len(self.curve)} columns and epochs={self.epochs:g}"
+            )
         for name in ("scale", "epochs", "seconds_scale"):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
@@ -132,7 +144,29 @@ class Tabular:
         metrics = {"value": number} | ({self.called: number} if self.called is not None else {})
         for column, name in _pairs(self):
             metrics[name] = index.metrics[column][row]
+        if self.curve:
+            return self._by_epoch(index, row, metrics, took * self.seconds_scale, context)
         return Result(metrics, cost=Cost(took * self.seconds_scale, self.epochs))
+
+    def _by_epoch(self, index: _Index, row: int, metrics: Mapping[str, float], took: float, context: Context) -> Result:
+        """The row told epoch by epoch, from where it was put aside to where it is stopped."""
+        curve: list[dict[str, float]] = []
+        for epoch, column in enumerate(self.curve[context.epochs_done :], context.epochs_done + 1):
+            number = index.metrics[column][row] * self.scale
+            told = {"value": number} | ({self.called: number} if self.called is not None else {})
+            curve.append({"epoch": epoch, **told})
+            if not context.report(epoch, told):
+                if context.paused:
+                    context.pause({})  # there is nothing to keep
+                metrics = {**metrics, **told}
+                break
+        share = len(curve) / len(self.curve)
+        return Result(metrics, curve, Cost(took * share, float(len(curve))))
+
+    @property
+    def reported_epochs(self) -> int:
+        """How many epochs are told: those of `curve`."""
+        return len(self.curve)
 
     def check_space(self, space: Space) -> None:
         """Raise, before a search begins, what would fail each of its trials: DataError for a table that cannot be used or
@@ -218,7 +252,7 @@ class Tabular:
             choices,
             self.column,
             float(self.scale),
-            tuple(column for column, _ in _pairs(self)),
+            tuple(dict.fromkeys([*(column for column, _ in _pairs(self)), *self.curve])),
             self.seconds,
         )
 

@@ -190,6 +190,14 @@ class Translation:
         words = self.corpus().words
         return TranslationTask(len(words[0]), len(words[1]), self.layers, self.hidden, self.parameters, self.embedding)
 
+    @property
+    def reported_epochs(self) -> int:
+        """How many epochs a training has, the last of which may be cut short by `steps`."""
+        if self.steps is None:
+            return self.epochs
+        batches = -(-len(self.corpus().train[0]) // self.batch_size)
+        return min(self.epochs, -(-self.steps // batches))
+
     def mean_lengths(self) -> tuple[float, float]:
         """Symbols of a training sentence on average, END included, in the source and in the target."""
         source, target = self.corpus().train

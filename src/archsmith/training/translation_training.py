@@ -27,7 +27,7 @@ from archsmith.nn.beam_search import beam_search
 from archsmith.nn.count import count_parameters
 from archsmith.nn.language import initialise
 from archsmith.nn.translation import BEGIN, PADDING, UNKNOWN, Translator
-from archsmith.training import parallel_text
+from archsmith.training import parallel_text, resuming
 from archsmith.training.data import stamp
 from archsmith.training.isolation import isolated
 from archsmith.training.parallel_text import ParallelText, Sentences, Vocabulary
@@ -128,7 +128,7 @@ def evaluate(config: Translation, space: Space, genotype: Genotype, context: Con
     with isolated(derive_seed(context.seed, "init"), context):
         child = build(space, genotype, config.task())
         result = train(config, child, context)
-        if not config.keep_weights:
+        if not config.keep_weights or context.paused:
             return result
         weights = {k: v.detach().cpu().contiguous() for k, v in child.model.state_dict().items()}
         return Result(result.metrics, result.curve, result.cost, artifact=context.checkpoint(weights))
@@ -148,20 +148,22 @@ def train(config: Translation, child: Child, context: Context, *, all_data: bool
         if config.initialisation is not None:
             initialise(model, config.initialisation)
         model.to(context.device)
+        state = resuming.kept(context)
+        before = (0, 0.0) if state is None else (len(state["loop"]["curve"]), state["loop"]["seconds"])
         try:
-            curve, steps, seconds = _fit(config, child, model, data, context, seed, all_data)
+            curve, steps, seconds = _fit(config, child, model, data, context, seed, all_data, state)
         finally:
             model.dropout = 0.0
             model.eval()
     metrics: dict[str, float] = {"parameters": parameters}
     metrics["multiply_adds"] = model.multiply_adds(*config.mean_lengths())
-    metrics |= {"train_seconds": seconds, "steps": steps, "train_loss": curve[-1]["train_loss"]}
+    metrics |= {"train_seconds": before[1] + seconds, "steps": steps, "train_loss": curve[-1]["train_loss"]}
     if not all_data:
         kept = min(curve, key=lambda row: row["perplexity"]) if config.keep_best else curve[-1]
         metrics |= {name: kept[name] for name in ("bleu", "perplexity", "loss")} | {"best_epoch": kept["epoch"]}
     if child.learning_rate is not None:
         metrics["learning_rate"] = child.learning_rate
-    return Result(metrics, curve, Cost(seconds=seconds, epochs=len(curve)))
+    return Result(metrics, curve[before[0] :], Cost(seconds=seconds, epochs=len(curve) - before[0]))
 
 
 def test(config: Translation, model: nn.Module, device: str) -> dict[str, float]:
@@ -188,9 +190,16 @@ def translate(config: Translation, model: nn.Module, sentences: Sequence[str], d
 
 
 def _fit(
-    config: Translation, child: Child, model: Translator, data: Corpus, context: Context, seed: int, all_data: bool
+    config: Translation,
+    child: Child,
+    model: Translator,
+    data: Corpus,
+    context: Context,
+    seed: int,
+    all_data: bool,
+    kept: dict[str, Any] | None,
 ) -> tuple[list[dict[str, float]], int, float]:
-    """The curve, the steps and the seconds."""
+    """The curve, the steps, and the seconds of what was trained now; `kept` is where to go on from."""
     pairs = data.train
     if all_data:
         pairs = (pairs[0].and_then(data.validation[0]), pairs[1].and_then(data.validation[1]))
@@ -208,6 +217,11 @@ def _fit(
     curve: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     lowest, step = math.inf, 0
+    if kept is not None:
+        curve, step, lowest, best = (kept["loop"][name] for name in ("curve", "step", "lowest", "best"))
+        if config.adam_steps is not None and step > config.adam_steps and child.optimizer is None:
+            optimizer, peaks = torch.optim.SGD(model.parameters(), config.sgd_learning_rate), [config.sgd_learning_rate]
+        resuming.restore(kept, context, model, optimizer, draws)
 
     while step < total_steps:
         epoch, epoch_began = len(curve) + 1, time.perf_counter()
@@ -247,9 +261,13 @@ def _fit(
         curve.append(row)
         if not context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}):
             break
+    seconds = time.perf_counter() - began
+    spent = seconds + (0.0 if kept is None else kept["loop"]["seconds"])
+    counted = {"curve": curve, "step": step, "lowest": lowest, "best": best, "seconds": spent}
+    resuming.keep(context, model, optimizer, draws, counted)
     if best:
         model.load_state_dict(best)
-    return curve, step, time.perf_counter() - began
+    return curve, step, seconds
 
 
 def _factor(config: Translation, step: int, total_steps: int, sgd: bool) -> float:
