@@ -104,7 +104,10 @@ class ArtifactFolder:
         The file is written aside, flushed to the disk and renamed, so that a kill leaves it whole or absent. Tensors
         that share memory are kept as copies of their own. Raises StoreError when it cannot be written.
         """
-        content = to_bytes(tensors, metadata or {})
+        return self.write(to_bytes(tensors, metadata or {}))
+
+    def write(self, content: bytes) -> str:
+        """Keep an artifact that is whole already, as `read` gave it elsewhere. Raises StoreError as `put` does."""
         digest = digest_of(content)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -131,11 +134,11 @@ class ArtifactFolder:
         Raises StoreError when there are none (they may have been collected), CorruptStore when the file does not have
         the content that its name promises.
         """
-        return from_bytes(self._read(digest))
+        return from_bytes(self.read(digest))
 
     def metadata(self, digest: str) -> dict[str, Any]:
         """The JSON description that was put with the tensors. Raises as `get` does."""
-        return described(self._read(digest))
+        return described(self.read(digest))
 
     def size(self) -> int:
         """The bytes that all artifacts take."""
@@ -183,7 +186,8 @@ class ArtifactFolder:
     def _file(self, digest: str) -> Path:
         return self.path / (check_digest(digest) + SUFFIX)
 
-    def _read(self, digest: str) -> bytes:
+    def read(self, digest: str) -> bytes:
+        """An artifact as it is kept. Raises as `get` does."""
         file = self._file(digest)
         try:
             content = file.read_bytes()

@@ -102,7 +102,7 @@ class ProcessPool:
             raise UsageError("this pool is closed; make a new one")
         if any(work.job.trial == job.trial for work in self._unfinished()):
             raise UsageError(f"trial {job.trial} was submitted and is not finished; a trial runs once")
-        self._queue.append(Work(job, self._shared(job), _pickled(job, OWN)))
+        self._queue.append(Work(job, self._shared(job), pickled(job, OWN)))
         self._dispatch()
 
     def cancel(self, trial: int) -> None:
@@ -158,7 +158,7 @@ class ProcessPool:
             last, shared = self._sent
             if all(getattr(last, name) is getattr(job, name) for name in SHARED):
                 return shared
-        self._sent = job, _pickled(job, SHARED)
+        self._sent = job, pickled(job, SHARED)
         return self._sent[1]
 
     def _dispatch(self) -> None:
@@ -295,7 +295,7 @@ def physical_cores() -> int:
     return max(1, count)
 
 
-def _pickled(job: Job, names: Sequence[str]) -> bytes:
+def pickled(job: Job, names: Sequence[str]) -> bytes:
     """Fields of a job as bytes. Raises UsageError naming the one that cannot be sent."""
     try:
         return bytes(cloudpickle.dumps([getattr(job, name) for name in names]))

@@ -42,7 +42,7 @@ def main(channel_fd: int, control_fd: int, index: int, device: str, threads: int
     pid = os.getpid()
     faulthandler.enable()  # a segfault says where, on stderr, which the pool keeps
     os.nice(5)  # the searcher and the person at the machine come first
-    _adopt_orphans()
+    adopt_orphans()
     for connection in (channel, control):
         os.set_inheritable(connection.fileno(), False)
         # A child's forks must not hold the sockets open, or the pool would not see this process end.
@@ -53,7 +53,7 @@ def main(channel_fd: int, control_fd: int, index: int, device: str, threads: int
     sending = threading.Lock()
 
     def tell(progress: Progress) -> bool:
-        _flush()
+        flush()
         with sending:
             channel.send(progress)
         return progress.trial not in cancelled
@@ -65,7 +65,7 @@ def main(channel_fd: int, control_fd: int, index: int, device: str, threads: int
             trial, new_shared, own = channel.recv()
         except (EOFError, OSError):
             _end()
-        _reset_threads(threads)
+        reset_threads(threads)
         try:
             if new_shared is not None:
                 shared, bound = new_shared, None
@@ -78,8 +78,8 @@ def main(channel_fd: int, control_fd: int, index: int, device: str, threads: int
             completed = run_job(job, JobContext(job, device=device, threads=threads, tell=tell, index=index))
         if os.getpid() != pid:
             os._exit(0)  # the child forked, and its fork came back from the evaluator
-        _end_descendants()
-        _flush()
+        end_descendants()
+        flush()
         with sending:
             channel.send(completed)
 
@@ -99,14 +99,14 @@ def _end() -> NoReturn:
     os._exit(1)
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
     """On Linux: become the parent of descendants whose own parent ended, so that none gets away."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
-def _end_descendants() -> None:
+def end_descendants() -> None:
     """End what a child started and left behind. Costs a system call when there is nothing."""
     if hasattr(os, "waitid"):
         try:
@@ -123,13 +123,14 @@ def _end_descendants() -> None:
             return
 
 
-def _reset_threads(threads: int) -> None:
+def reset_threads(threads: int) -> None:
     """The number of threads that an earlier child may have changed; for a torch yet to come the environment says it."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
 
 
-def _flush() -> None:
+def flush() -> None:
+    """Have what was printed leave this process."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

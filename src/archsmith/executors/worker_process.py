@@ -19,7 +19,7 @@ from archsmith.core.executor import Job
 from archsmith.core.trial import Failure, Result
 
 _OUTPUT = 8_192  # bytes kept of what a child printed
-_THREADS = (  # what OpenMP, BLAS and torch read when they are loaded
+THREADS = (  # what OpenMP, BLAS and torch read when they are loaded
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -86,7 +86,7 @@ class WorkerProcess:
                 stdout=printing,
                 stderr=printing,
                 pass_fds=fds,
-                env={**os.environ, **dict.fromkeys(_THREADS, str(threads))},
+                env={**os.environ, **dict.fromkeys(THREADS, str(threads))},
                 start_new_session=True,
             )
         except OSError:
@@ -138,11 +138,7 @@ class WorkerProcess:
 
     def with_output(self, result: Result) -> Result:
         """A failed result whose traceback shows what the child printed last."""
-        failure, printed = result.failure, self.printed()
-        if failure is None or not printed:
-            return result
-        lines = f"{failure.traceback}\nThe child printed last:\n{printed}\n".lstrip()
-        return replace(result, failure=Failure(failure.reason, failure.message, lines))
+        return result if result.failure is None else with_printed(result, self.printed())
 
     def is_gone(self) -> bool:
         """Whether the process has ended."""
@@ -201,6 +197,15 @@ class WorkerProcess:
             os.close(self.output)
             self.output = -1
         return _ending(self.process.returncode)
+
+
+def with_printed(result: Result, printed: str) -> Result:
+    """A failed result whose traceback shows what the child printed last."""
+    failure = result.failure
+    if failure is None or not printed:
+        return result
+    lines = f"{failure.traceback}\nThe child printed last:\n{printed}\n".lstrip()
+    return replace(result, failure=Failure(failure.reason, failure.message, lines))
 
 
 def _ending(status: int | None) -> str:
