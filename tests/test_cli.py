@@ -54,6 +54,7 @@ def test_the_flags_of_search_are_these(tmp_path: Path) -> None:
         "--data", "--trials", "--seconds", "--epochs", "--workers", "--executor", "--store", "--name", "--seed",
         "--control", "--no-control", "--estimate", "--json", "--help", "--address", "--cpus", "--gpus", "--shards",
         "--replicas", "--children", "--accumulate", "--stopping", "--artifacts", "--resume", "--faults",
+        "--searcher",
     }  # fmt: skip
 
 
@@ -100,7 +101,8 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
         (["search", "landscape", "--executor", "pool", "--address", "here:1"], "--executor ray"),
         (["search", "landscape", "--resume"], "--name"),
         (["search", "landscape", "--stopping", "ash"], "did you mean 'asha'"),
-        (["search", "amoebanet-desk", "--replicas", "3"], "REINFORCE"),
+        (["search", "amoebanet-desk", "--replicas", "3"], "--searcher reinforce"),
+        (["search", "landscape", "--searcher", "reinforced"], "did you mean 'reinforce'"),
         (["auto", "digits", "--seconds", "-3"], "got -3"),
         (["search", "landscape", "--data", "x"], "no data set"),
         (["show", "nothing"], "does not exist"),

@@ -31,6 +31,7 @@ from archsmith.cli.where import (
     GpusOption,
     Where,
     WorkersOption,
+    numbers_of,
 )
 from archsmith.core.budget import Budget
 from archsmith.core.errors import RunExists, UnknownName, UsageError
@@ -49,6 +50,12 @@ TrialsOption = Annotated[int | None, typer.Option("--trials", help="Budget: chil
 SecondsOption = Annotated[float | None, typer.Option("--seconds", help="Budget: wall clock, summed over sessions.")]
 EpochsOption = Annotated[
     float | None, typer.Option("--epochs", help="Budget: epochs of training, summed over children.")
+]
+SearcherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--searcher", help="In place of the recipe's, with its paper's settings: random, reinforce, ppo, tpe, ..."
+    ),
 ]
 ShardsOption = Annotated[
     int | None,
@@ -71,7 +78,10 @@ AccumulateOption = Annotated[
 StoppingOption = Annotated[
     str | None,
     typer.Option(
-        "--stopping", help="End hopeless children early: asha or median (default: all are trained to their end)."
+        "--stopping",
+        metavar="RULE[:NAME=NUMBER,...]",
+        help="End hopeless children early: asha or median, such as asha:eta=3,minimum=1 (default: all are trained to their "
+        "end).",
     ),
 ]
 ArtifactsOption = Annotated[
@@ -114,6 +124,7 @@ def search(
         str | None, typer.Option("--name", help="The run's name (default: made from the recipe's).")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="All randomness of the run comes from it.")] = 0,
+    searcher: SearcherOption = None,
     shards: ShardsOption = None,
     replicas: ReplicasOption = None,
     children: ChildrenOption = None,
@@ -137,10 +148,13 @@ def search(
 
     A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
     """
+    from archsmith._compare.contest import searcher_of
+
     where = Where.named(executor, workers, address, cpus, gpus, faults)
     if go_on_with and name is None:
         raise UsageError("--resume needs --name: it says which run to go on with")
     found = _adapted(load_recipe(recipe), data, trials, seconds, epochs)
+    found = found if searcher is None else replace(found, searcher=searcher_of(searcher, found))
     found = asynchronous(found, shards, replicas, children, accumulate)
     found = found if stopping is None else replace(found, stopping=rule_named(stopping))
     found = replace(found, control=found.control and control)
@@ -315,22 +329,23 @@ def asynchronous(
     learner = recipe.searcher
     if not isinstance(learner, Reinforce):
         raise UsageError(
-            f"--shards, --replicas, --children and --accumulate train a REINFORCE controller; recipe {recipe.name!r} "
-            f"searches by {type(learner).__name__}"
+            f"--shards, --replicas, --children and --accumulate train a REINFORCE controller, and recipe {recipe.name!r} "
+            f"searches by {type(learner).__name__}; add --searcher reinforce"
         )
     if children is not None:
         learner = replace(learner, minibatch=children)
     return replace(recipe, searcher=Asynchronous(learner, **{k: v for k, v in given.items() if v is not None}))
 
 
-def rule_named(name: str) -> Rule:
-    """The rule of that name, with its defaults, that stops hopeless children."""
+def rule_named(text: str) -> Rule:
+    """The rule that stops hopeless children: a name, and what is not as usual, such as "asha:eta=4,minimum=2"."""
     from archsmith.stopping import ASHA, Median
 
     rules: dict[str, type[ASHA] | type[Median]] = {"asha": ASHA, "median": Median}
+    name, _, settings = text.partition(":")
     if name not in rules:
         raise UnknownName("rule", name, rules)
-    return rules[name]()
+    return rules[name](**numbers_of(rules[name], settings, "--stopping")) if settings else rules[name]()
 
 
 def relocated(recipe: Recipe, data: str) -> Recipe:

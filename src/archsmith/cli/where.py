@@ -150,17 +150,25 @@ class Where:
 def _faults(text: str) -> Faults:
     from archsmith.executors import Faults
 
-    names = [field.name for field in fields(Faults)]
+    return Faults(**numbers_of(Faults, text, "--faults"))
+
+
+def numbers_of(kind: type, text: str, option: str) -> dict[str, Any]:
+    """The numbers that a text such as "eta=3,minimum=1" gives to fields of a configuration.
+
+    Raises UnknownName for a field that it does not have, UsageError for what is no number.
+    """
+    names = [field.name for field in fields(kind)]
     given: dict[str, Any] = {}
     for part in text.split(","):
         name, _, number = part.strip().partition("=")
         if name not in names:
-            raise UnknownName("fault", name, names)
+            raise UnknownName(f"setting of {kind.__name__}", name, names)
         try:
-            given[name] = int(number) if name in ("retries", "seed") else float(number)
+            given[name] = float(number) if "." in number or "e" in number else int(number)
         except ValueError:
-            raise UsageError(f"--faults {name} must be a number, got {number!r}") from None
-    return Faults(**given)
+            raise UsageError(f"{option} {name} must be a number, got {number!r}") from None
+    return given
 
 
 def cores() -> int:
