@@ -25,7 +25,7 @@ def test_every_public_name_is_there_and_sorted() -> None:
 
 
 @pytest.mark.parametrize(
-    "namespace", ["spaces", "searchers", "training", "executors", "rewards", "discovered", "recipes"]
+    "namespace", ["spaces", "searchers", "stopping", "training", "executors", "rewards", "discovered", "recipes"]
 )
 def test_every_name_of_a_namespace_is_there(namespace: str) -> None:
     module = importlib.import_module(f"archsmith.{namespace}")

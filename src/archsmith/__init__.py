@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archsmith import discovered, executors, recipes, rewards, searchers, spaces, testing, training
+    from archsmith import discovered, executors, recipes, rewards, searchers, spaces, stopping, testing, training
     from archsmith._compare import compare
     from archsmith._describe import describe
     from archsmith._export import export, generate, load, predict
@@ -62,6 +62,7 @@ __all__ = [
     "search",
     "searchers",
     "spaces",
+    "stopping",
     "testing",
     "training",
     "transfer",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from archsmith._search.saved import Saved, Savings
 from archsmith.core.errors import ArchsmithError, UnknownName
 from archsmith.core.finish import Measure, in_todays_words
 from archsmith.core.space import Space, decode, trace
@@ -90,6 +91,7 @@ class Facts:
         kinds: answers by kind of choice.
         finish: the document that `finish` kept, if it is one.
         cluster: what the workers did, where there were more than a few.
+        saved: what stopping children early has saved, or None where no rule was asked.
         looks: how often the test set was looked at: a finish says so before it looks, so one that was killed counts.
     """
 
@@ -113,6 +115,7 @@ class Facts:
     kinds: Mapping[str, Answers]
     finish: Mapping[str, Any] | None
     cluster: Cluster | None
+    saved: Saved | None
     looks: int
 
     @property
@@ -155,7 +158,9 @@ def gather(run: Run, *, control: str | None) -> Facts:
     curves: list[tuple[int, Floats, Floats]] = []
     rows: list[_Row] = []
     with_curve = stopped = twins = 0
+    savings = Savings(summary.config)
     for trial in run.reader.trials():
+        savings.count(trial)
         # A run of fewer than 8 trials has no quarters worth comparing.
         if quarter >= 2 and (trial.number < quarter or total - quarter <= trial.number < total):
             known.count(trial, kinds, 0 if trial.number < quarter else 1)
@@ -198,6 +203,7 @@ def gather(run: Run, *, control: str | None) -> Facts:
         kinds=kinds,
         finish=in_todays_words(finish) if isinstance(finish, Mapping) else None,
         cluster=cluster(run.reader),
+        saved=savings.saved(),
         looks=len(looks) if isinstance(looks, list) else 0,
     )
 

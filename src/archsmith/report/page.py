@@ -108,18 +108,20 @@ def _sentence(facts: Facts) -> Html:
             ". ",
             f"{count(facts.trials, 'child', 'children')} proposed: {_states(facts.summary.counts)}. ",
             f"{number(facts.twins)} were the same as an earlier one and not trained again. " if facts.twins else "",
-            _trained(config.get("evaluator"), facts.measure, config.get("reward")),
+            _trained(config.get("evaluator"), facts.measure, config.get("reward"), early=facts.saved is not None),
+            f" {facts.saved}." if facts.saved is not None else "",
         ]
     )
 
 
-def _trained(evaluator: Any, measure: Measure, reward: Any) -> str:
+def _trained(evaluator: Any, measure: Measure, reward: Any, *, early: bool) -> str:
     if not isinstance(evaluator, Mapping):
         return ""
     if evaluator.get("data") is None:
         return f"Each was evaluated by {short_type(evaluator)}."
     epochs = evaluator.get("epochs")
-    for_epochs = f" for {count(epochs, 'epoch')}" if isinstance(epochs, int) else ""
+    most = "at most " if early else ""
+    for_epochs = f" for {most}{count(epochs, 'epoch')}" if isinstance(epochs, int) else ""
     return (
         f"Each was trained on {data_name(evaluator['data'])}{for_epochs} and judged by its validation {measure.label}"
         f"{' and its latency' if type_of(reward) == 'rewards.LatencyWeighted' else ''}."
