@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+import archsmith as smith
+from archsmith._export import load
 from archsmith.core import remote_artifacts
 from archsmith.core.artifacts import DEFAULT_CAP_BYTES, ArtifactFolder, open_artifacts
 from archsmith.core.errors import StoreError, UsageError
@@ -354,3 +357,49 @@ def test_a_collector_that_was_held_up_deletes_nothing(faulty: RemoteArtifacts, m
         assert faulty.collect([]) == []
     assert digest in faulty
     assert faulty.collect([]) == [digest]
+
+
+# --- from end to end --------------------------------------------------------------------------------------------------
+
+SEARCH = """
+import os, sys
+import archsmith as smith
+from archsmith.core.trial import Trial
+from archsmith.store import open_store
+
+def watch(event):
+    if isinstance(event, Trial) and event.number == 2 and event.state == "done":
+        os._exit(9)  # the driver dies, and its machine with it
+
+smith.search(
+    smith.spaces.ConvChain(layers=2, filters=(4, 6), filter_heights=(1, 3), filter_widths=(1, 3)),
+    smith.training.ImageClassification("digits", epochs=1, max_train=200, precision="fp32", keep_weights=True),
+    trials=4, store=open_store("sqlite:///runs.db", artifacts=sys.argv[1]), name="r", watch=watch,
+)
+"""
+
+
+def test_a_search_with_its_weights_at_s3_goes_on_elsewhere_is_finished_and_exported(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    address = f"s3://bucket/{uuid.uuid4().hex}/weights"
+    died = subprocess.run([sys.executable, "-c", SEARCH, address], cwd=tmp_path)
+    assert died.returncode == 9
+    run = smith.open_run(str(tmp_path / "runs.db"), "r").resume()
+    assert run.store.artifacts == address
+    trials = list(run.trials())
+    assert [trial.state for trial in trials] == ["done"] * 4
+    weights = open_artifacts(address)
+    assert all(
+        trial.result.artifact in weights for trial in trials if trial.result is not None and trial.result.artifact
+    )
+    assert not (tmp_path / "runs.artifacts").exists()
+    finished = smith.finish(
+        run, plan=smith.FinishPlan(top=1, scale={}, grid={"batch_norm_epsilon": (1e-3,)}, epochs=1, seeds=1)
+    )
+    assert finished.model.artifact in weights
+    folder = smith.export(run, path=tmp_path / "model")
+    exported = load(folder).network.state_dict()
+    kept = weights.get(finished.model.artifact)
+    assert all(torch.equal(exported[name], tensor) for name, tensor in kept.items() if name in exported)
+    assert len(exported.keys() & kept.keys()) > 4
