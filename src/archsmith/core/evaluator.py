@@ -114,7 +114,8 @@ class Context(Protocol):
 @runtime_checkable
 class Evaluator(Protocol):
     """Trains a child and returns a result. A frozen dataclass; it may also offer `default_reward`, a reward function,
-    `fingerprint() -> str`, which identifies the data it trains on, `check_space(space)`, which raises what would fail every
+    `fingerprint() -> str`, which identifies the data it trains on, `loaded()`, what it has read of that, for processes that do
+    not see the files (see `core.loaded`), `check_space(space)`, which raises what would fail every
     child of a search before it begins, `reported_epochs`, where that is not its field `epochs`: how many epochs a whole
     training reports, 0 for none, and, where the best there is is known, `regret(space, genotype) -> float`: how far a
     genotype is from it, for telling how a search went once it is over."""

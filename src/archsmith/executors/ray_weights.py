@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from archsmith.core.artifacts import ArtifactFolder, matches, open_artifacts
+from archsmith.core.artifacts import ArtifactFolder, is_digest, matches, open_artifacts
 from archsmith.core.errors import StoreError
 from archsmith.core.executor import Completed, Job
 from archsmith.core.trial import Failure, TrialState
@@ -25,7 +25,7 @@ def read_for(job: Job) -> dict[str, bytes]:
     folder = _folder(job)
     own = job.resume.checkpoint if job.resume is not None else None
     found = {}
-    for digest in {*job.earlier.values(), *([own] if own is not None else [])}:
+    for digest in filter(is_digest, {*job.earlier.values(), *([own] if own is not None else [])}):
         try:
             found[digest] = folder.read(digest)
         except StoreError:
@@ -44,6 +44,8 @@ def check_kept(job: Job, outcome: Outcome) -> Completed:
             matches(content, digest, f"{digest[:12]} from a worker")
             folder.write(content)
     except StoreError as error:
+        if completed.state is TrialState.PAUSED:  # it begins anew when it goes on, and loses nothing else
+            return replace(completed, result=replace(completed.result, checkpoint=None))
         result = replace(completed.result, failure=Failure("error", str(error)), artifact=None, checkpoint=None)
         return Completed(completed.trial, TrialState.FAILED, result)
     return completed

@@ -10,6 +10,7 @@ import asyncio
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from archsmith.core import loaded
-from archsmith.core.artifacts import SUFFIX
+from archsmith.core.artifacts import SUFFIX, is_digest
 from archsmith.core.executor import Completed, Job, Progress
 from archsmith.core.trial import Failure, Result, TrialState
 from archsmith.executors.run_job import JobContext, failure_of, resident_bytes, run_job
@@ -215,6 +216,8 @@ def _prepare(threads: int) -> None:
     """The process as a child finds it, whatever ran in it before."""
     os.environ.update(dict.fromkeys(THREADS, str(threads)))  # for libraries that are loaded from here on
     reset_threads(threads)
+    # What is shared by processes cannot be written to, and torch says so of each array that it is handed.
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     adopt_orphans()
 
 
@@ -274,9 +277,11 @@ def _collected(completed: Completed, folder: str | None) -> tuple[Completed, dic
     """What a child kept in a folder that goes away, as bytes."""
     result = completed.result
     kept = {}
-    for digest in {result.artifact, result.checkpoint} - {None} if folder is not None else ():
+    for digest in filter(None, {result.artifact, result.checkpoint}) if folder is not None else ():
+        if not is_digest(digest):  # a checkpoint that needs no file
+            continue
         try:
-            kept[str(digest)] = Path(str(folder), f"{digest}{SUFFIX}").read_bytes()
+            kept[digest] = Path(str(folder), digest + SUFFIX).read_bytes()
         except OSError as error:
             failure = Failure("error", f"the result names the artifact {digest}, and there is none: {error.strerror}")
             result = replace(result, failure=failure, artifact=None, checkpoint=None)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from archsmith.core import loaded
 from archsmith.core.child import Child, Task
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import Context
@@ -169,10 +171,23 @@ class ImageClassification:
 
     def splits(self) -> ImageSplits:
         """The data with its splits, read once per process. Raises DataError and UnknownName as `data.load` does."""
+        given: ImageSplits | None = loaded.given(self._data_key)
+        if given is not None:
+            return given
         from archsmith.training import data
 
-        loaded = data.load(self.data, self.size, self.channels)
-        return _split(loaded, self.validation, self.split_seed, self.max_train)
+        whole = data.load(self.data, self.size, self.channels)
+        return _split(whole, self.validation, self.split_seed, self.max_train)
+
+    def loaded(self) -> dict[Hashable, ImageSplits]:
+        """The data, for processes that may not see the files; see `archsmith.core.loaded`."""
+        return {self._data_key: self.splits()}
+
+    @property
+    def _data_key(self) -> Hashable:
+        """What `splits` depends on."""
+        settings = (self.data, self.size, self.channels, self.validation, self.split_seed, self.max_train)
+        return ("images", *settings)
 
     def fingerprint(self) -> str:
         """Identifies the content of the data and its splits, wherever the files lie."""
@@ -248,10 +263,10 @@ class ImageClassification:
 
 
 @functools.lru_cache(maxsize=4)
-def _split(loaded: Any, validation: float, seed: int, max_train: int | None) -> ImageSplits:
+def _split(whole: Any, validation: float, seed: int, max_train: int | None) -> ImageSplits:
     from archsmith.training import data
 
-    return data.split(loaded, validation, seed, max_train)
+    return data.split(whole, validation, seed, max_train)
 
 
 def _is_name(name: str) -> bool:

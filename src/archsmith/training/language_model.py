@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from archsmith.core import loaded
 from archsmith.core.child import AnyTask, Child, TextTask
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import Context
@@ -170,13 +172,23 @@ class LanguageModel:
         """The text, read once per process, no longer than asked for. Raises DataError and UnknownName as `text.load`."""
         from archsmith.training import text
 
-        whole = text.load(self.data, self.level, self.vocabulary)
+        whole: Corpus = loaded.given(self._data_key) or text.load(self.data, self.level, self.vocabulary)
         return dataclasses.replace(
             whole,
             train=whole.train[: self.max_train],
             validation=whole.validation[: self.max_validation],
             test=whole.test[: self.max_test],
         )
+
+    def loaded(self) -> dict[Hashable, Corpus]:
+        """The text, for processes that may not see the files; see `archsmith.core.loaded`."""
+        from archsmith.training import text
+
+        return {self._data_key: text.load(self.data, self.level, self.vocabulary)}
+
+    @property
+    def _data_key(self) -> Hashable:
+        return ("text", self.data, self.level, self.vocabulary)
 
     def fingerprint(self) -> str:
         """Identifies the content of the text and its parts, wherever the files lie."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from archsmith.core.space import Space, as_space, decode, script
 from archsmith.core.trial import Cost, Result
 from archsmith.rewards import value
 from archsmith.training.table_cells import NOT_ASKED, Reader, check_options, choice_column, number_column
-from archsmith.training.table_files import digest, read_table, stamp_of
+from archsmith.training.table_files import Columns, digest, key_of, read_table, stamp_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -221,6 +221,10 @@ class Tabular:
         if row is None or not index.asked.issuperset(genotype.answers):
             raise ChildFailed(f"the table {self.table} has no row for the genotype {genotype.key}", reason="table")
         return row
+
+    def loaded(self) -> dict[Hashable, Columns]:
+        """The table, for processes that may not see the file; see `archsmith.core.loaded`."""
+        return {key_of(self.table): read_table(self.table, stamp_of(self.table))}
 
     def fingerprint(self) -> str:
         """Identifies the content of the table, wherever it lies."""

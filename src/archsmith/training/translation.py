@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -176,6 +176,12 @@ class Translation:
         from archsmith.training import translation_training
 
         return translation_training.corpus(self)
+
+    def loaded(self) -> dict[Hashable, Corpus]:
+        """The pairs, for processes that may not see the files; see `archsmith.core.loaded`."""
+        from archsmith.training import translation_training
+
+        return {translation_training.data_key(self): self.corpus()}
 
     def fingerprint(self) -> str:
         """Identifies the sentences and their splits, wherever the files lie."""

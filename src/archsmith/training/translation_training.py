@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from archsmith.core import loaded
 from archsmith.core.child import Child
 from archsmith.core.errors import ChildFailed, DataError, LimitExceeded, UsageError
 from archsmith.core.evaluator import Context
@@ -75,6 +76,9 @@ class Corpus:
 
 def corpus(config: Translation) -> Corpus:
     """See `Translation.corpus`."""
+    given: Corpus | None = loaded.given(data_key(config))
+    if given is not None:
+        return given
     paths = [config.data] if isinstance(config.data, str) else list(config.data)
     stamps = tuple(stamp(Path(p)) for p in paths if Path(p).exists())
     return _corpus(
@@ -89,6 +93,12 @@ def corpus(config: Translation) -> Corpus:
         config.max_length,
         stamps,
     )
+
+
+def data_key(config: Translation) -> Hashable:
+    """What `corpus` depends on, beside the files' content."""
+    sizes = (config.max_train, config.source_words, config.target_words, config.min_count, config.max_length)
+    return ("pairs", config.data, config.source, config.target, config.validation, config.split_seed, *sizes)
 
 
 @functools.lru_cache(maxsize=4)
