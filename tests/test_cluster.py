@@ -20,7 +20,7 @@ from archsmith.executors import Faults, Simulated
 from archsmith.report.cluster import MOMENTS, cluster
 from archsmith.searchers import Random, RegularizedEvolution
 from archsmith.store import MemoryStore, open_store
-from test_simulated import EVALUATOR, number
+from test_simulated import EVALUATOR, Reports, number
 
 G = Genotype({"name": "n", "version": 1, "options": {}}, {"x": 1})
 
@@ -102,6 +102,28 @@ def test_more_at_once_than_the_record_says_are_counted() -> None:
     assert told(5, [(0.0, 9.0, Cost(9.0, 1.0), 0.5)] * 7).workers == 7
     one_after_another = [(float(n), n + 1.0, Cost(1.0, 1.0), 0.5) for n in range(9)]
     assert told(5, one_after_another).workers == 5
+
+
+def test_children_that_were_put_aside_had_no_worker_meanwhile() -> None:
+    """Successive halving on workers that fail: what trainings took and lost is all that workers were in use for."""
+    run = smith.search(
+        number,
+        Reports(9, 10.0),
+        trials=60,
+        store="memory://",
+        stopping=smith.stopping.ASHA(eta=3, minimum=1),
+        executor=Simulated(6, faults=Faults(failures_per_hour=30, straggler_share=0.2)),
+    )
+    c = cluster(run.reader)
+    assert c is not None
+    costs = [trial.result.cost for trial in run.trials() if trial.result is not None]
+    spent = sum(cost.seconds + cost.lost_seconds for cost in costs)
+    assert c.lost > 0
+    assert c.workers == 6
+    assert c.busy + c.lost == pytest.approx(spent)
+    assert spent < 0.7 * 60 * 90, "most were stopped early"
+    assert sum(c.in_use) / MOMENTS * 6 * c.seconds == pytest.approx(spent, rel=0.02)
+    assert c.busy + c.lost + c.waiting + c.ending == pytest.approx(6 * c.seconds)
 
 
 def test_by_the_wall_an_evaluator_without_times_was_busy_while_it_ran() -> None:

@@ -131,7 +131,8 @@ def cluster(run: RunReader) -> Cluster | None:
 def _told(summary: RunSummary, trials: Iterable[Trial], learned: Sequence[Learned]) -> Cluster | None:
     seconds = summary.seconds
     simulated = summary.config.get("clock") is not None
-    spans: list[tuple[float, float]] = []
+    aside = summary.config.get("stopping") is not None  # then a trial may have no worker for some of its time
+    spans: list[_Span] = []
     rewards: list[tuple[float, float]] = []  # when, and what; NaN for none
     busy = lost = last_proposed = 0.0
     attempts = again = failed = 0
@@ -139,7 +140,7 @@ def _told(summary: RunSummary, trials: Iterable[Trial], learned: Sequence[Learne
         last_proposed = max(last_proposed, trial.proposed_at)
         result, twin = trial.result, trial.result is not None and trial.result.copied_from is not None
         if trial.started_at is not None and not twin:
-            spans.append((trial.proposed_at, seconds if trial.finished_at is None else trial.finished_at))
+            spans.append(_span(trial, seconds, aside))
             attempts, again = attempts + trial.attempts, again + max(0, trial.attempts - 1)
         if not trial.state.is_finished or trial.finished_at is None:
             continue
@@ -151,10 +152,9 @@ def _told(summary: RunSummary, trials: Iterable[Trial], learned: Sequence[Learne
         busy += _worked(trial, simulated)
     if not rewards:
         return None
-    in_use, most = _in_use(spans, seconds)
-    workers = max(_recorded(summary), most)
+    workers = _recorded(summary) if aside else max(_recorded(summary), _at_once(spans))
     whole = workers * seconds
-    after = [min(end, seconds) - max(begin, last_proposed) for begin, end in spans if end > last_proposed]
+    after = [(end - max(begin, last_proposed)) * share for begin, end, share in spans if end > last_proposed]
     ending = max(0.0, workers * (seconds - last_proposed) - math.fsum(after)) if summary.status != "running" else 0.0
     idle = max(0.0, whole - busy - lost)
     ending = min(ending, idle)
@@ -168,7 +168,7 @@ def _told(summary: RunSummary, trials: Iterable[Trial], learned: Sequence[Learne
         attempts=attempts,
         again=again,
         failed=failed,
-        in_use=tuple(min(1.0, used / workers) for used in in_use),
+        in_use=tuple(min(1.0, used / workers) for used in _in_use(spans, seconds)),
         quality=_quality(sorted(rewards), seconds),
         staleness=_staleness(learned),
     )
@@ -189,27 +189,42 @@ def _worked(trial: Trial, simulated: bool) -> float:
     return trial.finished_at - trial.started_at
 
 
-def _in_use(spans: Sequence[tuple[float, float]], seconds: float) -> tuple[list[float], int]:
-    """Of each part of the time how many children ran in the mean, and how many ran at once at most."""
+_Span = tuple[float, float, float]
+"""From when to when a trial was open, and what share of that it had a worker."""
+
+
+def _span(trial: Trial, now: float, aside: bool) -> _Span:
+    begin, end = trial.proposed_at, min(now, now if trial.finished_at is None else trial.finished_at)
+    if not aside or trial.result is None or end <= begin:
+        return begin, end, 1.0
+    return begin, end, min(1.0, (trial.result.cost.seconds + trial.result.cost.lost_seconds) / (end - begin))
+
+
+def _in_use(spans: Sequence[_Span], seconds: float) -> list[float]:
+    """Of each part of the time how many children had a worker in the mean."""
     width = seconds / MOMENTS
-    used = [0.0] * MOMENTS  # in each part: the changes within it, first
-    level = [0] * (MOMENTS + 1)  # and how many more are there from its beginning on
-    for begin, end in spans:
+    used = [0.0] * MOMENTS  # what a span's first and last part have more or less than a whole part,
+    change = [0.0] * (MOMENTS + 1)  # and how many more or fewer there are from its beginning on
+    for begin, end, share in spans:
         first, last = min(int(begin / width), MOMENTS - 1), min(int(end / width), MOMENTS - 1)
-        used[first] += ((first + 1) * width - begin) / width
-        used[last] -= ((last + 1) * width - min(end, seconds)) / width
-        level[first + 1] += 1
-        level[last + 1] -= 1
-    running = 0
+        used[first] += share * ((first + 1) * width - begin) / width
+        used[last] -= share * ((last + 1) * width - end) / width
+        change[first + 1] += share
+        change[last + 1] -= share
+    running = 0.0
     for part in range(MOMENTS):
-        running += level[part]
+        running += change[part]
         used[part] = max(0.0, used[part] + running)
-    at_once = most = 0
-    changes = sorted([(begin, 1) for begin, _ in spans] + [(end, -1) for _, end in spans])  # what ends makes room first
-    for _, change in changes:
-        at_once += change
-        most = max(most, at_once)
-    return used, most
+    return used
+
+
+def _at_once(spans: Sequence[_Span]) -> int:
+    """How many children had a worker at once at most."""
+    now = most = 0
+    for _, change in sorted([(begin, 1) for begin, _, _ in spans] + [(end, -1) for _, end, _ in spans]):
+        now += change  # what ends at a moment makes room first
+        most = max(most, now)
+    return most
 
 
 def _quality(rewards: Sequence[tuple[float, float]], seconds: float) -> tuple[Quality, ...]:
