@@ -18,7 +18,7 @@ from archsmith.core.searcher import LiveSearcher, Searcher, State
 from archsmith.core.space import FunctionSpace, Space
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.core.walk import Choose
-from archsmith.searchers import DepthSchedule, Random, Reinforce
+from archsmith.searchers import PPO, Asynchronous, DepthSchedule, Random, Reinforce
 from archsmith.searchers.random import LiveRandom
 from archsmith.testing import SearcherContract
 
@@ -101,6 +101,29 @@ class TestReinforceReadingHiddenStates(TestReinforce):
         return Reinforce(minibatch=3, hidden=8, embedding=8, anchor_input="hidden")
 
 
+class TestAsynchronous(SearcherContract):
+    def searcher(self) -> Searcher:
+        learner = Reinforce(minibatch=3, hidden=8, embedding=6, learning_rate=0.01, entropy_weight=0.01)
+        return Asynchronous(learner, shards=4, replicas=10, accumulate=2)
+
+    def wrong(self) -> Sequence[Callable[[], object]]:
+        return [
+            lambda: Asynchronous(learner=PPO()),  # type: ignore[arg-type]
+            lambda: Asynchronous(shards=0),
+            lambda: Asynchronous(replicas=True),
+            lambda: Asynchronous(accumulate=2.0),  # type: ignore[arg-type]
+            lambda: Asynchronous(processes="all"),  # type: ignore[arg-type]
+            lambda: Asynchronous().start(FunctionSpace(nothing), 0),
+            lambda: Asynchronous(Reinforce(depth_schedule=DepthSchedule())).start(self.space(), 0),
+        ]
+
+
+class TestAsynchronousWithoutRepeats(TestAsynchronous):
+    def searcher(self) -> Searcher:
+        learner = Reinforce(minibatch=2, hidden=6, embedding=6, layers=1, ranks=10, unique=True)
+        return Asynchronous(learner, shards=2, replicas=3)
+
+
 # --- the contract can fail: for each promise a searcher that breaks it ------------------------------------------------
 
 
@@ -164,6 +187,9 @@ class BrokenLive(LiveRandom):
             ]
         return proposals
 
+    def capacity(self) -> int:
+        return 0 if self.fault == "never ready again" and self.told else 10**9
+
     def tell(self, trials: Sequence[Trial]) -> None:
         self.running -= len(trials)
         for trial in trials:
@@ -211,6 +237,7 @@ class BrokenContract(SearcherContract):
 BREAKS = {
     "waits for results": "test_ask_gives_exactly_as_many_as_asked",
     "illegal answer": "test_proposals_are_legal",
+    "never ready again": "test_asking_goes_on_after_everything_was_told",
     "ends": "test_asking_goes_on_after_everything_was_told",
     "gives less at times": "test_asking_goes_on_after_everything_was_told",
     "true chance": "test_the_same_seed_gives_the_same_proposals",

@@ -17,11 +17,13 @@ a child that says nothing of its architecture (it was stopped, or its worker die
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from archsmith.core.errors import ArchsmithError, UsageError
 from archsmith.core.executor import derive_seed
@@ -32,6 +34,9 @@ from archsmith.core.space import Space, decode, identity
 from archsmith.core.trial import Proposal, Trial
 from archsmith.searchers import policy
 from archsmith.searchers.reinforce import Reinforce
+
+if TYPE_CHECKING:
+    from archsmith.searchers.hosted import Hosted
 
 __all__ = ["Asynchronous"]
 
@@ -112,24 +117,28 @@ class LiveAsynchronous:
     """
 
     def __init__(self, config: Asynchronous, space: Space, seed: int) -> None:
-        from archsmith.searchers.hosted import Hosted  # numpy loads there: recipes are listed without it
-
         self._config = config
         self._space = space
         self._seed = seed
-        self._hosted = Hosted(
+        self._hosted = self._made()
+        self._kept: State | None = None  # where to go on from when a part dies; None is the beginning,
+        self._since: list[int | list[Trial]] = []  # and what was asked and told since then
+        self._kept_pushes = 0
+        self._begin()
+
+    def _made(self) -> Hosted:
+        from archsmith.searchers.hosted import Hosted  # numpy loads there: recipes are listed without it
+
+        config = self._config
+        return Hosted(
             config.learner,
-            space,
-            seed,
+            self._space,
+            self._seed,
             shards=config.shards,
             replicas=config.replicas,
             accumulate=config.accumulate,
             processes=config.processes,
         )
-        self._kept: State | None = None  # where to go on from when a part dies; None is the beginning,
-        self._since: list[int | list[Trial]] = []  # and what was asked and told since then
-        self._kept_pushes = 0
-        self._begin()
 
     def _begin(self) -> None:
         config = self._config
@@ -298,7 +307,7 @@ class LiveAsynchronous:
                 "mean_reward": math.fsum(push.mean for push in pushes) / count,
                 "baseline": pushes[-1].baseline,
                 "entropy": math.fsum(_entropy(push) for push in pushes) / count,
-                "gradient_norm": math.sqrt(math.fsum(part.result().squares for part in pushed)),
+                "gradient_norm": math.sqrt(math.fsum(square for part in pushed for square in part.result().squares)),
                 "mean_staleness": math.fsum(before - push.version for push in pushes) / count,
                 "largest_staleness": float(max(before - push.version for push in pushes)),
                 "updates": float(self._version),
@@ -320,6 +329,7 @@ class LiveAsynchronous:
                     self._keep(self._state())
                 given = do()
             except PartLost as error:
+                self._look_for_errors()
                 lost = error
                 continue
             if entry is not None and hosted.may_lose_parts:
@@ -329,6 +339,12 @@ class LiveAsynchronous:
             f"shards or replicas of the controller died {MOST_LOSSES} times in a row, the last time: {lost}. "
             "All finished trials are kept; look at the executor's logs, for example for processes that lack memory, and resume"
         ) from lost
+
+    def _look_for_errors(self) -> None:
+        """Raise what a replica raised: its gradient never came to the shards then, which say no more than that."""
+        for push in (*self._waiting, *(self._applied[0] if self._applied is not None else ())):
+            with contextlib.suppress(PartLost):
+                _entropy(push)
 
     def _keep(self, state: State | None) -> None:
         self._kept, self._kept_pushes = state, self._hosted.pushes
@@ -354,7 +370,11 @@ class LiveAsynchronous:
 
     def load_state_dict(self, state: State) -> None:
         """Go on from what `state_dict` gave, with any number of shards."""
-        self._seed = int(state["seed"])
+        if int(state["seed"]) != self._seed:  # parameters that are yet to be met start by it
+            self._seed, other = int(state["seed"]), self._hosted
+            other.close()
+            self._hosted = self._made()
+            self._hosted.place(other.host)
         self._restore(state)
         self._keep(state)
 
@@ -401,11 +421,14 @@ def _entropy(push: _Push) -> float:
 
 def _batch_to_plain(batch: _Batch) -> dict[str, Any]:
     plain = {name: getattr(batch, name) for name in ("replica", "version", "first", "given", "ended")}
-    genotypes = [dict(genotype.answers) for genotype in batch.genotypes]
-    return plain | {"genotypes": genotypes, "learned": [list(pair) for pair in batch.learned]}
+    # As one text: a snapshot walks through every list, and 100 replicas of 8 children have tens of thousands of answers.
+    answers = json.dumps([dict(genotype.answers) for genotype in batch.genotypes])
+    return plain | {"answers": answers, "learned": [list(pair) for pair in batch.learned]}
 
 
 def _batch_from_plain(plain: Mapping[str, Any], space: Mapping[str, Any]) -> _Batch:
-    genotypes = [Genotype(space, answers) for answers in plain["genotypes"]]
-    learned = [(place, reward) for place, reward in plain["learned"]]
-    return _Batch(**{**plain, "genotypes": genotypes, "learned": learned})
+    batch = _Batch(plain["replica"], plain["version"], plain["first"])
+    batch.genotypes = [Genotype(space, answers) for answers in json.loads(plain["answers"])]
+    batch.given, batch.ended = plain["given"], plain["ended"]
+    batch.learned = [(place, reward) for place, reward in plain["learned"]]
+    return batch

@@ -54,7 +54,7 @@ class Hosted:
         self._replica = learner, space, seed
         self._count = replicas
         self._processes = processes
-        self._host: Host = Here()
+        self.host: Host = Here()
         self._shards: list[Part] = []
         self._replicas: list[Part] = []
         self._closed = False
@@ -64,13 +64,13 @@ class Hosted:
     @property
     def may_lose_parts(self) -> bool:
         """Whether a part can die without this process."""
-        return not isinstance(self._host, Here)
+        return not isinstance(self.host, Here)
 
     def place(self, host: Host) -> None:
         """Start them there. Raises UsageError when they were started elsewhere."""
         if self._replicas:
             raise UsageError("the replicas of this searcher have begun; place them before the first ask")
-        self._host = host
+        self.host = host
         self._start()
 
     def close(self) -> None:
@@ -88,10 +88,10 @@ class Hosted:
             self._replicas = [self._start_replicas() for _ in range(min(p, self._count))]
 
     def _start_shards(self, processes: int, first: int) -> Part:
-        return self._host.start(Shards, self._server, tuple(range(first, self._server.shards, processes)))
+        return self.host.start(Shards, self._server, tuple(range(first, self._server.shards, processes)))
 
     def _start_replicas(self) -> Part:
-        return self._host.start(_replicas, *self._replica)
+        return self.host.start(_replicas, *self._replica)
 
     def replace_lost(self) -> None:
         """Start again what died; `load` has to follow. The others have done by then all that they were called for."""

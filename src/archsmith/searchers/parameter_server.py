@@ -46,12 +46,12 @@ class Pushed:
     Args:
         version: of the parameters, before what the push may have changed.
         entropy: as the replica said.
-        squares: where it made an update, the sum of the squares of the applied gradient in these shards; else None.
+        squares: where it made an update, the sum of the squares of the applied gradient in each of these shards.
     """
 
     version: int
     entropy: float
-    squares: float | None
+    squares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Shards:
             self._held[place] = held
             if applied is not None:
                 squares.append(applied)
-        return Pushed(version, gradient.entropy, math.fsum(squares) if squares else None)
+        return Pushed(version, gradient.entropy, tuple(squares))
 
     def pull(self, before: int) -> Pulled:
         """The parameters after that many pushes."""
