@@ -207,6 +207,8 @@ def test_a_worker_that_is_killed_from_outside_costs_an_attempt(pool: ProcessPool
     assert [event.epoch for event in events if isinstance(event, Progress)] == [1, 2, 3, 1, 2, 3, 4, 5]
     assert events[-1].state is TrialState.DONE
     assert events[-1].result.metrics["pid"] != int((tmp_path / "killed").read_text())
+    assert events[-1].result.cost.lost_seconds > 0, "the attempt that came to nothing is counted"
+    assert complete(pool, job(1, lambda _: {})).result.cost.lost_seconds == 0
 
 
 def test_a_worker_that_dies_while_idle_costs_nothing(pool: ProcessPool) -> None:

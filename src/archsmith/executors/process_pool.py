@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -227,6 +228,8 @@ class ProcessPool:
             self._bury(worker)
 
     def _finish(self, work: Work, state: TrialState, result: Result, reward: float | None = None) -> None:
+        if work.lost_seconds:
+            result = replace(result, cost=replace(result.cost, lost_seconds=work.lost_seconds))
         self._events.append(Completed(work.job.trial, state, result, reward))
 
     # --- limits and deaths --------------------------------------------------------------------------------------------
@@ -276,7 +279,8 @@ class ProcessPool:
         if work.cancelled:
             self._finish(work, TrialState.STOPPED, so_far)
         elif verdict is None and work.attempt <= self.retries:
-            self._queue.appendleft(Work(work.job, work.shared, work.own, work.attempt + 1))
+            lost = work.lost_seconds + so_far.cost.seconds
+            self._queue.appendleft(Work(work.job, work.shared, work.own, work.attempt + 1, lost_seconds=lost))
         else:
             times = "" if work.attempt == 1 else f", {work.attempt} times in a row"
             failure = verdict or Failure("worker", f"the child's process {status}{times}")

@@ -44,6 +44,7 @@ class Work:
         attempt: counted from 1; a job whose worker died begins again.
         cancelled: whether it was told to stop.
         curve: the epochs it reported.
+        lost_seconds: what earlier attempts took.
     """
 
     job: Job
@@ -52,6 +53,7 @@ class Work:
     attempt: int = 1
     cancelled: bool = False
     curve: list[dict[str, float]] = field(default_factory=list)
+    lost_seconds: float = 0.0
 
 
 @dataclass(eq=False)
