@@ -96,4 +96,4 @@ def test_data_of_every_kind_are_told_in_lines() -> None:
         "a.txt: 5,000 train, 500 validation, 500 test characters",
         'vocabulary of 50; 1.2 % of the validation text is "<unk>"',
     ]
-    assert data_lines({}) == ["data: "]
+    assert data_lines({}) == ["data"]

@@ -30,6 +30,7 @@ StoreOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 MovedData = Annotated[str | None, typer.Option("--data", help="Where the run's data set is now.")]
 DEFAULT_STORE = "sqlite:///runs.db"
+MOST_READ = 100_000  # trials that `show` reads to tell how workers were used: two seconds' worth
 
 
 def register(app: typer.Typer) -> None:
@@ -91,17 +92,22 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 
 def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show what a run searches, how far it is, what it cost and what it found."""
+    from archsmith._search.saved import saved
+    from archsmith.report.cluster import cluster
+
     run = open_existing(store, name)
     summary = run.summary
     finish = _finish(run)
+    few = sum(summary.counts.values()) <= MOST_READ
+    less, workers = (saved(run.reader), cluster(run.reader)) if few else (None, None)
     if as_json:
         trial = run.best
-        print(
-            json.dumps(
-                {**summary_json(summary), "config": run.config, "best_trial": trial_json(trial), "finish": finish},
-                indent=2,
-            )
-        )
+        found = {"config": run.config, "best_trial": trial_json(trial), "finish": finish}
+        used = {
+            "cluster": None if workers is None else workers.to_json(),
+            "saved": None if less is None else vars(less),
+        }
+        print(json.dumps({**summary_json(summary), **found, **used}, indent=2))
         return
     config = run.config
     print(f"{summary.name}: {summary.status}")
@@ -120,6 +126,10 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     counts = ", ".join(f"{n} {state}" for state, n in summary.counts.items() if n)
     twins = f" ({run.twins} the same as an earlier one, not trained again)" if run.twins else ""
     print(f"  trials     {counts or 'none yet'}{twins}; {summary.epochs:g} epochs, {duration(summary.seconds)}")
+    if less is not None:
+        print(f"  stopping   {less}")
+    for what, told in workers.lines() if workers is not None else ():
+        print(f"  {what:9}  {told}")
     best_trial = run.best
     if best_trial is not None and best_trial.result is not None:
         metrics = ", ".join(f"{k} {v:.6g}" for k, v in best_trial.result.metrics.items())
@@ -270,7 +280,7 @@ def _text_lines(dataset: dict[str, Any]) -> list[str]:
         more.append(f'{100 * unknown:.1f} % of the validation text is "<unk>"')
     if split := dataset.get("test_split"):
         more.append(f"test split: {split}")
-    first = f"{dataset.get('name', 'data')}: {counts}" + (f" {items}" if items else "")
+    first = ": ".join(filter(None, (str(dataset.get("name", "data")), counts))) + (f" {items}" if items else "")
     return [first, *(["; ".join(more)] if more else []), *dataset.get("remarks", ())]
 
 
