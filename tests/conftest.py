@@ -7,8 +7,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import postgres_server
 import pytest
+
+import postgres_server
 from postgres_server import postgres  # noqa: F401  # one server for all tests of a session
 
 MINIMUM_TESTS = 4900  # raised as the suite grows: fewer collected than this is a failure

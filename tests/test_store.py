@@ -24,7 +24,7 @@ from sqlalchemy import Engine, event
 from archsmith.core.errors import ArchsmithError, CorruptStore, NewerStore, StoreError, UnknownName, UsageError
 from archsmith.core.store import Asked, RunReader, Store, Told
 from archsmith.core.trial import TrialState
-from archsmith.store import MemoryStore, SQLStore, open_store
+from archsmith.store import MemoryStore, SQLStore, migrations, open_store
 from archsmith.store.tables import metadata
 from archsmith.testing.store import done, proposal, with_trials
 from golden import make_store as golden
@@ -102,6 +102,70 @@ def test_what_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_open_is_told_what_would(where: Any) -> None:
     with pytest.raises(UsageError, match=r"sqlite:///runs\.db.*\.sqlite.*memory://"):
         open_store(where)
+
+
+# --- where weights are ------------------------------------------------------------------------------------------------
+
+
+def test_a_store_remembers_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.db"
+    assert open_store(path, artifacts="s3://bucket/x/").artifacts == "s3://bucket/x"
+    assert list(tmp_path.iterdir()) == []
+    open_store(path, artifacts="s3://bucket/x/").create("a", {}).close()
+    for again in (open_store(path), open_store(path, artifacts="s3://bucket/x"), SQLStore(path)):
+        assert again.artifacts == "s3://bucket/x"
+    other = open_store(path, artifacts="s3://bucket/y")
+    for act in (lambda: other.artifacts, lambda: other.write("a"), lambda: other.create("b", {})):
+        with pytest.raises(UsageError, match=r"keeps its weights in s3://bucket/x.*got artifacts='s3://bucket/y'"):
+            act()
+    assert [run.name for run in open_store(path).runs()] == ["a"]
+    open_store(path).write("a").close()  # and the writer that was refused holds nothing
+
+    monkeypatch.chdir(tmp_path)  # a folder is kept as it is seen from everywhere
+    open_store("second.db", artifacts="weights").create("a", {}).close()
+    monkeypatch.chdir("/")
+    assert open_store(tmp_path / "second.db").artifacts == str(tmp_path / "weights")
+
+
+def test_a_store_that_is_there_may_be_told_until_it_keeps_weights(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    open_store(path).create("a", {}).close()
+    beside = Path(open_store(path).artifacts or "")
+    beside.mkdir()
+    assert open_store(path, artifacts=tmp_path / "elsewhere").artifacts == str(tmp_path / "elsewhere")
+    (beside / f"{'0' * 64}.safetensors").touch()
+    assert open_store(path, artifacts=beside).artifacts == str(beside)
+    with pytest.raises(UsageError, match=r"keeps its weights in .*runs\.artifacts"):
+        open_store(path, artifacts=tmp_path / "elsewhere").write("a")
+
+
+def test_a_store_given_as_it_is_has_its_own_weights(tmp_path: Path) -> None:
+    for store in (open_store(tmp_path / "runs.db"), open_store(None, artifacts="s3://bucket/x")):
+        assert open_store(store, artifacts=store.artifacts) is store
+        with pytest.raises(UsageError, match=r"the store that was given keeps its weights in .*s3://bucket/y"):
+            open_store(store, artifacts="s3://bucket/y")
+    assert open_store("memory://", artifacts="s3://bucket/x").artifacts == "s3://bucket/x"
+
+
+@pytest.mark.parametrize("address", ["", "a\nb", 3, "s3://me:s3cret@host/x"])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, address: Any) -> None:
+    with pytest.raises((UsageError, TypeError)) as caught:
+        open_store(tmp_path / "runs.db", artifacts=address)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_passwords_are_not_recorded(tmp_path: Path) -> None:
+    secret = {"command": "x --store 'postgresql://me:s3cret@h/d'", "deep": [{"url": "https://h/?password=s3cret&x=1"}]}
+    for store in (open_store(tmp_path / "runs.db"), open_store(None)):
+        run = store.create("a", secret)
+        run.configure({"proxy": "http://me:s3c@ret@h"})
+        run.close()
+        config = store.read("a").summary().config
+        assert config["command"] == "x --store 'postgresql://me:***@h/d'"
+        assert config["deep"] == [{"url": "https://h/?password=***&x=1"}]
+        assert config["proxy"] == "http://me:***@h"
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as connection:
+        assert "s3c" not in "".join(connection.iterdump())
 
 
 def test_names_in_paths_that_mean_something_to_a_url(tmp_path: Path) -> None:
@@ -248,6 +312,26 @@ def test_a_writer_of_version_1_goes_on_beside_one_of_today(tmp_path: Path) -> No
     old.close()
     assert [run.name for run in open_store(path).runs()] == ["second", "new", "first", "empty", "golden"]
     assert open_store(path).read("second").summary().counts["paused"] == 0
+
+
+def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.db"
+    shutil.copy(GOLDEN / "store-v1.db", path)
+    to_2 = migrations.STEPS[2]
+
+    def half(connection: Any) -> None:
+        to_2(connection)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(migrations.STEPS, 2, half)
+    with pytest.raises(KeyboardInterrupt):
+        open_store(path).write("golden")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchall() == [("1",)]
+        assert "token" not in columns_of(connection, "runs")
+    monkeypatch.undo()
+    assert open_store(path).read("golden").summary().counts["done"] == 2
+    read_and_write_all(open_store(path))
 
 
 def test_there_is_a_golden_file_of_this_version() -> None:

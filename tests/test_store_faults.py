@@ -204,6 +204,48 @@ def test_a_reader_in_another_process_follows(tmp_path: Path) -> None:
         writer.communicate()
 
 
+def test_the_command_line_looks_while_a_run_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    writer = start(WRITER, path)
+    assert writer.stdout is not None
+    try:
+        for _ in range(20):
+            assert writer.stdout.readline()
+        command = [sys.executable, "-m", "archsmith", "list", "--json", "--store", str(path)]
+        listing = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        written = 0
+        while listing.poll() is None:
+            assert writer.stdout.readline()
+            written += 1
+        said, errors = listing.communicate()
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert (listing.returncode, errors) == (0, "")
+    [run] = json.loads(said)
+    assert (run["name"], run["status"]) == ("a", "running")
+    assert written > 10
+
+
+def test_a_writer_whose_lock_file_is_gone_is_fenced_off(tmp_path: Path) -> None:
+    """A file system that forgets locks, or a person who removes their files: the token in the run's row still tells."""
+    path = tmp_path / "runs.db"
+    first = with_trials(open_store(path).create("a", {}), [0.5])
+    for lock in tmp_path.glob("*.lock"):
+        lock.unlink()
+    second = with_trials(open_store(path).write("a"), [0.75])
+    acts: list[Any] = [
+        lambda: first.propose([proposal(1)]),
+        lambda: first.put_document("x", 1),
+        lambda: first.close("finished"),
+    ]
+    for act in acts:
+        with pytest.raises(RunLocked, match=r"run 'a' was taken over by process .*this was not recorded"):
+            act()
+    assert [t.reward for t in second.trials()] == [0.5, 0.75]
+    second.close()
+
+
 def test_processes_that_make_one_store_at_once(tmp_path: Path) -> None:
     code = """
 sys.stdin.readline()

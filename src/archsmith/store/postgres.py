@@ -175,12 +175,13 @@ class PostgreSQLWriting:
         def act() -> T:
             nonlocal tried
             again, tried = tried, True
-            if self._connection is None or self._connection.invalidated:
+            connection = self._connection
+            if connection is None or connection.invalidated or connection.in_transaction():
                 self.close()
-                self._connection = self._connect()
-            with self._connection.begin():
-                found = landed(self._connection) if again and landed is not None else None
-                return work(self._connection) if found is None else found
+                connection = self._connection = self._connect()
+            with connection.begin():
+                found = landed(connection) if again and landed is not None else None
+                return work(connection) if found is None else found
 
         result: T = self._again(act)
         return result

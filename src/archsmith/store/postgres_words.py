@@ -47,7 +47,7 @@ def is_passing(error: BaseException | None) -> bool:
     state, said = getattr(error, "sqlstate", None), str(error)
     if state is None:
         return any(words in said for words in _SOON)
-    return state in ("57P03", "40001", "40P01", "23505")  # the last: a name that another took in the same moment
+    return state in ("57P03", "40001", "40P01")
 
 
 _SOON = ("is starting up", "is shutting down", "not yet accepting connections", "in recovery mode")

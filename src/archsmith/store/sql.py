@@ -17,7 +17,7 @@ from archsmith.store.ledger import Tally
 from archsmith.store.payload import check_name, config_text
 from archsmith.store.place import Place
 from archsmith.store.sql_reader import SQLReader, summary_of
-from archsmith.store.tables import PARTS, runs
+from archsmith.store.tables import PARTS, meta, runs
 
 
 class SQLStore:
@@ -65,6 +65,7 @@ class SQLStore:
         writing = self._database.writing(create=True)
 
         def make(connection: Connection) -> int:
+            connection.execute(select(meta).where(meta.c.key == "schema").with_for_update())  # one at a time
             if connection.scalar(select(runs.c.id).where(runs.c.name == name)) is not None:
                 raise RunExists(f"a run named {name!r} is in this store already; resume it, or choose another name")
             self._place.remember(connection)

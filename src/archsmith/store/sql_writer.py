@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -56,16 +55,17 @@ class SQLWriter(SQLReader):
         self._begun = is_new
         self._places: dict[str, int] = {}
         self._this_run = {"_run": 0, "_token": claim.token}
-        writing.transact(partial(self._resume, is_new=is_new))
+        writing.transact(self._resume)
         claim.keep(self._run)
 
-    def _resume(self, connection: Connection, *, is_new: bool) -> None:
+    def _resume(self, connection: Connection) -> None:
         execute = connection.execute
         row = execute(self._database.runs().where(runs.c.name == self._name).with_for_update()).one_or_none()
         if row is None:
             raise UnknownName("run", self._name, [], "(it was deleted)")
         self._run = self._this_run["_run"] = row.id
-        held = {} if is_new else self._claim.take(row)
+        is_ours = row.token == self._claim.token  # it was just made, or opened by a commit that nobody confirmed
+        held = {} if is_ours else self._claim.take(row)
         summary_of(self._database, row)  # its types
         tally = Tally(**{field: getattr(row, field) for field in _STAND})
         last = connection.scalar(select(func.max(trials.c.number)).where(trials.c.run == row.id))
@@ -79,7 +79,7 @@ class SQLWriter(SQLReader):
         paused = sum(trial.state is TrialState.PAUSED for trial in unfinished.values())
         tally = replace(tally, proposed=len(unfinished) - paused, running=0, paused=paused)
         self._ledger = Ledger(tally, unfinished, row.seconds)
-        if is_new:
+        if is_ours:
             return
         was_running = (trials.c.run == row.id, trials.c.state == TrialState.RUNNING.value)
         before = case((trials.c.told.is_(None), TrialState.PROPOSED.value), else_=TrialState.PAUSED.value)
@@ -217,7 +217,7 @@ class SQLWriter(SQLReader):
         at = self._ledger.elapsed()
         log = [self._event(self._seq, self._seq, "configured", None, at, config_text(changes))]
         values = {"config": text, "updated": now(), "seconds": at}
-        self._append(log, lambda connection: self._update_run(connection, _CONFIGURE, values))
+        self._append(log, _CONFIGURE, values)
 
     def put_document(self, key: str, value: Any) -> None:
         row = {"run": self._run, "key": check_key(key), "value": to_text(value, f"document {key!r}")}
@@ -271,21 +271,27 @@ class SQLWriter(SQLReader):
         stand = {field: getattr(tally, field) for field in _STAND}
         stand |= {"seconds": at, "updated": now(), "status": "running"}
 
-        def work(connection: Connection) -> None:
-            change(connection)
-            self._update_run(connection, _UPDATE_RUN, stand)
-
-        self._append(log, work)
+        self._append(log, _UPDATE_RUN, stand, change)
         self._begun = True
         self._ledger.settle(changed, tally)
 
-    def _append(self, log: list[dict[str, Any]], change: Callable[[Connection], None]) -> None:
-        """The log and what follows from it, once, also when a connection is lost while it is committed."""
+    def _append(
+        self,
+        log: list[dict[str, Any]],
+        statement: Update,
+        values: dict[str, Any],
+        change: Callable[[Connection], object] | None = None,
+    ) -> None:
+        """The run's row, the log and what else changes, once, also when a connection is lost while it is committed."""
         first = self._seq
 
         def work(connection: Connection) -> None:
+            # First, since it checks the token: whoever lost the run is told so, and not that the log has gone on.
+            if connection.execute(statement, {**values, **self._this_run}).rowcount != 1:
+                raise self._taken_over(connection)
             connection.execute(insert(events), _some(log))
-            change(connection)
+            if change is not None:
+                change(connection)
 
         def landed(connection: Connection) -> bool | None:
             self._check_token(connection)  # so whatever is in the log, this writer wrote
@@ -310,10 +316,6 @@ class SQLWriter(SQLReader):
 
         self._check_open()
         self._writing.transact(work)
-
-    def _update_run(self, connection: Connection, statement: Update, values: dict[str, Any]) -> None:
-        if connection.execute(statement, {**values, **self._this_run}).rowcount != 1:
-            raise self._taken_over(connection)
 
     def _check_open(self) -> None:
         if self._closed:
