@@ -76,12 +76,13 @@ def test_asha_promotes_what_the_paper_promotes(eta: int, workers: int, seed: int
                 job, begun = (begun, 0), begun + 1
             assert live.until(job[0]) == (rungs[job[1]] if job[1] < len(rungs) else None)
             running.append(job)
-        number, k = running.pop(rng.randrange(len(running)))
-        done = k == len(rungs)
-        length = epochs if done else rungs[k]
-        values = [good[number] - abs(5 - number - e) / 1000 for e in range(length)]
-        paper.rungs[k][number] = values[-1]
-        live.told(trial(number, values, TrialState.DONE if done else TrialState.PAUSED))
+        for _ in range(rng.randint(1, len(running))):  # several may end before the next begins
+            number, k = running.pop(rng.randrange(len(running)))
+            done = k == len(rungs)
+            length = epochs if done else rungs[k]
+            values = [good[number] - abs(5 - number - e) / 1000 for e in range(length)]
+            paper.rungs[k][number] = values[-1]
+            live.told(trial(number, values, TrialState.DONE if done else TrialState.PAUSED))
 
 
 @pytest.mark.parametrize(
