@@ -214,9 +214,17 @@ def _beside_the_script() -> set[Path]:
             continue
         path = Path(file).resolve()
         top = path.parent if path.name == "__init__.py" else path
-        if top.parent == folder and top.suffix in ("", ".py"):
+        # The command line's script has no suffix, and is a module of its own name to some.
+        if top.parent == folder and (top.is_dir() or top.suffix == ".py"):
             found.add(top)
     return found
+
+
+def user_paths() -> list[str]:
+    """The folders in which this process finds modules, but those of Python and of what is installed."""
+    ours = [os.path.abspath(path) for path in sys.path]
+    installed = tuple({str(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix)})
+    return [path for path in ours if os.path.isdir(path) and not str(Path(path).resolve()).startswith(installed)]
 
 
 def places(needs: Mapping[str, float]) -> int:
