@@ -21,7 +21,7 @@ from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import DataError, StoreError, UsageError
 from archsmith.core.evaluator import Evaluator, Limits, as_evaluator, epochs_of, with_data
 from archsmith.core.executor import Executor, Reward, derive_seed
-from archsmith.core.finish import measure_of
+from archsmith.core.finish import Finishable, measure_of
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.searcher import LiveSearcher, Searcher
 from archsmith.core.shown import without_passwords
@@ -356,7 +356,8 @@ def _rule(stopping: Rule | None, evaluator: Evaluator) -> LiveRule | None:
         return None
     if isinstance(stopping, type) or not isinstance(stopping, Rule):
         raise UsageError(f"stopping must be one of archsmith.stopping, such as ASHA(), got {stopping!r}")
-    return stopping.start(measure_of(evaluator) if hasattr(evaluator, "measure") else None, epochs_of(evaluator))
+    says = hasattr(evaluator, "measure") or isinstance(evaluator, Finishable)  # others report what they like
+    return stopping.start(measure_of(evaluator) if says else None, epochs_of(evaluator))
 
 
 def _check(space: Space, evaluator: Evaluator) -> None:
