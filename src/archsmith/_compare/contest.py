@@ -43,16 +43,19 @@ def arms_of(what: Recipe | Claim, searchers: Mapping[str, Searcher] | None, tria
 
 
 def searcher_of(name: str, recipe: Recipe) -> Searcher:
-    """The searcher of that name with its paper's settings ("random", "reinforce", "regularized_evolution", ...), or the
-    recipe's own ("recipe"). Raises UnknownName."""
+    """The searcher of that name with its paper's settings ("random", "reinforce", "regularized_evolution", ...), one of
+    Optuna's samplers ("tpe", "nsga2", "cmaes", "gp"), or the recipe's own ("recipe"). Raises UnknownName."""
     import archsmith.searchers
+    from archsmith.searchers.optuna import SAMPLERS
 
     if name == "recipe":
         return recipe.searcher
+    if name in SAMPLERS:
+        return archsmith.searchers.Optuna(name)
     classes = {snake(name): getattr(archsmith.searchers, name) for name in archsmith.searchers.__all__}
     known = {name: cls for name, cls in classes.items() if callable(getattr(cls, "start", None))}
     if name not in known:
-        raise UnknownName("searcher", name, [*known, "recipe"])
+        raise UnknownName("searcher", name, [*known, *SAMPLERS, "recipe"])
     made: Searcher = known[name]()
     return made
 

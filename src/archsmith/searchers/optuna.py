@@ -5,12 +5,7 @@ Needs the extra: pip install 'archsmith[optuna]'.
 
 Details:
 
-- A choice is a categorical parameter, and a subset one for each of its options. Options that are three or more rising or
-  falling numbers are one whole number, their place in the list: a sampler then knows that 48 lies between 36 and 64.
-- CMA-ES knows numbers only: of another choice it gives each option a score, and the highest is the answer.
-- Questions that depend on answers: TPE is told which were asked, in groups of those asked together. The others need the same
-  parameters in every trial, so they have all that 100 random genotypes ask; what is not asked is carried along unused, as
-  dormant genes are. A question that was not among them is answered at random.
+- How questions become parameters: `archsmith.searchers.optuna_parameters`.
 - A child that failed by itself, or was stopped on its way, counts as the worst reward so far: Optuna would ignore it, and
   a process that is never told would propose it for ever. Before any reward was seen, or where a worker died or training
   never began, it says nothing.
@@ -32,22 +27,22 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from archsmith.core.errors import ReplayMismatch, UsageError
 from archsmith.core.executor import derive_seed
-from archsmith.core.genotype import Genotype, canonical_json
+from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
-from archsmith.core.space import Space, identity, next_question, sample, script, trace
+from archsmith.core.space import Space, identity, next_question, script, trace
 from archsmith.core.trial import Proposal, Trial, TrialState
-from archsmith.core.walk import Question, RecordingWalk, option_index
+from archsmith.core.walk import Question, RecordingWalk
 from archsmith.searchers.blas import one_blas_thread
+from archsmith.searchers.optuna_parameters import at_random, every, parameters, read, suggest, write
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.trial import Trial as OptunaTrial
 
 __all__ = ["Optuna"]
 
 Sampler = Literal["tpe", "nsga2", "cmaes", "gp"]
-_WALKS = 100  # random genotypes that the parameters are gathered from, where questions depend on answers
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 
 @dataclass(frozen=True)
@@ -67,8 +62,8 @@ class Optuna:
     population_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.sampler not in get_args(Sampler):
-            raise UsageError(f"sampler of Optuna must be one of {', '.join(get_args(Sampler))}, got {self.sampler!r}")
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"sampler of Optuna must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         for name, least, without in (("n_startup_trials", 1, ("nsga2",)), ("population_size", 2, ("tpe", "gp"))):
             value = getattr(self, name)
             if value is None:
@@ -88,7 +83,7 @@ class Optuna:
         if next_question(space, [])[0] is None:
             raise UsageError(f"the space {identity(space)['name']!r} asks no choices, so there is nothing to choose")
         try:
-            import cmaes  # type: ignore[import-untyped]  # noqa: F401
+            import cmaes  # noqa: F401
             import optuna  # noqa: F401
         except ImportError:
             raise UsageError("the searcher Optuna needs optuna and cmaes: pip install 'archsmith[optuna]'") from None
@@ -116,16 +111,15 @@ class LiveOptuna:
         self._answers: list[Mapping[str, Any]] = []  # of each of the study's trials
         self._running: dict[str, list[int]] = {}  # the study's trials by their genotypes' canonical texts
         self._order: list[int] = []  # what happened: _ASKED, _ADDED, or the number of the trial that was told
-        self._box = None if self._config.sampler == "tpe" else self._gather()
+        self._numbers = self._config.sampler == "cmaes"
+        self._box = self._gather()
 
-    def _gather(self) -> dict[str, BaseDistribution]:
-        """All parameters that the space's questions come to."""
-        questions = script(self._space)
-        if questions is None:
-            rng = random.Random(derive_seed(self._seed, "parameters"))
-            walks = (trace(self._space, sample(self._space, rng).answers) for _ in range(_WALKS))
-            questions = tuple({_key(q): q for walk in walks for q in walk}.values())
-        return {name: d for question in questions for name, d in self._parameters(question).items()}
+    def _gather(self) -> dict[str, BaseDistribution] | None:
+        """All parameters that the space's questions come to, or None where only those are suggested that are asked."""
+        grouped = self._config.sampler == "tpe" and script(self._space) is None
+        return (
+            None if grouped else every(self._space, random.Random(derive_seed(self._seed, "parameters")), self._numbers)
+        )
 
     @property
     def version(self) -> int:
@@ -140,18 +134,23 @@ class LiveOptuna:
     def _propose(self) -> Genotype:
         """What a sampler with this proposal's seed answers, recorded as running."""
         number, self._asked = self._asked, self._asked + 1
-        self._study.sampler = self._sampler(derive_seed(self._seed, "proposal", number) % 2**32)
+        sampler = self._sampler(derive_seed(self._seed, "proposal", number) % 2**32)
+        if (
+            box := self._box
+        ) is not None:  # Optuna would gather it from all trials each time, which is most of the time
+            sampler.infer_relative_search_space = lambda study, trial: box  # type: ignore[method-assign]
+        self._study.sampler = sampler
         trial = self._study.ask(self._box)
         drawn = dict(trial.params)
         rng = random.Random(derive_seed(self._seed, "unknown question", number))
 
         def answer(question: Question) -> int | list[int]:
-            for name, distribution in self._parameters(question).items():
+            for name, distribution in parameters(question, self._numbers).items():
                 if name not in drawn:
                     drawn[name] = (
-                        _suggest(trial, name, distribution) if self._box is None else _at_random(distribution, rng)
+                        suggest(trial, name, distribution) if self._box is None else at_random(distribution, rng)
                     )
-            return self._read(question, drawn)
+            return read(question, drawn, self._numbers)
 
         walk = RecordingWalk(answer)
         self._space.architecture(walk)
@@ -167,9 +166,12 @@ class LiveOptuna:
         startup, population = self._config.n_startup_trials, self._config.population_size
         match self._config.sampler:
             case "tpe":
-                grouped = script(self._space) is None
                 return TPESampler(
-                    seed=seed, n_startup_trials=startup or 10, multivariate=True, group=grouped, constant_liar=True
+                    seed=seed,
+                    n_startup_trials=startup or 10,
+                    multivariate=True,
+                    group=self._box is None,
+                    constant_liar=True,
                 )
             case "nsga2":
                 return NSGAIISampler(seed=seed, population_size=population or 50)
@@ -179,46 +181,6 @@ class LiveOptuna:
                 )
             case "gp":
                 return GPSampler(seed=seed, n_startup_trials=startup or 10, warn_independent_sampling=False)
-
-    # --- between questions and Optuna's parameters
-
-    def _parameters(self, question: Question) -> dict[str, BaseDistribution]:
-        """The parameters that a question comes to, by name; a name tells questions apart that differ in their options."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        scores = self._config.sampler == "cmaes"
-        key, size = _key(question), len(question.options)
-        if question.subset:
-            two: BaseDistribution = FloatDistribution(0, 1) if scores else CategoricalDistribution((False, True))
-            return {f"{question.name} {canonical_json(option)}": two for option in question.options}
-        if size == 1:
-            return {}
-        if _ordered(question.options):
-            return {key: IntDistribution(0, size - 1)}
-        if scores:
-            return {f"{key} {i}": FloatDistribution(0, 1) for i in range(size)}
-        return {key: CategoricalDistribution(tuple(range(size)))}
-
-    def _read(self, question: Question, drawn: Mapping[str, Any]) -> int | list[int]:
-        """The answer that the parameters mean: the place of an option, or the places of a subset's."""
-        values = [drawn[name] for name in self._parameters(question)]
-        if question.subset:
-            return [i for i, value in enumerate(values) if value > 0.5]
-        if len(values) > 1:
-            return max(range(len(values)), key=values.__getitem__)
-        return int(values[0]) if values else 0
-
-    def _write(self, question: Question, answer: Any) -> dict[str, Any]:
-        """Parameters that mean an answer."""
-        names = list(self._parameters(question))
-        if question.subset:
-            taken = {option_index(question.options, member) for member in answer}
-            score = float if self._config.sampler == "cmaes" else bool
-            return {name: score(i in taken) for i, name in enumerate(names)}
-        index = option_index(question.options, answer)
-        return (
-            {name: float(i == index) for i, name in enumerate(names)} if len(names) > 1 else dict.fromkeys(names, index)
-        )
 
     # --- learning
 
@@ -257,7 +219,7 @@ class LiveOptuna:
 
     def _known(self, answers: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters that mean a genotype's answers, and of questions that were not asked the first options."""
-        said = {n: v for q in trace(self._space, answers) for n, v in self._write(q, answers[q.name]).items()}
+        said = {n: v for q in trace(self._space, answers) for n, v in write(q, answers[q.name], self._numbers).items()}
         if self._box is None:
             return said
         return {name: said.get(name, distribution.to_external_repr(0.0)) for name, distribution in self._box.items()}
@@ -269,7 +231,7 @@ class LiveOptuna:
 
         known = self._box
         if known is None:
-            known = {n: d for q in trace(self._space, answers) for n, d in self._parameters(q).items()}
+            known = {n: d for q in trace(self._space, answers) for n, d in parameters(q, self._numbers).items()}
         self._study.add_trial(
             create_trial(
                 state=Optunas.RUNNING,
@@ -289,8 +251,10 @@ class LiveOptuna:
     # --- state
 
     def state_dict(self) -> State:
-        hidden = self._config.sampler == "cmaes"  # what it keeps beside its trials are pickles: made again by repeating
+        hidden = self._numbers  # what CMA-ES keeps beside its trials are pickles: made again by repeating
         study = self._study.get_trials(deepcopy=False)
+        unfinished = {number for numbers in self._running.values() for number in numbers}
+        kept = {"cmaes": set(), "nsga2": set(range(len(study)))}.get(self._config.sampler, unfinished)
         return {
             "seed": self._seed,
             "asked": self._asked,
@@ -299,8 +263,8 @@ class LiveOptuna:
             "trials": [
                 {
                     "answers": dict(answers),
-                    "params": dict(trial.params),
-                    "attributes": {} if hidden else dict(trial.system_attrs),
+                    "params": {} if hidden else dict(trial.params),
+                    "attributes": dict(trial.system_attrs) if trial.number in kept else {},
                     "running": not trial.state.is_finished(),
                     "value": trial.value,
                 }
@@ -341,42 +305,13 @@ class LiveOptuna:
                         "that the search began with"
                     )
             elif event == _ADDED:
-                self._add(row["answers"], row["params"], {})
+                self._add(row["answers"], self._known(row["answers"]), {})
             else:
                 self._number_of(Genotype(identity(self._space), row["answers"]))
                 self._finish(event, row["value"])
 
 
 _ASKED, _ADDED = -1, -2  # events beside the numbers of trials that were told
-
-
-def _key(question: Question) -> str:
-    """One text for each question that differs in name or options."""
-    return f"{question.name} {canonical_json(question.options)}"
-
-
-def _ordered(options: Sequence[Any]) -> bool:
-    """Whether options are three or more numbers that rise or fall."""
-    if len(options) < 3 or any(type(option) not in (int, float) for option in options):
-        return False
-    return list(options) in (sorted(options), sorted(options, reverse=True))
-
-
-def _suggest(trial: OptunaTrial, name: str, distribution: BaseDistribution) -> Any:
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(name, distribution.low, distribution.high)
-    assert isinstance(distribution, CategoricalDistribution)
-    return trial.suggest_categorical(name, distribution.choices)
-
-
-def _at_random(distribution: BaseDistribution, rng: random.Random) -> Any:
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(distribution, IntDistribution):
-        return rng.randint(distribution.low, distribution.high)
-    return rng.choice(distribution.choices) if isinstance(distribution, CategoricalDistribution) else rng.random()
 
 
 @contextmanager
