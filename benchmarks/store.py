@@ -1,9 +1,12 @@
-"""What the store costs, as a run grows: python benchmarks/store.py [--trials 100000] [--json FILE]
+"""What the store costs, as a run grows: python benchmarks/store.py [--trials 100000] [--postgres [URL]] [--json FILE]
 
 For a genotype of 60 choices and a constant result, per trial: propose, start, finish; with SQLite that is three commits
 (WAL, synchronous=NORMAL, one commit for each event), with a snapshot of a random search's state every 256 events. The
 cost is given by how many trials the run has already: flat is the claim. Then what reading costs at the end: the list of
 runs, the best ten, one trial, all of them.
+
+With --postgres the same in a PostgreSQL database; without a URL in a server of its own, made in a temporary folder on
+this machine and reached by a Unix socket, which waits for the disk at each commit as a server should (fsync on).
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import platform
 import random
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,10 +113,10 @@ def reading(store: Store, trials: int) -> dict[str, float]:
     return costs
 
 
-def events(folder: Path, trials: int, batch: int) -> float:
-    """Events a second when the searcher is asked for many at once, as with a pool of workers."""
-    store, pool = SQLStore(folder / f"batch{batch}.db"), genotypes(1000)
-    run = store.create("bench", {})
+def events(store: Store, trials: int, batch: int) -> float:
+    """The cost of a trial when the searcher is asked for many at once, as with a pool of workers."""
+    pool = genotypes(1000)
+    run = store.create(f"batch {batch}", {})
     began = time.perf_counter()
     for _ in range(trials // batch):
         proposed = run.propose([Proposal(g) for g in pool[:batch]])
@@ -124,25 +129,43 @@ def events(folder: Path, trials: int, batch: int) -> float:
     return 1e6 * spent / trials
 
 
+@contextmanager
+def server() -> Iterator[str]:
+    """The URL of a database of a server of its own."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from postgres_server import running
+
+    with running(durable=True) as started:
+        version = started.execute("SHOW server_version")[0][0]
+        print(f"PostgreSQL {version}, fsync on, by a Unix socket")
+        yield started.database()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
     parser.add_argument("--json", type=Path, help="write the numbers here as well")
+    parser.add_argument("--postgres", nargs="?", const="", metavar="URL", help="a database, or a server of its own")
     options = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     print(f"{machine}, load {os.getloadavg()[0]:.1f}")
     found: dict[str, Any] = {"machine": machine}
-    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary, ExitStack() as stack:
         folder = Path(temporary)
-        for name, store in (("memory", MemoryStore()), ("sqlite", SQLStore(folder / "runs.db"))):
+        stores: dict[str, Store] = {"memory": MemoryStore(), "sqlite": SQLStore(folder / "runs.db")}
+        if options.postgres is not None:
+            stores["postgresql"] = SQLStore(options.postgres or stack.enter_context(server()))
+        for name, store in stores.items():
             print(name)
             found[name] = {"writing": writing(store, options.trials), "reading": reading(store, options.trials)}
         size = (folder / "runs.db").stat().st_size
         print(f"  file: {size / 2**20:.0f} MiB, {size / options.trials:.0f} bytes a trial")
         found["bytes_a_trial"] = size / options.trials
-        print("sqlite, asked and told in batches")
-        found["batches"] = {n: events(folder, min(options.trials, 5000), n) for n in (1, 8, 64)}
+        for name in list(stores)[1:]:
+            print(f"{name}, asked and told in batches")
+            key = "batches" if name == "sqlite" else f"batches in {name}"
+            found[key] = {n: events(stores[name], min(options.trials, 5000), n) for n in (1, 8, 64)}
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -22,8 +22,6 @@ from urllib.parse import quote
 import pytest
 
 SETTINGS = """
-fsync = off
-full_page_writes = off
 max_connections = 60
 shared_buffers = 32MB
 dynamic_shared_memory_type = mmap
@@ -31,6 +29,7 @@ autovacuum_naptime = 10min
 logging_collector = off
 lc_messages = 'C'
 """
+FAST = "fsync = off\nfull_page_writes = off\n"  # what is written outlives the server, not the machine
 
 
 def programs() -> Path | None:
@@ -55,7 +54,7 @@ def missing() -> str | None:
 class Server:
     """A running server. `url` is its first database; `fresh()` gives one that nothing was ever written to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         bin_ = programs()
         assert bin_ is not None
         self.bin, self.folder, self.data = bin_, folder, folder / "data"
@@ -68,13 +67,10 @@ class Server:
         with contextlib.closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        password = folder / "password"
-        password.write_text("s3cret\n")
-        password.chmod(0o644)
         self._run("initdb", "-D", self.data, "-U", "smith", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         place = f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = '{folder}'\n"
         with (self.data / "postgresql.conf").open("a") as settings:
-            settings.write(SETTINGS + place)
+            settings.write(SETTINGS + place + FAST * (not durable))
         # Over TCP the user "locked" needs its password; all else is open to whoever reaches the folder.
         lines = "host all locked 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\nlocal all all trust\n"
         (self.data / "pg_hba.conf").write_text(lines)
@@ -134,12 +130,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Server]:
-    """A server for as long as the block lasts."""
+def running(*, durable: bool = False) -> Iterator[Server]:
+    """A server for as long as the block lasts; `durable` has it wait for the disk, as one that is not for tests does."""
     folder = Path(tempfile.mkdtemp(prefix="archsmith-pg-"))  # short: the path of a socket has 107 characters at most
     folder.chmod(0o755)
     try:
-        server = Server(folder)
+        server = Server(folder, durable=durable)
         try:
             yield server
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -436,6 +437,16 @@ def test_a_lease_is_renewed_while_the_process_does_something_else(postgres: Serv
     SQLStore(url).write("a").close()
 
 
+def test_a_writer_that_was_dropped_holds_its_run_no_longer_than_its_lease(postgres: Server) -> None:
+    url = postgres.fresh()
+    run: RunWriter | None = SQLStore(url, lease_seconds=0.3).create("a", {})
+    assert run is not None
+    del run
+    gc.collect()
+    until(lambda: SQLStore(url).runs()[0].status == "interrupted")
+    SQLStore(url).write("a").close()
+
+
 # --- a server that goes away ------------------------------------------------------------------------------------------
 
 
@@ -556,10 +567,13 @@ def build(architecture: Any, task: Any) -> Any:
 
 def test_a_search_outlives_restarts_of_its_server(postgres: Server) -> None:
     """A real restart, at once and without a word to anybody, thrice in a search; it ends as one that had none."""
-    url, restarts = postgres.fresh(), []
+    url = postgres.fresh()
+    restarts: list[threading.Thread] = []
 
     def evaluate(architecture: Any) -> float:
         if len(restarts) < 3 and architecture["x"] % 4 == 0:
+            for restart in restarts:
+                restart.join()
             restart = threading.Thread(target=postgres.restart)
             restart.start()  # so that it comes while the search goes on writing
             restarts.append(restart)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +44,7 @@ class Lease:
         self._seconds = seconds
         self._is_held = is_held
         self._ended = threading.Event()
+        weakref.finalize(self, self._ended.set)  # a writer that nobody holds any more is renewed no more
 
     def take(self, row: Any | None) -> dict[str, Any]:
         # A row with this token: what took it was committed, and only the word of that was lost.
@@ -56,17 +58,19 @@ class Lease:
     def keep(self, run: int) -> None:
         own = (runs.c.id == run, runs.c.token == self.token)
         statement = update(runs).where(*own).values(lease_until=self._until)
-        threading.Thread(target=self._keep, args=(statement,), name=f"lease of run {run}", daemon=True).start()
+        arguments = (self._renew, statement, self._seconds, self._ended)  # and not this object
+        threading.Thread(target=_keep, args=arguments, name=f"lease of run {run}", daemon=True).start()
 
     def let_go(self) -> None:
         self._ended.set()
 
-    def _keep(self, statement: Update) -> None:
-        wait = self._seconds / 3
-        while not self._ended.wait(wait):
-            try:
-                if self._renew(statement) == 0:
-                    return  # taken over: the writer is told with what it writes next
-                wait = self._seconds / 3
-            except Exception:  # the database is away; whether for good, the writer finds out and tells
-                wait = min(1.0, self._seconds / 10)
+
+def _keep(renew: Callable[[Update], int], statement: Update, seconds: float, ended: threading.Event) -> None:
+    wait = seconds / 3
+    while not ended.wait(wait):
+        try:
+            if renew(statement) == 0:
+                return  # taken over: the writer is told with what it writes next
+            wait = seconds / 3
+        except Exception:  # the database is away; whether for good, the writer finds out and tells
+            wait = min(1.0, seconds / 10)

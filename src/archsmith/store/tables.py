@@ -80,6 +80,7 @@ Index(
     trials.c.reward.desc(),
     trials.c.number,
     sqlite_where=trials.c.reward.is_not(None),
+    postgresql_where=trials.c.reward.is_not(None),
 )
 
 # The identity of a space is the same for all trials of a run, so it is kept once.
