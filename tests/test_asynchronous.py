@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,7 @@ from archsmith.core.searcher import State
 from archsmith.core.space import FunctionSpace, Space, identity
 from archsmith.core.trial import Failure, Proposal, Result, Trial, TrialState
 from archsmith.core.walk import Choose
-from archsmith.executors import Simulated
+from archsmith.executors import Ray, Simulated
 from archsmith.searchers import PPO, Asynchronous, Random, Reinforce, policy
 from archsmith.searchers.asynchronous import LiveAsynchronous
 from archsmith.searchers.hosted import _layout_from_plain
@@ -162,6 +167,7 @@ def test_a_gradient_is_of_the_parameters_that_sampled() -> None:
         baseline = 0.95 * baseline + 0.05 * sum(rewards) / 4
         live.tell([ended(number + i, p) for i, p in enumerate(proposals)])
         number += 4
+        assert live.ask(1)[0].version == live.version  # the first replica has version 1 by then
     for gradient in gradients:
         for weight, part in zip(weights, gradient, strict=True):  # type: ignore[arg-type]
             weight.grad = part
@@ -498,6 +504,27 @@ def test_deaths_change_nothing(seed: int, undisturbed: Any) -> None:
     assert host.died == 8
     assert found == shown
     assert same(live.state_dict(), state)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills processes by their ids")
+def test_actors_of_ray_that_are_killed_change_nothing(undisturbed: Any) -> None:
+    """A process of shards and one of replicas, each killed once on the way."""
+    proposals, state, shown = undisturbed
+    found: list[Mapping[str, float]] = []
+    with closing(Ray(workers=1)) as executor:
+        live = placed(replace(SCHEME, processes=1), executor.host)
+        before = live._hosted.processes()
+
+        def after() -> None:
+            found.append(live.diagnostics())
+            if len(found) in (40, 100):
+                os.kill(live._hosted.processes()[len(found) == 100], signal.SIGKILL)
+
+        assert Play(live).go(TELLS, after).proposals == proposals
+        assert found == shown
+        assert same(live.state_dict(), state)
+        assert not set(before) & set(live._hosted.processes())
+        live.close()
 
 
 def test_a_search_whose_parts_die_all_the_time_ends_and_says_so() -> None:

@@ -93,6 +93,12 @@ class Hosted:
     def _start_replicas(self) -> Part:
         return self.host.start(_replicas, *self._replica)
 
+    def processes(self) -> list[int]:
+        """The ids of the processes of shards and replicas, each on its machine; waits until they have started."""
+        self._start()
+        answers = [part.call("here") for part in (*self._shards, *self._replicas)]
+        return [int(answer.result()) for answer in answers]
+
     def replace_lost(self) -> None:
         """Start again what died; `load` has to follow. The others have done by then all that they were called for."""
         self._start()

@@ -6,6 +6,7 @@ share a process share one network, and one that is gone is replaced by starting 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,8 +27,9 @@ class Replicas:
         self._learner = learner
         self._controller = policy.controller(learner, space, seed)
 
-    def here(self) -> None:
-        """Nothing; that it answers shows that it lives."""
+    def here(self) -> int:
+        """The process it is in; that it answers shows that it lives."""
+        return os.getpid()
 
     def sample(self, first: int, count: int, seed: int, *pulled: Pulled) -> list[Genotype]:
         """Genotypes for the proposals numbered from `first`."""
