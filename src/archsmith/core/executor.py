@@ -98,7 +98,8 @@ class Executor(Protocol):
     middle of the training, and may cancel it; `completed` then does not give it again.
 
     One whose time is not the wall's has an attribute `clock`, a `Clock`: the run's times, its budget in seconds and the
-    timeout of `completed` are then seconds of that clock.
+    timeout of `completed` are then seconds of that clock. It gives each `Progress` when its time has come on that clock,
+    which is after the training.
 
     One that can keep a searcher's own parts running beside the children has an attribute `host`, a `core.hosting.Host`.
     """
