@@ -269,7 +269,7 @@ def test_a_run_on_machines_that_fail_is_the_same_when_it_is_killed_and_goes_on(t
             number, EVALUATOR, searcher=EVOLUTION, trials=20, store="memory://", executor=Simulated(4, faults=HARSH)
         )
     )
-    for cut in range(3, 118, 9):
+    for cut in range(3, 118, 19):
         run = killed_run(tmp_path / f"cut{cut}.db", cut, HARSH)
         resumed = run.resume(space=as_space(number), evaluator=EVALUATOR)  # on such machines as before, by the record
         assert story(resumed) == whole, f"killed at moment {cut}"
