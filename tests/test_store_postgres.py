@@ -32,6 +32,7 @@ from archsmith.core.store import Asked, RunWriter, Store, Told
 from archsmith.core.trial import TrialState
 from archsmith.store import SQLStore, open_store
 from archsmith.store.postgres_words import in_words
+from archsmith.store.tables import SCHEMA
 from archsmith.testing import StoreContract
 from archsmith.testing.store import done, proposal, with_trials
 from postgres_server import Server
@@ -238,7 +239,7 @@ def test_damaged_and_newer_tables_are_refused(postgres: Server) -> None:
     postgres.execute("UPDATE meta SET value = 'x'", url=url)
     with pytest.raises(CorruptStore):
         open_store(url).runs()
-    postgres.execute("UPDATE meta SET value = '2'", "UPDATE events SET payload = 'no json'", url=url)
+    postgres.execute(f"UPDATE meta SET value = '{SCHEMA}'", "UPDATE events SET payload = 'no json'", url=url)
     with pytest.raises(CorruptStore, match="trial 0 of run 'a' is damaged"):
         open_store(url).read("a").trial(0)
     postgres.execute("DROP TABLE events", url=url)
@@ -246,17 +247,19 @@ def test_damaged_and_newer_tables_are_refused(postgres: Server) -> None:
         open_store(url).read("a").trial(0)
 
 
-def test_older_tables_are_read_as_they_are_and_brought_up_by_a_writer(postgres: Server) -> None:
-    url = postgres.fresh()
+@pytest.mark.parametrize("schema", ["", "archsmith."])
+def test_older_tables_are_read_as_they_are_and_brought_up_by_a_writer(postgres: Server, schema: str) -> None:
+    url = postgres.database() if schema else postgres.fresh()
     with_trials(SQLStore(url).create("a", {}), [1.0]).close()
-    drops = [f"ALTER TABLE runs DROP COLUMN {column}" for column in ("paused", "token", "lease_until")]
-    postgres.execute(*drops, "UPDATE meta SET value = '1' WHERE key = 'schema'", url=url)
+    drops = [f"ALTER TABLE {schema}runs DROP COLUMN {column}" for column in ("paused", "token", "lease_until")]
+    postgres.execute(*drops, f"UPDATE {schema}meta SET value = '1' WHERE key = 'schema'", url=url)
+    version = f"SELECT value FROM {schema}meta WHERE key = 'schema'"
     reader = open_store(url).read("a")
     assert reader.summary().counts["done"] == 1
-    assert postgres.execute("SELECT value FROM meta WHERE key = 'schema'", url=url) == [("1",)]
+    assert postgres.execute(version, url=url) == [("1",)]
     with_trials(open_store(url).write("a"), [0.5]).close("finished")
     assert reader.summary().counts["done"] == 2
-    assert postgres.execute("SELECT value FROM meta WHERE key = 'schema'", url=url) == [("2",)]
+    assert postgres.execute(version, url=url) == [(str(SCHEMA),)]
 
 
 def test_many_make_one_store_at_once(postgres: Server) -> None:

@@ -29,9 +29,14 @@ def columns_of_runs(version: int) -> list[Column[Any]]:
 
 def _to_2(connection: Connection) -> None:
     """Trials that are paused, and who may write a run."""
-    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN paused INTEGER NOT NULL DEFAULT 0")
-    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN token TEXT")
-    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN lease_until FLOAT")
+    _add_to_runs(connection, "paused INTEGER NOT NULL DEFAULT 0", "token TEXT", "lease_until FLOAT")
+
+
+def _add_to_runs(connection: Connection, *columns: str) -> None:
+    schema = connection.get_execution_options().get("schema_translate_map", {}).get(None)
+    table = "runs" if schema is None else f"{schema}.runs"
+    for column in columns:
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
 STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2}
