@@ -24,7 +24,7 @@ from archsmith.core.executor import Completed, Event, Job, Progress, Started
 from archsmith.core.hosting import Host
 from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors.process_pool import physical_cores, pickled
-from archsmith.executors.ray_cluster import Connection, described, places
+from archsmith.executors.ray_cluster import Connection, described, places, user_paths
 from archsmith.executors.ray_host import RayHost
 from archsmith.executors.ray_weights import check_kept, is_folder, read_for
 from archsmith.executors.ray_worker import (
@@ -253,10 +253,10 @@ class Ray:
         here = affinity(ray.get_runtime_context().get_node_id(), soft=True)
         always = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 10_000}
         self._mailbox = ray.remote(Mailbox).options(**always, scheduling_strategy=here).remote()
-        mailbox, device, threads = self._mailbox, self.device, self.threads
+        mailbox, device, threads, paths = self._mailbox, self.device, self.threads, user_paths()
 
         def child(number: int, shared: list[Any], own: tuple[Any, ...], carried: Mapping[str, bytes] | None) -> Outcome:
-            return run_child(number, shared[0], own, carried, device, threads, mailbox)
+            return run_child(number, shared[0], own, carried, device, threads, paths, mailbox)
 
         # Sent to each worker once, with the handle of the mailbox: what goes with every job is small.
         self._run = ray.remote(child).options(

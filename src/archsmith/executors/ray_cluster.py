@@ -115,7 +115,7 @@ def _open(ray: Any, address: str, cores: int, runtime_env: Mapping[str, Any] | N
         if runtime_env is not None:
             options["runtime_env"] = dict(runtime_env)
     else:
-        _check_answers(address)
+        address = _check_answers(address)
         options = {"runtime_env": dict(runtime_env) if runtime_env is not None else code_here()}
     try:
         with _undisturbed(ray, own):
@@ -127,11 +127,23 @@ def _open(ray: Any, address: str, cores: int, runtime_env: Mapping[str, Any] | N
     _started_here = own
 
 
-def _check_answers(address: str) -> None:
-    """Raise ArchsmithError where nothing listens at an address: Ray itself would try for two minutes."""
-    host, separator, port = address.removeprefix("ray://").rpartition(":")
+def _check_answers(address: str) -> str:
+    """The address, with "auto" looked up; raises ArchsmithError where nothing listens there, as Ray itself would try for
+    two minutes."""
     if address == "auto":
-        return
+        from ray._private import utils
+
+        # Without this Ray would also take any that it finds among the processes, such as one of another search's own.
+        found = utils.read_ray_address() if hasattr(utils, "read_ray_address") else address
+        if found is None:
+            raise ArchsmithError(
+                "there is no Ray cluster on this machine to join; start one with `ray start --head`, or leave the address "
+                "out, and archsmith starts one"
+            )
+        if found == address:
+            return address
+        address = found
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator or not port.isdigit():
         raise UsageError(f"the address of a Ray cluster is auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
     try:
@@ -141,6 +153,7 @@ def _check_answers(address: str) -> None:
             f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or look whether the "
             "address and the port (6379, or 10001 behind ray://) are right"
         ) from None
+    return address
 
 
 def _in_words(address: str, error: BaseException) -> ArchsmithError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 import threading
 import warnings
@@ -144,6 +145,7 @@ def run_child(
     carried: Mapping[str, bytes] | None,
     device: str,
     threads: int,
+    paths: Sequence[str],
     mailbox: Any,
 ) -> Outcome:
     """One job from start to end, as a Ray task.
@@ -156,10 +158,11 @@ def run_child(
             sees the place where they are kept.
         device: of the child, or "auto".
         threads: of torch, OpenMP and BLAS.
+        paths: where the driver finds modules of its user's; they come last.
         mailbox: the handle of the mailbox.
     """
     pid = os.getpid()
-    _prepare(threads)
+    _prepare(threads, paths)
     output = _output()
     _say(mailbox, Began(task, *_machine(), pid, output))
     with ExitStack() as stack:
@@ -212,8 +215,9 @@ def read_output(output: Sequence[tuple[str, int]]) -> str:
     return "\n".join(parts).strip()
 
 
-def _prepare(threads: int) -> None:
+def _prepare(threads: int, paths: Sequence[str]) -> None:
     """The process as a child finds it, whatever ran in it before."""
+    sys.path += [path for path in paths if path not in sys.path]
     os.environ.update(dict.fromkeys(THREADS, str(threads)))  # for libraries that are loaded from here on
     reset_threads(threads)
     # What is shared by processes cannot be written to, and torch says so of each array that it is handed.
