@@ -4,8 +4,8 @@
 #   sbatch --nodes=8 --cpus-per-task=32 deploy/slurm.sh images --data /shared/pictures --name pictures --trials 2000
 #
 # What follows the script are arguments of `archsmith search`; --name has to be among them, since that is what the search
-# is gone on with: by Slurm after a node was lost or the job was preempted, by this script a little before the time limit,
-# by you with the same command. The guide: docs/guides/clusters.md.
+# is gone on with: by Slurm after a node was lost or the job was preempted, by this script a little before the time limit
+# and where the driver died (three times), by you with the same command. The guide: docs/guides/clusters.md.
 #
 # ARCHSMITH_STORE says where runs are kept: a PostgreSQL server, or an SQLite file that no other machine opens meanwhile.
 # ARCHSMITH_ENV is a file that is sourced first, such as .venv/bin/activate (default: that beside this folder, if any).
@@ -76,7 +76,8 @@ on() {
 
 steps=()
 driver=
-requeue=no
+told=     # to end: by whom
+signals=0 # that interrupted this script
 
 # shellcheck disable=SC2317
 finish() {
@@ -93,10 +94,10 @@ finish() {
     rm -rf "$RAY_TMPDIR"
 }
 trap finish EXIT
-# TERM: scancel, or preemption, after which Slurm puts the job into the queue again by itself.
-trap '[ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true' TERM INT
-# USR1: the time limit is near. Stop in good order, and queue again.
-trap 'requeue=yes; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true' USR1
+# scancel --batch, or preemption, after which Slurm puts the job into the queue again by itself.
+trap 'told=slurm signals=$((signals + 1)); [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true' TERM INT
+# The time limit is near: stop in good order, and queue again.
+trap 'told=time signals=$((signals + 1)); [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true' USR1
 
 # --- Ray --------------------------------------------------------------------------------------------------------------
 
@@ -122,17 +123,19 @@ fi
 echo "$(date -Is) archsmith search $* on $nodes nodes of $cpus cores (start ${SLURM_RESTART_COUNT:-0} of job $SLURM_JOB_ID)"
 archsmith search "$@" --resume --executor ray --address "$RAY_ADDRESS" &
 driver=$!
-status=0
-wait "$driver" || status=$?
 # A signal ends the wait, and not the driver, which first closes its run.
-while kill -0 "$driver" 2>/dev/null; do
-    status=0
+while :; do
+    before=$signals status=0
     wait "$driver" || status=$?
+    ((signals > before)) || break
 done
 echo "$(date -Is) the search ended with status $status"
 finish
 trap - EXIT
-if [ "$requeue" = yes ] && [ "$status" -ne 0 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-fi
+case "$told:$status" in
+*:0 | slurm:* | :2) exit "$status" ;; # done; told to end; wrong use, which would be wrong again
+time:*) ;;
+*) ((${SLURM_RESTART_COUNT:-0} < 3)) || exit "$status" ;;
+esac
+scontrol requeue "$SLURM_JOB_ID"
 exit "$status"
