@@ -161,6 +161,14 @@ def test_a_child_that_went_on_is_what_it_would_have_been(tmp_path: Path, keeps: 
     assert ("a second time" in str(found)) == (again > 0)
 
 
+def test_the_report_says_what_was_saved(tmp_path: Path) -> None:
+    run = search(store=f"sqlite:///{tmp_path / 'runs.db'}", trials=12)
+    assert f"{saved(run.reader)}." in run.report(tmp_path / "page.html").read_text()
+    whole = search(store=f"sqlite:///{tmp_path / 'whole.db'}", trials=4, stopping=None)
+    assert saved(whole.reader) is None
+    assert "stopped by" not in whole.report(tmp_path / "whole.html").read_text()
+
+
 def test_without_a_folder_a_child_that_keeps_tensors_begins_anew_and_this_is_counted() -> None:
     run = search(Training("tensors"))
     check(run)
@@ -195,6 +203,16 @@ def test_side_by_side_in_processes_nothing_is_lost(tmp_path: Path, stopping: Any
         assert result_of(t).cost.epochs_again == 0
     if isinstance(stopping, ASHA):
         check(run)
+
+
+def test_on_a_simulated_clock_the_median_stops_at_the_end_of_an_epoch() -> None:
+    run = search(executor=Simulated(4), stopping=Median())
+    stopped = [t for t in run.trials() if t.state is TrialState.STOPPED]
+    assert stopped
+    for t in stopped:
+        assert result_of(t).stopped_by == "rule"
+        assert result_of(t).cost.epochs == len(result_of(t).curve)
+        assert result_of(t).cost.seconds == len(result_of(t).curve)
 
 
 def test_on_a_simulated_clock_a_promoted_child_begins_when_it_was_promoted() -> None:
