@@ -402,7 +402,7 @@ def test_what_cannot_be_finished_is_refused_before_anything_is_trained(tmp_path:
     with pytest.raises(UsageError, match="needs an evaluator with task, train, test and epochs"):
         smith.finish(plain)
     in_memory = smith.search(Widths(), Points(), trials=1, store="memory://")
-    with pytest.raises(UsageError, match="keeps nothing on disk"):
+    with pytest.raises(UsageError, match="no place for them"):
         smith.finish(in_memory)
     failing = smith.search(Widths(), Points(learning_rate=1e12), trials=2, store=store, name="failing")
     with pytest.raises(UsageError, match="nothing to finish"):

@@ -68,8 +68,8 @@ def finishable(run: Run) -> Finishable:
         )
     if run.store.artifacts is None:
         raise UsageError(
-            f"finishing keeps weights, and the store of run {run.name!r} keeps nothing on disk; "
-            'search with store="sqlite:///runs.db"'
+            f"finishing keeps weights, and the store of run {run.name!r} has no place for them; keep runs in a file "
+            '(store="sqlite:///runs.db"), or tell a database where: open_store(URL, artifacts=...), --artifacts'
         )
     recorded = run.config.get("data")
     if recorded is not None and hasattr(evaluator, "fingerprint") and (found := evaluator.fingerprint()) != recorded:

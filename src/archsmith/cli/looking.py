@@ -28,6 +28,15 @@ StoreOption = Annotated[
     typer.Option("--store", envvar="ARCHSMITH_STORE", help="Where runs are kept: a URL or the path of an SQLite file."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        envvar="ARCHSMITH_ARTIFACTS",
+        help="Where a new store keeps weights: a folder or an address such as s3://BUCKET/PATH (default: a folder beside "
+        "the SQLite file).",
+    ),
+]
 MovedData = Annotated[str | None, typer.Option("--data", help="Where the run's data set is now.")]
 DEFAULT_STORE = "sqlite:///runs.db"
 MOST_READ = 100_000  # trials that `show` reads to tell how workers were used: two seconds' worth
@@ -39,8 +48,9 @@ def register(app: typer.Typer) -> None:
         app.command(name=command.__name__.rstrip("_"))(command)
 
 
-def open_existing(store: str, name: str, data: str | None = None) -> Run:
-    """A run that must be there; a store that is not there is not made. `data` is where its data set is now."""
+def open_existing(store: str, name: str, data: str | None = None, artifacts: str | None = None) -> Run:
+    """A run that must be there; a store that is not there is not made. `data` is where its data set is now, `artifacts`
+    where a store that has no place for weights keeps them from now on."""
     from archsmith._search.run import Run
     from archsmith.store import open_store
 
@@ -49,7 +59,7 @@ def open_existing(store: str, name: str, data: str | None = None) -> Run:
         raise UnknownName(
             "run", name, [], f"({without_passwords(path)} does not exist; name another store with --store)"
         )
-    run = Run(open_store(store), name)
+    run = Run(open_store(store, artifacts=artifacts), name)
     if data is None:
         return run
     evaluator: Any = run.evaluator

@@ -13,6 +13,7 @@ import typer
 
 from archsmith.cli.looking import (
     DEFAULT_STORE,
+    ArtifactsOption,
     JsonOption,
     MovedData,
     StoreOption,
@@ -89,6 +90,7 @@ def finish(
     filters: FiltersOption = None,
     form: FormOption = None,
     width: WidthOption = None,
+    artifacts: ArtifactsOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,7 +101,7 @@ def finish(
     where = Where.named(executor, workers, address, cpus, gpus)
     chosen = {"epochs": epochs, "seeds": seeds, "size": size, "seed": seed, "name": run_name}
     network = {"cells": cells, "filters": filters, "form": form, "width": width}
-    run = _published_run(store, name, data, chosen, network) or open_existing(store, name, data)
+    run = _published_run(store, name, data, chosen, network) or open_existing(store, name, data, artifacts)
     if run.name == name and (asked := [k for k, v in {**chosen, **network}.items() if v is not None]):
         raise UsageError(f"--{asked[0]} is of a published network, and {name!r} is a run, which has its own plan")
     name = run.name

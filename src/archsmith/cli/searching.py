@@ -12,6 +12,7 @@ import typer
 
 from archsmith.cli.looking import (
     DEFAULT_STORE,
+    ArtifactsOption,
     JsonOption,
     RunName,
     StoreOption,
@@ -82,15 +83,6 @@ StoppingOption = Annotated[
         metavar="RULE[:NAME=NUMBER,...]",
         help="End hopeless children early: asha or median, such as asha:eta=3,minimum=1 (default: all are trained to their "
         "end).",
-    ),
-]
-ArtifactsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--artifacts",
-        envvar="ARCHSMITH_ARTIFACTS",
-        help="Where a new store keeps weights: a folder or an address such as s3://BUCKET/PATH (default: a folder beside "
-        "the SQLite file).",
     ),
 ]
 ControlOption = Annotated[

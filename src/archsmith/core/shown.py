@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_PASSWORD = re.compile(r"(\w://[^:/@\s]*:)[^@\s]+@")
+_PASSWORD = re.compile(r"(\w://[^\s:/@'\"]*:)[^\s/'\"]*@")
+_OPTION = re.compile(r"([?&](?:ssl)?password=)[^\s&'\"]*")
 
 
 def shown(value: Any) -> str:
@@ -29,7 +30,7 @@ def shown(value: Any) -> str:
 
 def without_passwords(text: str) -> str:
     """A text with the passwords of the URLs in it hidden: what is printed and recorded is read by others."""
-    return _PASSWORD.sub(r"\1***@", text)
+    return _OPTION.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> str:

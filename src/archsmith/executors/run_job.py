@@ -169,8 +169,8 @@ class JobContext:
     def _folder(self, what: str) -> Artifacts:
         if self._job.artifacts is None:
             raise UsageError(
-                f"the child wants to {what}, and this run has no folder for weights, since its store is in memory; "
-                'give search(..., store="sqlite:///runs.db")'
+                f"the child wants to {what}, and the store of this run has no place for weights; keep runs in a file "
+                '(store="sqlite:///runs.db"), or tell a database where: open_store(URL, artifacts=...), --artifacts'
             )
         from archsmith.core.artifacts import open_artifacts
 

@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from archsmith.core.errors import UsageError
+from archsmith.core.shown import without_passwords
 from archsmith.core.store import Store
 from archsmith.store.memory import MemoryStore
-from archsmith.store.payload import without_passwords
 
 if TYPE_CHECKING:
     from archsmith.store.sql import SQLStore

@@ -11,6 +11,7 @@ from typing import Any
 
 from archsmith.core.errors import CorruptStore, UsageError
 from archsmith.core.genotype import Genotype
+from archsmith.core.shown import without_passwords
 from archsmith.core.trial import Cost, Failure, Result
 
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), check_circular=True).encode
@@ -50,12 +51,6 @@ def config_text(config: Mapping[str, Any]) -> str:
     what = "a run's configuration"
     to_text(dict(config), what)  # it ends, so the walk through it does as well
     return to_text(_without_passwords(dict(config)), what)
-
-
-def without_passwords(text: str) -> str:
-    """The text with the passwords of URLs in it hidden."""
-    text = re.sub(r"(\w://[^\s:/@'\"]*):[^\s/'\"]*@", r"\1:***@", text)
-    return re.sub(r"([?&](?:ssl)?password=)[^\s&'\"]*", r"\1***", text)
 
 
 def _without_passwords(value: Any) -> Any:
