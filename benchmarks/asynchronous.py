@@ -4,7 +4,7 @@
     python benchmarks/asynchronous.py --out benchmarks/results/asynchronous.md
 
 Learning: a chain of six convolutional layers on a made landscape of its own for each seed, K replicas of m=8 children all
-at work, each child for a time drawn from a lognormal distribution (a quarter of them differ by more than half). What is
+at work, each child for a time drawn from a lognormal distribution (a deviation of 0.5 of its logarithm). What is
 compared is the mean reward of the last 500 children of equal budgets: what the policy came to. A landscape shows that the
 machinery learns, not that it finds better networks.
 
@@ -69,7 +69,7 @@ def learning(trials: int, seeds: int, rate: float) -> list[str]:
     lines = [
         f"## Learning: {trials:,} children, {seeds} seeds, learning rate {rate:g}",
         "",
-        f"| | mean of the last {LAST} (deviation over seeds) | best | mean staleness | updates |",
+        f"| | mean of the last {LAST} (deviation over seeds) | best | staleness of the last update | updates |",
         "|---|---|---|---|---|",
     ]
     for name, (searcher, workers) in schemes.items():
