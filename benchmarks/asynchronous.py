@@ -97,7 +97,8 @@ def cost() -> list[str]:
         "| takes, ms of processor time | largest memory of the process, MB |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, space in {"NAS-Bench-201, 6 choices": NASBench201(), "ConvChain(), 75 choices": ConvChain()}.items():
+    spaces: dict[str, Space] = {"NAS-Bench-201, 6 choices": NASBench201(), "ConvChain(), 75 choices": ConvChain()}
+    for name, space in spaces.items():
         began = time.perf_counter()
         searcher, landscape = Asynchronous(), Landscape()
         searcher.start(space, 0).ask(800)
