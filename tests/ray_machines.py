@@ -28,9 +28,15 @@ class Machines:
         for _ in range(number):
             self.add()
 
-    def add(self, **resources: float) -> Any:
+    def add(self, gpus: int = 0, **resources: float) -> Any:
         """One more machine."""
-        options = {"num_cpus": 1, "object_store_memory": 100_000_000, "resources": resources, "wait": True}
+        options = {
+            "num_cpus": 1,
+            "num_gpus": gpus,
+            "object_store_memory": 100_000_000,
+            "resources": resources,
+            "wait": True,
+        }
         self.nodes.append(self._cluster.add_node(**options))
         return self.nodes[-1]
 

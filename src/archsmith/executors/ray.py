@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 _TICK = 2.0  # seconds between two looks at the machines of the cluster, and at children that do not end
 _POLL = 30.0  # seconds that a question for messages stays open
+_MAILBOXES = 5  # that may be lost in a row
 _TAIL = 10.0  # seconds for another machine to show what a dead child had printed
 
 
@@ -162,6 +163,7 @@ class Ray:
         self._host = RayHost()
         self._mailbox: Any = None
         self._messages: Any = None  # Ray's reference to those that are asked for
+        self._mailboxes_lost = 0  # in a row
         self._run: Any = None
         self._end = weakref.finalize(self, _end_all, self._running, self._host, self._connection, os.getpid())
         try:
@@ -343,7 +345,13 @@ class Ray:
         tasks = {task.number: task for task in self._running.values()}
         try:
             messages = ray.get(reference)
+            self._mailboxes_lost = 0
         except ray.exceptions.RayError as error:
+            self._mailboxes_lost += 1
+            if self._mailboxes_lost > _MAILBOXES:
+                raise ArchsmithError(
+                    f"the mailbox of the children cannot be kept up on this cluster: {error}"
+                ) from error
             log.warning("the mailbox of the children is lost, and made anew: %s", error)
             self._start()
             return

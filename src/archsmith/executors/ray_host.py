@@ -6,18 +6,22 @@ reference, so it goes from the actor that made it to the one that needs it witho
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import cloudpickle
+
 from archsmith.core.hosting import Part, PartLost, Pending
+from archsmith.executors.ray_cluster import user_paths
 
 
 class RayHost:
     """A `core.hosting.Host` on the cluster that this process is connected to."""
 
     def __init__(self) -> None:
-        self._actors: list[Any] = []
+        self._parts: list[_RayPart] = []
 
     def start(self, make: Callable[..., Any], *args: Any) -> Part:
         """A part in a process of its own, spread over the machines; it takes no CPU of those that children are given."""
@@ -27,23 +31,32 @@ class RayHost:
         # In order, also where an argument of an earlier call is not there yet; a part that died is not started again,
         # since its state would be that of its beginning.
         options = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}
-        actor = kind.options(**options).remote(make, *args)
-        self._actors.append(actor)
-        return _RayPart(actor, getattr(make, "__name__", type(make).__name__))
+        actor = kind.options(**options).remote(user_paths(), cloudpickle.dumps((make, args)))
+        part = _RayPart(actor, getattr(make, "__name__", type(make).__name__))
+        self._parts.append(part)
+        return part
 
     def close(self) -> None:
         """End all parts."""
-        while self._actors:
-            _end(self._actors.pop())
+        while self._parts:
+            self._parts.pop().end()
 
 
 class _Held:
-    """The actor: whatever was made, and its methods by name."""
+    """The actor: whatever was made, and its methods by name. Where it could not be made, each call raises why."""
 
-    def __init__(self, make: Callable[..., Any], *args: Any) -> None:
-        self._thing = make(*args)
+    def __init__(self, paths: list[str], making: bytes) -> None:
+        sys.path += [path for path in paths if path not in sys.path]
+        self._error: Exception | None = None
+        try:
+            make, args = cloudpickle.loads(making)
+            self._thing = make(*args)
+        except Exception as error:
+            self._error = error
 
     def call(self, method: str, *args: Any) -> Any:
+        if self._error is not None:
+            raise self._error
         return getattr(self._thing, method)(*args)
 
 
@@ -84,15 +97,25 @@ class _RayPart:
         self._name = name
 
     def call(self, method: str, *args: Any) -> Pending:
+        if self._actor is None:
+            return _Lost(f"{self._name}.{method} was called on a part that was ended")
+        for arg in args:
+            if isinstance(arg, _Lost):
+                return arg
         given = [arg.reference if isinstance(arg, _RayPending) else arg for arg in args]
         return _RayPending(self._actor.call.remote(method, *given), f"{self._name}.{method}")
 
     def end(self) -> None:
-        _end(self._actor)
+        import ray
+
+        actor, self._actor = self._actor, None  # a call without a connection would have Ray start a cluster
+        with suppress(Exception):  # it is gone, or the cluster is
+            ray.kill(actor, no_restart=True)
 
 
-def _end(actor: Any) -> None:
-    import ray
+class _Lost:
+    def __init__(self, message: str) -> None:
+        self._message = message
 
-    with suppress(Exception):  # it is gone, or the cluster is
-        ray.kill(actor, no_restart=True)
+    def result(self) -> Any:
+        raise PartLost(self._message)
