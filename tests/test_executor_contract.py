@@ -125,6 +125,16 @@ class KeepsNoTensors(Changes):
         return replace(job, artifacts=None)
 
 
+class TrainsToTheEnd(Changes):
+    def changed(self, job):
+        return replace(job, until=None)
+
+
+class BeginsAnew(Changes):
+    def changed(self, job):
+        return replace(job, resume=None)
+
+
 class RaisesFailures(Wrapped):
     def completed(self, timeout=None):
         events = super().completed(timeout)
@@ -204,6 +214,9 @@ BROKEN: list[tuple[type[Wrapped], str]] = [
     (HasNoLimits, "test_the_child_gets_its_architecture_seed_and_limits"),
     (SeedsByOrder, "test_equal_jobs_have_equal_results"),
     (KeepsNoTensors, "test_tensors_are_kept_and_read"),
+    (KeepsNoTensors, "test_a_job_is_put_aside_and_goes_on"),
+    (TrainsToTheEnd, "test_a_job_is_put_aside_and_goes_on"),
+    (BeginsAnew, "test_a_job_is_put_aside_and_goes_on"),
     (RaisesFailures, "test_failures_are_results"),
     (CallsFailuresDone, "test_failures_are_results"),
     (ForgetsTheCurveOfFailures, "test_what_a_failed_child_reported_is_kept"),

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from archsmith.core.evaluator import Context, Limits
 from archsmith.core.executor import Completed, Event, Executor, Job, Progress, Started
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, as_space, decode, sample
-from archsmith.core.trial import Cost, Result, TrialState
+from archsmith.core.trial import Cost, Result, TrialState, joined
 
 _SPACE = as_space(lambda choose: choose("x", (1, 2, 3)))
 
@@ -128,6 +129,35 @@ class ExecutorContract:
             nowhere = self._complete(executor, _job(2, keep))
         assert second.result.metrics == {"sum": 3.0, "unknown": 1.0, "x": second.result.metrics["x"]}
         assert nowhere.state is TrialState.FAILED, "a child that cannot keep what it would has failed"
+
+    def test_a_job_is_put_aside_and_goes_on(self, tmp_path: Path) -> None:
+        def train(context: Context) -> Result:
+            import numpy
+
+            kept = context.resume
+            total = 0.0 if kept is None else float(kept["total"][0])
+            curve: list[dict[str, float]] = []
+            for epoch in range(context.epochs_done + 1, 5):
+                total += epoch
+                curve.append({"epoch": epoch, "total": total})
+                if not context.report(epoch, {"total": total}):
+                    if context.paused:
+                        context.pause({"total": numpy.array([total])})
+                    break
+            return Result({"total": total}, curve, Cost(float(len(curve)), float(len(curve))))
+
+        job = _job(0, train, artifacts=str(tmp_path), reward=lambda result: float(len(result.curve)))
+        with self._opened() as executor:
+            whole = self._complete(executor, job)
+            first = self._complete(executor, replace(job, until=2))
+            rest = self._complete(executor, replace(job, resume=first.result))
+            nowhere = self._complete(executor, replace(job, until=2, artifacts=None))
+        assert (first.state, first.reward, len(first.result.curve)) == (TrialState.PAUSED, None, 2)
+        assert first.result.checkpoint is not None, "what it kept by context.pause() is not in its result"
+        assert (rest.state, len(rest.result.curve)) == (TrialState.DONE, 2), "it did not go on where it was put aside"
+        assert joined(first.result, rest.result) == whole.result
+        assert rest.reward == whole.reward == 4.0, "the reward is made of the whole training"
+        assert (nowhere.state, nowhere.result.checkpoint) == (TrialState.PAUSED, None), "it will begin anew"
 
     # --- children that fail -------------------------------------------------------------------------------------------
 
