@@ -33,8 +33,8 @@ ArtifactsOption = Annotated[
     typer.Option(
         "--artifacts",
         envvar="ARCHSMITH_ARTIFACTS",
-        help="Where a new store keeps weights: a folder or an address such as s3://BUCKET/PATH (default: a folder beside "
-        "the SQLite file).",
+        help="Where a store that has no place yet keeps weights: a folder or an address such as s3://BUCKET/PATH "
+        "(default: a folder beside the SQLite file).",
     ),
 ]
 MovedData = Annotated[str | None, typer.Option("--data", help="Where the run's data set is now.")]
