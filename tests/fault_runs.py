@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from run_record import Record, check, read_record
+from run_record import Record, check, count_events, read_record
 
 PATIENCE = 120.0  # seconds until a scenario says that something hangs
 
@@ -149,6 +149,16 @@ class Search:
         self.tally.again += sum(trial["attempts"] > 1 for trial in record.trials)
         return record
 
+    def wait(self, rng: random.Random, process: psutil.Process) -> None:
+        """Until a moment for a fault: some after a while, while a session opens and replays, most after some events."""
+        if rng.random() < 0.3:
+            time.sleep(0.3 * rng.random())
+            return
+        goal = rng.randrange(1, 150) + (0 if self.record is None else len(self.record.events))
+        while process.status() != psutil.STATUS_ZOMBIE and count_events(self.spec["store"]) < goal:
+            time.sleep(0.002)
+        time.sleep(0.005 * rng.random())
+
     def next_proposals(self) -> Any:
         """What its searcher would propose next."""
         self.driver.run({**self.spec, "peek": True})
@@ -183,10 +193,9 @@ def kill_the_driver(
     spec = {"searcher": searcher, "executor": "here", "seed": seed, "trials": trials}
     reference = expected(driver, spec, folder / "whole")
     search = Search(driver, {**spec, "folder": str(folder), "store": store(folder)})
-    # Half of the sessions live as long as it takes to begin: opening, replaying and the first commits are rare otherwise.
     for _ in range(kills):
         pid = driver.begin(search.spec)
-        time.sleep(rng.choice((0.05, 0.4)) * rng.random())
+        search.wait(rng, psutil.Process(pid))
         os.kill(pid, signal.SIGKILL)
         status = driver.ended()
         assert status in (-signal.SIGKILL, 0), (folder / "said").read_text()
@@ -248,7 +257,7 @@ def kill_around_a_pool(
         pid = driver.begin(search.spec)
         process = psutil.Process(pid)
         if of == "driver":
-            time.sleep(rng.choice((0.3, 1.5)) * rng.random())
+            search.wait(rng, process)
             workers = _children(process)
             os.kill(pid, signal.SIGKILL)
             status = driver.ended()
@@ -433,7 +442,7 @@ def jump_the_clock(
     search = Search(driver, {**spec, "folder": str(folder), "store": store(folder), "clock": seed + 1})
     for _ in range(sessions):
         pid = driver.begin(search.spec)
-        time.sleep(0.4 * rng.random())
+        search.wait(rng, psutil.Process(pid))
         os.kill(pid, signal.SIGKILL)
         status = driver.ended()
         assert status in (-signal.SIGKILL, 0), (folder / "said").read_text()

@@ -90,6 +90,21 @@ def _read(query: Any, name: str) -> Record | None:
     return Record(found[0], **rows)
 
 
+def count_events(url: str) -> int:
+    """How many events there are in a store of one run; 0 where there is no store yet."""
+    query = "SELECT count(*) FROM events"
+    if url.startswith("postgresql:"):
+        import psycopg
+
+        with psycopg.connect(url) as connection, contextlib.suppress(psycopg.errors.UndefinedTable):
+            return int(connection.execute(query).fetchone()[0])  # type: ignore[index]
+        return 0
+    if not Path(url.removeprefix("sqlite:///")).exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        return int(connection.execute(query).fetchone()[0])
+
+
 def check(record: Record, before: Record | None = None) -> None:
     """Raise AssertionError unless the record is whole, and holds all that it held before."""
     events, trials = record.events, record.trials

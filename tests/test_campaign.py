@@ -1,12 +1,9 @@
-"""The long ones: a driver killed again and again on real files, and genotypes that were tampered with."""
+"""The long ones: the fault campaign in full, and genotypes that were tampered with."""
 
 from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +14,15 @@ from hypothesis import strategies as st
 import archsmith as smith
 from archsmith.core.errors import ArchsmithError
 from archsmith.core.space import decode, sample
+from fault_campaign import CAMPAIGN, Scenario, Stage
 
 pytestmark = pytest.mark.campaign
 
-SEARCH = """
-import archsmith as smith
-from archsmith._search.run import Run
-from archsmith.store import open_store
-store, parts = open_store("sqlite:///runs.db"), dict(trials=1500)
-names = [run.name for run in store.runs()]
-if "r" in names:
-    Run(store, "r").resume(**parts)
-else:
-    smith.search(smith.spaces.ConvChain(layers=6), smith.training.Landscape(noise=0.01),
-                 searcher=smith.searchers.Reinforce(learning_rate=1e-2), store=store, name="r", seed=11, **parts)
-"""
 
-
-def test_a_driver_killed_thirty_times_loses_nothing_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    whole = smith.search(
-        smith.spaces.ConvChain(layers=6),
-        smith.training.Landscape(noise=0.01),
-        searcher=smith.searchers.Reinforce(learning_rate=1e-2),
-        trials=1500,
-        store="memory://",
-        seed=11,
-    )
-    rng, seen, kills = random.Random(0), dict[int, float](), 0
-    while kills < 30:
-        process = subprocess.Popen([sys.executable, "-c", SEARCH], cwd=tmp_path)
-        time.sleep(rng.uniform(1.5, 4.0))
-        ended = process.poll() is not None
-        process.kill()
-        process.wait()
-        kills += 1
-        if not (tmp_path / "runs.db").exists():
-            continue
-        run = smith.open_run(str(tmp_path / "runs.db"), "r")
-        finished = {t.number: t.reward for t in run.trials() if t.state.is_finished}
-        assert seen.items() <= finished.items(), "a finished trial was lost or changed"
-        seen = finished
-        if ended:
-            break
-    subprocess.run([sys.executable, "-c", SEARCH], cwd=tmp_path, check=True)
-    run = smith.open_run(str(tmp_path / "runs.db"), "r")
-    assert [(t.genotype, t.reward) for t in run.trials()] == [(t.genotype, t.reward) for t in whole.trials()]
+@pytest.mark.parametrize("scenario", CAMPAIGN, ids=lambda scenario: f"{scenario.name}, {scenario.store}")
+def test_faults(scenario: Scenario, tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        assert scenario.run(stage).faults > 0
 
 
 SPACES = [
