@@ -33,7 +33,7 @@ import numpy.typing as npt
 from archsmith.core.searcher import Searcher
 from archsmith.core.space import Space
 from archsmith.core.trial import Result, Trial, TrialState
-from archsmith.searchers import PPO, BayesianOptimization, QLearning, Random, RegularizedEvolution, Reinforce
+from archsmith.searchers import PPO, BayesianOptimization, Optuna, QLearning, Random, RegularizedEvolution, Reinforce
 from archsmith.spaces import NASBench201
 from archsmith.training import Tabular
 
@@ -58,6 +58,10 @@ SEARCHERS: dict[str, Searcher] = {
     "PPO.small()": PPO.small(),
     "QLearning.for_models(1000)": QLearning.for_models(1000),
     "BayesianOptimization()": BayesianOptimization(),
+    "Optuna('tpe')": Optuna("tpe"),
+    "Optuna('nsga2')": Optuna("nsga2"),
+    "Optuna('cmaes')": Optuna("cmaes"),
+    "Optuna('gp')": Optuna("gp"),
 }
 
 

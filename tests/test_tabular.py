@@ -248,7 +248,7 @@ def test_names_that_are_not_there(small, tmp_path):
     with pytest.raises(DataError, match=r"\.npz, \.csv or \.parquet"):
         Tabular(csv(tmp_path / "t.txt", "x"), "accuracy").evaluate(SPACE, at, RecordingContext())
     (tmp_path / "t.npz").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(DataError, match="cannot read the table"):
+    with pytest.raises(DataError, match=r"cannot be read as \.npz"):
         Tabular(str(tmp_path / "t.npz"), "accuracy").evaluate(SPACE, at, RecordingContext())
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
-import zipfile
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -90,7 +88,7 @@ def _beginning(path: Path) -> str | None:
 
     What is wrong with a text is told where it is read: here it is a text by its name alone, or because it has no NUL.
     """
-    from archsmith.training.text_files import DAMAGED, unpacked
+    from archsmith.training.unpacking import DAMAGED, unpacked
 
     plain = path.name.lower().removesuffix(path.suffix.lower()) if path.suffix.lower() in PACKED else path.name.lower()
     try:
@@ -105,13 +103,15 @@ def _beginning(path: Path) -> str | None:
 
 def _members(path: Path) -> list[str]:
     """The files of an archive by name, some thousand at most."""
+    from archsmith.training.unpacking import DAMAGED, open_tar, open_zip
+
     try:
         if path.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(path) as zipped:
+            with open_zip(path) as zipped:
                 names = zipped.namelist()[:MEMBERS]
         else:
-            with tarfile.open(path) as archive:
+            with open_tar(path) as archive:
                 names = [member.name for member in islice(archive, MEMBERS) if member.isfile()]
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path} is a damaged archive: {error}") from None
     return [name for name in names if not name.endswith("/") and not os.path.basename(name).startswith(".")]

@@ -6,11 +6,8 @@ that names it. Pickles are refused: they are programs.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import numpy as np
 
 from archsmith.core.errors import DataError
 from archsmith.training.data import FASHION, Bytes, ImageData, Labels, content_digest
+from archsmith.training.unpacking import DAMAGED, npz_names, open_tar, read_npz, unpacked
 
 _FASHION_LABELS = (
     "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7"  # SHA-256 of Fashion-MNIST's training labels
@@ -100,9 +98,8 @@ def _read_idx(folder: Path) -> ImageData:
 
 def _idx_array(file: Path, rank: int) -> Bytes:
     """One IDX file: two zero bytes, the type (8 is a byte), the rank, the sizes as big-endian words, the numbers."""
-    opener = gzip.open if file.suffix == ".gz" else open
     try:
-        with opener(file, "rb") as stream:
+        with unpacked(file) as stream:
             head = stream.read(4 + 4 * rank)
             if len(head) < 4 + 4 * rank or head[:4] != bytes([0, 0, 8, rank]):
                 raise DataError(
@@ -113,7 +110,7 @@ def _idx_array(file: Path, rank: int) -> Bytes:
             body = bytearray()  # grows with the file and not with what its header claims
             while len(body) <= count and (chunk := stream.read(min(1 << 24, count + 1 - len(body)))):
                 body += chunk
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except DAMAGED as error:
         raise DataError(f"{file} is damaged: {error}") from None
     if len(body) != count:
         raise DataError(
@@ -127,7 +124,7 @@ def _idx_array(file: Path, rank: int) -> Bytes:
 _CIFAR10 = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 _CIFAR100 = ["train.bin", "test.bin"]
 _CIFAR_FILES = {*_CIFAR10, *_CIFAR100, "batches.meta.txt", "fine_label_names.txt"}
-_MEMBER_CAP = 1 << 29  # bytes; the largest real one has 154 million
+_MEMBER_CAP = 1 << 28  # bytes; the largest real one has 154 million
 
 
 def _is_cifar(names: set[str]) -> bool:
@@ -140,7 +137,7 @@ def _cifar_members(path: Path) -> dict[str, bytes]:
         return {}
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with open_tar(path) as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
                 if name in {"data_batch_1", "batches.meta", "meta"} and member.isfile():
@@ -158,7 +155,7 @@ def _cifar_members(path: Path) -> dict[str, bytes]:
                     stream = archive.extractfile(member)
                     assert stream is not None
                     found[name] = stream.read()
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except DAMAGED as error:
         raise DataError(f"{path} is a damaged archive: {error}") from None
     return found if _is_cifar(set(found)) else {}
 
@@ -199,26 +196,18 @@ def _read_cifar(name: str, files: Mapping[str, bytes]) -> ImageData:
 
 def _read_npz(path: Path) -> ImageData:
     """`x_train`, `y_train` and optionally `x_test`, `y_test`: uint8 images (NHW or NHWC), whole-number labels."""
-    wanted = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{path} is no .npz file: numpy.savez writes a zip archive, and this is none, or cut short")
-        with np.load(path, allow_pickle=False) as file:
-            have = list(file.files)
-            for key in wanted[:2]:
-                if key not in have:
-                    raise DataError(
-                        f"{path} has no array {key!r}; it has {', '.join(map(repr, have)) or 'none'}. Save the images "
-                        "as x_train and their labels as y_train (and x_test, y_test, if there is a test set)"
-                    )
-            if ("x_test" in have) != ("y_test" in have):
-                raise DataError(f"{path} has only one of x_test and y_test; give both, or neither")
-            arrays = {key: file[key] for key in wanted if key in have}
-    except (zipfile.BadZipFile, EOFError, zlib.error, ValueError, KeyError, AttributeError, MemoryError) as error:
-        if isinstance(error, DataError):
-            raise
-        hint = "; arrays of objects are pickles and are not opened" if "pickle" in str(error) else ""
-        raise DataError(f"{path} cannot be read as .npz: {error}{hint}") from None
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no .npz file: numpy.savez writes a zip archive, and this is none, or cut short")
+    have = npz_names(path)
+    for key in ("x_train", "y_train"):
+        if key not in have:
+            raise DataError(
+                f"{path} has no array {key!r}; it has {', '.join(map(repr, have)) or 'none'}. Save the images "
+                "as x_train and their labels as y_train (and x_test, y_test, if there is a test set)"
+            )
+    if ("x_test" in have) != ("y_test" in have):
+        raise DataError(f"{path} has only one of x_test and y_test; give both, or neither")
+    arrays = read_npz(path, [key for key in ("x_train", "y_train", "x_test", "y_test") if key in have])
     return checked(str(path), arrays["x_train"], arrays["y_train"], arrays.get("x_test"), arrays.get("y_test"), None)
 
 

@@ -6,18 +6,16 @@ data's description. Archives are read in memory, never extracted, so no path in 
 
 from __future__ import annotations
 
-import gzip
+import functools
 import hashlib
 import io
-import lzma
 import os
-import tarfile
 import warnings
 import zipfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +23,22 @@ import numpy as np
 
 from archsmith.core.errors import DataError
 from archsmith.training.data import Bytes, ImageData
+from archsmith.training.unpacking import DAMAGED, open_tar, open_zip
 
 DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
 _PIXEL_CAP = 89_478_485  # Pillow's own bound: more is taken for a decompression bomb
-_FILE_CAP = 1 << 28  # bytes of one picture
+_FILE_CAP = 1 << 27  # bytes of one picture
+_WAITING_CAP = 1 << 28  # bytes of pictures that wait for being decoded
+_TOO_LARGE = f"has more than {_FILE_CAP:,} bytes"
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _TOTAL_CAP = 1 << 36  # bytes of all pictures of an archive, unpacked
 _TRAIN, _TEST, _VALIDATION = {"train", "training"}, {"test", "testing"}, {"val", "valid", "validation"}
 _PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 
 Parts = tuple[str, ...]
+File = tuple[Parts, int, Callable[[], bytes]]
+"""Where a picture's file is, how many bytes of it are in memory already, and what gives them all."""
 
 
 def read_folder(path: Path, size: int | None, channels: int | None) -> ImageData:
@@ -46,15 +50,15 @@ def read_folder(path: Path, size: int | None, channels: int | None) -> ImageData
     if not entries:
         raise DataError(f"the folder {path} is empty; data is a folder with one folder of pictures for each class")
     folders = [p for p in entries if p.is_dir()]
-    files: list[tuple[Parts, Callable[[], bytes]]] = []
+    files: list[File] = []
     for entry in entries:
         if entry.is_file():
-            files.append(((entry.name,), entry.read_bytes))
+            files.append(((entry.name,), 0, partial(_read, entry)))
         for root, inner, names in os.walk(entry):
             inner[:] = sorted(n for n in inner if not _hidden(n))
             for name in sorted(n for n in names if not _hidden(n)):
                 file = Path(root, name)
-                files.append((file.relative_to(path).parts, file.read_bytes))
+                files.append((file.relative_to(path).parts, 0, partial(_read, file)))
     return _collect(str(path), files, [(p.name,) for p in folders], size, channels)
 
 
@@ -66,7 +70,7 @@ def read_archive(path: Path, size: int | None, channels: int | None) -> ImageDat
     return _collect(str(path), _members(path), [], size, channels)
 
 
-def _members(path: Path) -> Iterator[tuple[Parts, Callable[[], bytes]]]:
+def _members(path: Path) -> Iterator[File]:
     total = 0
 
     def parts_of(name: str, length: int) -> Parts:
@@ -81,25 +85,44 @@ def _members(path: Path) -> Iterator[tuple[Parts, Callable[[], bytes]]]:
 
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as packed:
+            with open_zip(path) as packed:
                 for info in packed.infolist():
                     parts = parts_of(info.filename, info.file_size)
                     if not info.is_dir() and not any(_hidden(p) for p in parts):
-                        with packed.open(info) as stream:
-                            content = stream.read(min(info.file_size, _FILE_CAP) + 1)
-                        yield parts, lambda content=content: content  # type: ignore[misc]
+                        content = b"" if info.file_size > _FILE_CAP else packed.read(info)
+                        yield parts, len(content), partial(_given, content, info.file_size)
         else:
-            with tarfile.open(path, "r|*") as archive:
+            with open_tar(path) as archive:
                 for member in archive:
                     parts = parts_of(member.name, member.size)
                     if member.isfile() and not any(_hidden(p) for p in parts):
-                        stream_or_none = archive.extractfile(member)
-                        content = stream_or_none.read(_FILE_CAP + 1) if stream_or_none else b""
-                        yield parts, lambda content=content: content  # type: ignore[misc]
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+                        stream = archive.extractfile(member) if member.size <= _FILE_CAP else None
+                        content = stream.read() if stream else b""
+                        yield parts, len(content), partial(_given, content, member.size)
+    except DAMAGED as error:
         raise DataError(f"{path} is a damaged archive: {error}") from None
     except (RuntimeError, NotImplementedError) as error:  # zipfile: a password, an unknown compression
         raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _given(content: bytes, size: int) -> bytes:
+    if size > _FILE_CAP:
+        raise DataError(_TOO_LARGE)
+    return content
+
+
+def _read(path: Path) -> bytes:
+    """A picture's file. Raises DataError for what is none, such as a pipe, which would be waited for, and for one too large."""
+    if not path.is_file():
+        raise DataError("is no file")
+    return read_some(path)
+
+
+def read_some(path: Path) -> bytes:
+    """The content of a file, a device or a pipe that a person named, as long as it may be a picture's. Raises DataError."""
+    with open(path, "rb") as file:
+        content = file.read(_FILE_CAP + 1)
+    return _given(content, len(content))
 
 
 def _hidden(name: str) -> bool:
@@ -111,7 +134,7 @@ def _hidden(name: str) -> bool:
 
 def _collect(
     name: str,
-    files: Iterable[tuple[Parts, Callable[[], bytes]]],
+    files: Iterable[File],
     folders: list[Parts],
     size: int | None,
     channels: int | None,
@@ -119,14 +142,17 @@ def _collect(
     """Decodes files in parallel, in bounded numbers, and sorts them into classes by their path."""
     side = size or DEFAULT_SIZE
     decoded: list[tuple[Parts, bytes, Bytes | str]] = []
-    waiting: deque[tuple[Parts, Future[tuple[bytes, Bytes | str]]]] = deque()
+    waiting: deque[tuple[Parts, int, Future[tuple[bytes, Bytes | str]]]] = deque()
+    held = 0
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes without the interpreter's lock
-        for parts, read in files:
-            waiting.append((parts, pool.submit(_decode, read, side, channels)))
-            while len(waiting) > 256:
-                done, future = waiting.popleft()
+        for parts, there, read in files:
+            waiting.append((parts, there, pool.submit(_decode, read, side, channels)))
+            held += there
+            while len(waiting) > 256 or held > _WAITING_CAP:
+                done, given, future = waiting.popleft()
+                held -= given
                 decoded.append((done, *future.result()))
-        decoded.extend((parts, *future.result()) for parts, future in waiting)
+        decoded.extend((parts, *future.result()) for parts, _, future in waiting)
     decoded.sort(key=lambda entry: entry[0])
 
     paths = [p for p, _, _ in decoded]
@@ -205,9 +231,9 @@ def _decode(read: Callable[[], bytes], size: int, channels: int | None) -> tuple
         content = read()
     except OSError as error:
         return b"", f"cannot be read ({error.strerror or error})"
+    except DataError as error:
+        return b"", str(error)
     digest = hashlib.sha256(content).digest()
-    if len(content) > _FILE_CAP:
-        return digest, f"has more than {_FILE_CAP:,} bytes"
     try:
         return digest, read_picture(content, size, channels)
     except DataError as error:
@@ -226,13 +252,13 @@ def read_picture(content: bytes | str | Path, size: int, channels: int | None = 
     if isinstance(content, str | Path):
         path = Path(content)
         try:
-            content = path.read_bytes()
+            content = read_some(path)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     if not content:
         raise DataError("is empty (zero bytes)")
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with Image.open(io.BytesIO(content), formats=_formats()) as picture:
             width, height = picture.size
             if width * height > _PIXEL_CAP:
                 raise DataError(f"has {width} x {height} pixels; more than {_PIXEL_CAP:,} are taken for an attack")
@@ -250,6 +276,15 @@ def read_picture(content: bytes | str | Path, size: int, channels: int | None = 
         said = str(error).replace("<_io.BytesIO object at", "<").split(" <")[0]
         raise DataError(f"is no picture that can be read ({said or type(error).__name__})") from None
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats of pictures, as far as Pillow was built with them. Of the others some run programs: EPS is PostScript."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _eight_bit(picture: Any) -> Any:

@@ -7,12 +7,10 @@ saftig-grünes is saftig, ￭-￭ and grünes. Capitals stay. A vocabulary holds
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import re
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from archsmith.core.errors import DataError, UnknownName
 from archsmith.nn.translation import END, UNKNOWN
 from archsmith.training.data import is_there
 from archsmith.training.download import cache_folder
+from archsmith.training.unpacking import DAMAGED, unpacked
 
 MULTI30K = "multi30k"
 JOINER = "￭"
@@ -267,9 +266,9 @@ def _pairs(source: Path, target: Path) -> tuple[Pair, tuple[str, ...]]:
 def _lines(path: Path) -> list[str]:
     """The lines of a text file, unpacked if it ends in .gz. Only a line feed ends a line: others would lose the alignment."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            raw = file.read(_SIZE_CAP + 1)
-    except (OSError, EOFError, zlib.error) as error:
+        with unpacked(path) as file:
+            raw = file.read(_SIZE_CAP + 1 if path.stat().st_size > _SIZE_CAP else -1)
+    except (OSError, *DAMAGED) as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > _SIZE_CAP:
         raise DataError(f"{path} has more than {_SIZE_CAP:,} bytes; give a part of it")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import os
-import zipfile
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archsmith.core import loaded
 from archsmith.core.errors import DataError, UsageError
+from archsmith.training.unpacking import npz_names, read_npz
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Columns: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 
+MOST_CELLS = 20_000_000  # of a .parquet file, unless it has as many bytes
 _GIVEN = (-1,)  # the stamp of a table that another process has read for this one
 
 
@@ -71,10 +72,10 @@ def read_table(table: str, stamp: tuple[int, ...]) -> Columns:
                 columns = _read_parquet(table)
             case _:
                 raise DataError(f"a table is an .npz, .csv or .parquet file, got {table!r}")
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise DataError(f"cannot read the table {table!r}: {error}") from None
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # readers of damaged files fail in many ways
+        raise DataError(f"cannot read the table {table!r}: {str(error) or type(error).__name__}") from None
     lengths = {len(values) for values in columns.values()}
     if not columns or lengths == {0}:
         raise DataError(f"the table {table!r} has no rows")
@@ -82,10 +83,7 @@ def read_table(table: str, stamp: tuple[int, ...]) -> Columns:
 
 
 def _read_npz(table: str) -> Columns:
-    import numpy as np
-
-    with np.load(table, allow_pickle=False) as arrays:
-        loaded = {name: arrays[name] for name in arrays.files}
+    loaded = read_npz(Path(table), npz_names(Path(table)))
     if {"ops", "op_names", "edge_order"} <= set(loaded):
         return _nasbench201(loaded)
     lengths = {name: len(a) if a.ndim else 0 for name, a in loaded.items()}
@@ -150,6 +148,11 @@ def _read_parquet(table: str) -> Columns:
         raise UsageError(
             "reading .parquet needs pyarrow: pip install pyarrow; or save the table as .csv or .npz"
         ) from None
+    size = parquet.read_metadata(table)
+    if (cells := size.num_rows * size.num_columns) > max(
+        MOST_CELLS, os.stat(table).st_size
+    ):  # equal cells take no place
+        raise DataError(f"the table {table} has {cells:,} cells in {os.stat(table).st_size:,} bytes; give a part of it")
     data = parquet.read_table(table)
     return {name: _parquet_column(data.column(name)) for name in data.column_names}
 

@@ -5,21 +5,16 @@ A text is checked while it is read: it must be UTF-8 without NUL bytes. Line end
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import io
-import lzma
 import re
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from archsmith.core.errors import DataError
+from archsmith.training.unpacking import DAMAGED, open_tar, open_zip, unpacked
 
 WHOLE = "whole"
 """The part that a single text is: it still has to be split."""
@@ -31,7 +26,6 @@ _WORD_CAP = 1 << 16  # characters without a space: no text that people write has
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 _NAME = re.compile(r"(?:.*[._-])?(train|training|valid|validation|val|dev|test)\.(?:txt|tokens)", re.IGNORECASE)
 _WANTED = "a folder or archive has train.txt, valid.txt and test.txt (or with a name before, such as ptb.train.txt)"
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 Text = tuple[str, str, Iterator[str]]
@@ -178,7 +172,7 @@ def _from_archive(path: Path, words: bool) -> Iterator[Text]:
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of an archive, each to be read before the next is asked for."""
     if path.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(path) as zipped:
+        with open_zip(path) as zipped:
             for entry in zipped.infolist():
                 if not entry.is_dir() and not _hidden(entry.filename):
                     if entry.flag_bits & 1:
@@ -186,7 +180,7 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     with zipped.open(entry) as file:
                         yield entry.filename, file
         return
-    with tarfile.open(path, "r|*") as archive:
+    with open_tar(path) as archive:
         for member in archive:
             if member.isfile() and not _hidden(member.name) and (opened := archive.extractfile(member)) is not None:
                 yield member.name, opened
@@ -194,11 +188,3 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 def _hidden(name: str) -> bool:
     return Path(name).name.startswith(".") or name.startswith("__MACOSX")
-
-
-@contextmanager
-def unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """A file as its text's bytes, unpacked by its suffix."""
-    openers = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-    with openers.get(path.suffix.lower(), open)(path, "rb") as file:  # type: ignore[operator]
-        yield file
