@@ -4,7 +4,7 @@
 #   docker build -t archsmith:cuda --build-arg DEVICE=cuda .       or on NVIDIA's GPUs; some 6 GB
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" archsmith auto digits
 #
-# The same image is the driver, Ray's head and Ray's workers: docs/guides/clusters.md.
+# The same image is the driver, Ray's head and Ray's workers: docs/guides/running-elsewhere.md.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS wheel
@@ -35,7 +35,7 @@ COPY pyproject.toml requirements.lock /tmp/needs/
 RUN cd /tmp/needs \
  && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
-print(*project['dependencies'], *extras['ray'], *extras['postgres'], *extras['remote'], 's3fs', sep='\n')" > needs.txt \
+print(*project['dependencies'], *extras['ray'], *extras['postgres'], *extras['remote'], *extras['s3'], sep='\n')" > needs.txt \
  && pip install --no-cache-dir --requirement needs.txt --constraint requirements.lock
 
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \

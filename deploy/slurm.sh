@@ -5,7 +5,7 @@
 #
 # What follows the script are arguments of `archsmith search`; --name has to be among them, since that is what the search
 # is gone on with: by Slurm after a node was lost or the job was preempted, by this script a little before the time limit
-# and where the driver died (three times), by you with the same command. The guide: docs/guides/clusters.md.
+# and where the driver died (three times), by you with the same command. The guide: docs/guides/running-elsewhere.md.
 #
 # ARCHSMITH_STORE says where runs are kept: a PostgreSQL server, or an SQLite file that no other machine opens meanwhile.
 # ARCHSMITH_ENV is a file that is sourced first, such as .venv/bin/activate (default: that beside this folder, if any).
@@ -83,9 +83,9 @@ signals=0 # that interrupted this script
 finish() {
     trap '' TERM INT USR1
     scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null || true # its steps, and not this script
-    for ((waited = 0; waited < 20; waited++)); do
+    for ((waited = 0; waited < 100; waited++)); do
         [ -n "$(jobs -pr)" ] || break
-        sleep 1
+        sleep 0.2
     done
     for step in "${steps[@]}"; do
         kill -TERM "$step" 2>/dev/null || true
