@@ -12,7 +12,9 @@ import typer
 
 from archsmith import __version__
 from archsmith.cli import auto, compare, looking, models, searching, transfer
+from archsmith.cli.plain import plain_streams
 from archsmith.core.errors import ArchsmithError, UsageError
+from archsmith.core.shown import plain
 
 app = typer.Typer(
     name="archsmith",
@@ -56,11 +58,16 @@ def _warn(
     message: Warning | str, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     """Of a warning, what is for the person, without the line of archsmith's that gave it."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {plain(str(message))}", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and give its exit status. Bad input is one sentence on stderr, never a traceback."""
+    with plain_streams():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, _terminated)  # a polite kill ends as cleanly as Ctrl-C
     warnings.showwarning = _warn
@@ -77,17 +84,17 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         return 2
     except ArchsmithError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(str(error))}", file=sys.stderr)
         return 1
     except Exception as error:
         if error.__class__.__module__.startswith(("click", "typer")):  # wrong use of a command's arguments
-            error.show() if hasattr(error, "show") else print(f"error: {error}", file=sys.stderr)
+            error.show() if hasattr(error, "show") else print(f"error: {plain(str(error))}", file=sys.stderr)
             return 2
         if isinstance(error, OSError):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {plain(str(error))}", file=sys.stderr)
             return 1
         raise
     return result if isinstance(result, int) else 0

@@ -15,7 +15,7 @@ from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
 from archsmith.core.errors import RunExists, RunLocked, UsageError
 from archsmith.core.finish import ACCURACY, Measure, measure_of
-from archsmith.core.shown import shown, without_passwords
+from archsmith.core.shown import plain, shown, without_passwords
 from archsmith.rewards import value
 
 if TYPE_CHECKING:
@@ -294,4 +294,4 @@ def _used_up(run: Run, budget: Budget) -> bool:
 
 def say(text: str) -> None:
     """Tell the person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(plain(text), file=sys.stderr, flush=True)

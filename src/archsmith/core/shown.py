@@ -8,6 +8,9 @@ from typing import Any
 
 _PASSWORD = re.compile(r"(\w://[^\s:/@'\"]*:)[^\s/'\"]*@")
 _OPTION = re.compile(r"([?&](?:ssl)?password=)[^\s&'\"]*")
+# Controls but for tab and line feed, marks that reverse the direction of text, and halves of characters.
+STEERING = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+_STEERING = re.compile(STEERING)
 
 
 def shown(value: Any) -> str:
@@ -26,6 +29,14 @@ def shown(value: Any) -> str:
     except (RecursionError, ValueError):  # nested too deep; a number of thousands of digits inside
         return f"{type(value).__name__} of {len(value):,}" if hasattr(value, "__len__") else type(value).__name__
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def plain(text: str) -> str:
+    """A text as a terminal may be given it: what would steer it, reverse its direction or cannot be written is spelt out.
+
+    Line feeds and tabs stay.
+    """
+    return _STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def without_passwords(text: str) -> str:
