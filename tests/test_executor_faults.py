@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Completed, Progress, Started
-from archsmith.core.trial import Result, TrialState
+from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors import InProcess, ProcessPool
 from executor_jobs import PATIENCE, assert_gone, complete, job, run
 
@@ -110,10 +111,27 @@ def test_results_that_are_none(either) -> None:
         (Result(artifact=Odd()), "artifact must be a digest"),
         (Result(failure="bad"), "failure must be a Failure"),
         (Result({}, [{"epoch": n} for n in range(1_000_001)]), "holds 1,000,001 numbers"),
+        (Result(artifact="../elsewhere"), "artifact must be a digest"),
+        (Result({"accuracy": 10**5_000}), "metric 'accuracy' is a whole number beyond"),
+        (Result({}, [{"loss": 10**400}]), "metric 'loss' is a whole number beyond"),
+        (Result(cost=Cost(seconds=float("nan"))), "cost of a child in seconds must be finite"),
+        (Result(cost=Cost(epochs=float("inf"))), "cost of a child in epochs must be finite"),
+        (Result(cost=Cost(epochs=-1e9)), "cost of a child in epochs must be finite and at least 0"),
     ):
         failed = failure(either, lambda _, value=value: value)
         assert failed.reason == "error"
         assert re.search(message, failed.message), failed
+
+
+@pytest.mark.parametrize("epoch", ["1", 1.5, float("nan"), 10**400])
+def test_an_epoch_that_is_no_whole_number_fails_the_child(either, epoch: Any) -> None:
+    assert re.search("epoch", failure(either, lambda context: context.report(epoch, {})).message)
+
+
+def test_what_a_failure_says_is_kept_within_bounds(either) -> None:
+    failed = failure(either, lambda _: Result(failure=Failure("error", "m" * 10**6, "t" * 10**6)))
+    assert len(failed.message) < 10_000
+    assert len(failed.traceback) < 100_000
 
 
 def test_a_reward_that_cannot_be_used_keeps_the_metrics(either) -> None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from archsmith.core.artifacts import check_digest
 from archsmith.core.errors import (
     ArchsmithError,
     ChildFailed,
@@ -38,7 +39,7 @@ MAX_NUMBERS = 1_000_000
 """How many numbers a result may hold: it goes to the store as JSON. Tensors are kept with `context.checkpoint`."""
 
 _MEMORY_SECONDS = 0.1  # between two looks at the memory from `check`: reading it takes some 20 microseconds
-_MESSAGE, _TRACEBACK = 2_000, 20_000  # characters kept
+_REASON, _MESSAGE, _TRACEBACK = 100, 2_000, 20_000  # characters kept
 
 
 class JobContext:
@@ -136,8 +137,9 @@ class JobContext:
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell how it goes after an epoch; whether to go on. Raises LimitExceeded like `check`."""
+        epoch = _whole("epoch", epoch)
         row = {str(name): _number(name, value) for name, value in metrics.items()}
-        self.curve.append({"epoch": epoch, **row})
+        self.curve.append({**row, "epoch": epoch} if "epoch" in row else {"epoch": epoch, **row})
         if not self._tell(Progress(self._job.trial, epoch, row)):
             self.stopped = True
         if not self.stopped:
@@ -277,16 +279,22 @@ def _plain(result: Any) -> Result:
         _refuse(
             f"the result holds {count:,} numbers and may hold {MAX_NUMBERS:,}; keep tensors with context.checkpoint()"
         )
-    if not isinstance(result.artifact, str | None):
-        _refuse(f"a result's artifact must be a digest or None, got {type(result.artifact).__name__}")
+    if result.artifact is not None:
+        try:
+            check_digest(result.artifact)
+        except UsageError as error:  # recorded, it would be damage to whoever reads the run
+            _refuse(f"a result's artifact must be a digest or None: {error}")
     failure = result.failure
     if not isinstance(failure, Failure | None):
         _refuse(f"a result's failure must be a Failure or None, got {type(failure).__name__}")
     return Result(
         metrics={str(name): _number(name, value) for name, value in result.metrics.items()},
         curve=[{str(name): _number(name, value) for name, value in row.items()} for row in result.curve],
-        cost=Cost(_number("seconds", result.cost.seconds), _number("epochs", result.cost.epochs)),
-        failure=failure and Failure(str(failure.reason), str(failure.message), str(failure.traceback)),
+        cost=Cost(_amount("seconds", result.cost.seconds), _amount("epochs", result.cost.epochs)),
+        failure=failure
+        and Failure(
+            str(failure.reason)[:_REASON], str(failure.message)[:_MESSAGE], str(failure.traceback)[-_TRACEBACK:]
+        ),
         artifact=result.artifact,
     )
 
@@ -296,11 +304,29 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _number(name: object, value: Any) -> float:
-    if type(value) is float or type(value) is int:
+    if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
         return value
     if not hasattr(type(value), "__float__"):
-        _refuse(f"the metric {name!r} must be a number, got {type(value).__name__}")
-    return float(value)
+        _refuse(f"the metric {name!r:.100} must be a number, got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        _refuse(f"the metric {name!r:.100} is a whole number beyond what a float can hold")
+
+
+def _whole(name: str, value: Any) -> int:
+    number = _number(name, value)
+    if not (float(number).is_integer() and abs(number) < 2**63):
+        _refuse(f"{name} must be a whole number, got {number}")
+    return int(number)
+
+
+def _amount(name: str, value: Any) -> float:
+    """Part of a cost: the budget of the run is counted in these."""
+    number = _number(name, value)
+    if not 0 <= number < math.inf:
+        _refuse(f"the cost of a child in {name} must be finite and at least 0, got {number}")
+    return number
 
 
 def _finite(reward: Any) -> float:
