@@ -395,6 +395,47 @@ def test_a_writer_that_was_asleep_cannot_write_after_another_took_over(postgres:
         assert open_store(url).runs()[0].status == "finished"
 
 
+ASLEEP = """
+import os, signal, socket, sys
+socket.gethostname = lambda: "elsewhere"
+from archsmith.core.errors import ArchsmithError
+from archsmith.core.genotype import Genotype
+from archsmith.core.trial import Proposal
+from archsmith.store import SQLStore
+run = SQLStore(sys.argv[1], lease_seconds=0.5, busy_seconds=0.4).create("a", {})
+transact = run._writing.transact
+def asleep(work, landed=None):
+    def slow(connection):
+        found = work(connection)
+        print("in the middle", flush=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return found
+    return transact(slow, landed)
+run._writing.transact = asleep
+try:
+    run.propose([Proposal(Genotype({"name": "Faults"}, {"size": 0}))])
+except ArchsmithError as error:
+    print(type(error).__name__, error, flush=True)
+"""
+
+
+def test_a_writer_that_falls_asleep_in_a_transaction_holds_nothing_up(postgres: Server) -> None:
+    url = postgres.fresh()
+    process = subprocess.Popen([sys.executable, "-c", ASLEEP, url], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in the middle\n"
+        until(lambda: open_store(url).runs()[0].status == "interrupted")
+        run = open_store(url).write("a")
+        with_trials(run, [0.5]).close("finished")
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.stdout.readline().startswith("RunLocked run 'a' was taken over by process")
+    finally:
+        process.kill()
+        process.communicate()
+    assert [kind for _, kind, _ in log_of(postgres, url)] == ["resumed", "asked", "started", "told"]
+
+
 def test_the_loser_of_a_run_changes_nothing_in_any_way(postgres: Server) -> None:
     url = postgres.fresh()
     loser = with_trials(SQLStore(url).create("a", {}), [0.25])

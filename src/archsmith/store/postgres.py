@@ -10,6 +10,7 @@ moment, and whatever was not confirmed is looked for on another one before it is
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -135,7 +136,7 @@ class PostgreSQL:
     def _make_engine(self) -> Engine:
         engine = create_engine(
             "postgresql+psycopg://",
-            creator=_connecting(self._parameters, self.busy_seconds),
+            creator=_connecting(self._parameters, self.busy_seconds, self.lease_seconds),
             poolclass=QueuePool,
             pool_size=2,  # those that idle: one to read, one to renew a lease
             max_overflow=-1,
@@ -146,7 +147,7 @@ class PostgreSQL:
 
     def _again(self, act: Callable[[], T]) -> T:
         """Do it, and where a connection is lost or the server is not ready, do it again for up to `busy_seconds`."""
-        deadline, pause = time.monotonic() + self.busy_seconds, 0.05
+        deadline, pause = math.inf, 0.05
         while True:
             try:
                 with plain_errors(self):
@@ -154,6 +155,8 @@ class PostgreSQL:
                 self._was_there = True
                 return found
             except Passing as passing:
+                # Since it first failed: who slept in the middle of it has not tried yet.
+                deadline = min(deadline, time.monotonic() + self.busy_seconds)
                 left = deadline - time.monotonic()
                 if left <= 0 or not (self._was_there or passing.from_server):
                     raise passing.told from passing.__cause__
@@ -251,8 +254,12 @@ def _parameters(url: str) -> dict[str, Any]:
         raise UsageError(f"the URL of a PostgreSQL store is not one that libpq takes: {option}") from None
 
 
-def _connecting(parameters: dict[str, Any], busy_seconds: float) -> Callable[[], Any]:
-    """What opens a connection. A cable that is cut is noticed in less than a minute, unless the URL says otherwise."""
+def _connecting(parameters: dict[str, Any], busy_seconds: float, lease_seconds: float) -> Callable[[], Any]:
+    """What opens a connection. A cable that is cut is noticed in less than a minute, unless the URL says otherwise.
+
+    The server notices as well: whoever is silent in the middle of a transaction, be it asleep or gone with its machine,
+    would hold the run's row from its next writer. It is cut off when its lease is out.
+    """
     wait = max(1, round(busy_seconds))
     patience = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
     patience |= {"tcp_user_timeout": 1000 * wait}
@@ -263,7 +270,8 @@ def _connecting(parameters: dict[str, Any], busy_seconds: float) -> Callable[[],
         connection = psycopg.connect(
             **{"application_name": "archsmith", **patience, **parameters, "client_encoding": "utf8"}, autocommit=True
         )
-        connection.execute(f"SET lock_timeout = {1000 * wait}")
+        silence = min(max(1, round(1000 * lease_seconds)), 2**31 - 1)
+        connection.execute(f"SET lock_timeout = {1000 * wait}; SET idle_in_transaction_session_timeout = {silence}")
         connection.autocommit = False
         return connection
 
