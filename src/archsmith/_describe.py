@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from archsmith import discovered, spaces
 from archsmith.core.child import AnyTask, Task, TextTask
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UnknownName, UsageError
-from archsmith.core.genotype import Architecture, Genotype
+from archsmith.core.genotype import Architecture, Genotype, read_json
 from archsmith.core.space import Space, build, decode, default_task, identity
 from archsmith.discovered import NETWORKS, Discovered, published
 from archsmith.training import Latency, Measured
@@ -317,7 +316,7 @@ def _json(thing: object) -> Mapping[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read {path}: {error}") from None
     try:
-        value = json.loads(text)
+        value = read_json(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"a genotype must be JSON, and {where} is not: {error}") from None
     if not isinstance(value, Mapping):

@@ -25,6 +25,24 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def read_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for what would mean one thing to one reader and another to the next: a key
+    that stands twice in an object, and numbers that are none; RecursionError for one nested without end."""
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} stands twice in an object")
+    return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number that JSON has")
+
+
 class Genotype:
     """Answers to the choices of a space, with the space's identity (its name, version and options).
 
@@ -49,7 +67,7 @@ class Genotype:
     @property
     def key(self) -> str:
         """A short name for it: the first 12 hexadecimal digits of the SHA-256 of its canonical text."""
-        return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
+        return hashlib.sha256(self.canonical.encode(errors="surrogatepass")).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
         """`{"space": {"name", "version", "options"}, "answers": {name: value}}`, answers in the order asked."""
@@ -64,7 +82,7 @@ class Genotype:
         """
         if isinstance(value, str):
             try:
-                value = json.loads(value)
+                value = read_json(value)
             except (ValueError, RecursionError) as error:  # also a number of thousands of digits
                 raise IllegalGenotype(f"a genotype must be JSON, and this text is not: {error}") from None
         if not isinstance(value, Mapping) or set(value) != {"space", "answers"}:
