@@ -45,6 +45,11 @@ class Machines:
         self.nodes.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)
 
+    def leave(self, node: Any) -> None:
+        """It says that it goes."""
+        self.nodes.remove(node)
+        self._cluster.remove_node(node, allow_graceful=True)
+
     def close(self) -> None:
         """End them all."""
         self._cluster.shutdown()

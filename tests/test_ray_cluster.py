@@ -112,105 +112,6 @@ def smith_result(context):
     return Result({"n": 1.0}, artifact=context.checkpoint({"weights": np.arange(4.0)}))
 
 
-# --- machines that come and go ------------------------------------------------------------------------------------------
-
-SPACE = smith.core.space.as_space(lambda choose: [choose(f"{n}", (1, 2, 3, 4)) for n in range(6)])
-
-
-def slow():
-    """An evaluator of ten short epochs."""
-
-    class Slow:
-        def evaluate(self, space, genotype, context):
-            import time as clock
-
-            from archsmith.core.trial import Cost, Result
-
-            curve = []
-            for epoch in range(1, 11):
-                clock.sleep(0.05)
-                curve.append({"epoch": epoch, "loss": 1.0 / epoch})
-                if not context.report(epoch, {"loss": 1.0 / epoch}):
-                    break
-            return Result({"value": float(sum(genotype.answers.values()))}, curve, Cost(0.5, 10.0))
-
-    return Slow()
-
-
-def test_a_search_outlives_a_machine_and_uses_a_new_one(cluster: Machines, tmp_path: Path, caplog) -> None:
-    happened = []
-    slots = []
-
-    def watch(event):
-        slots.append(executor.slots)
-        if not isinstance(event, Trial) or event.state is not TrialState.RUNNING:
-            return
-        if event.number >= 3 and not happened:
-            happened.append(len(slots))
-            cluster.lose(cluster.nodes[-1])
-        if event.number >= 9 and len(happened) == 1:
-            happened.append(len(slots))
-            cluster.add()
-
-    executor = Ray(cluster.address)
-    store = f"sqlite:///{tmp_path}/runs.db"
-    trials = list(smith.search(SPACE, slow(), trials=24, executor=executor, store=store, watch=watch).trials())
-    assert [trial.number for trial in trials] == list(range(24))
-    assert {trial.state for trial in trials} == {TrialState.DONE}
-    assert [trial.reward for trial in trials] == [float(sum(trial.genotype.answers.values())) for trial in trials]
-    assert executor.retried, "a child was on the machine that was lost"
-    assert all(trial.attempts == 1 + executor.retried.get(trial.number, 0) for trial in trials)
-    for number in executor.retried:
-        assert f"trial {number} begins again" in caplog.text
-    lost, added = happened
-    assert slots[lost - 1] == 2
-    assert 1 in slots[lost:]
-    assert slots[added:][-1] == 2, "the new machine is used"
-
-
-def test_no_machine_that_could_is_told_and_one_that_comes_is_used(cluster: Machines, caplog) -> None:
-    impatient = Ray(cluster.address, resources={"tpu": 1}, start_timeout=0.5)
-    impatient.submit(job(0, lambda _: {}))
-    with pytest.raises(ArchsmithError, match=r"no machine .* for 0.5 seconds .* needs 1 CPU, 1 tpu, and .* has 1 CPU"):
-        collect(impatient, 1)
-    assert "waiting for a machine that has it" in caplog.text
-    assert impatient.slots == 1, "something must ask for one, or no cluster would grow"
-    impatient.close()
-    patient = Ray(cluster.address, resources={"tpu": 0.5}, start_timeout=PATIENCE)
-    for n in range(2):
-        patient.submit(job(n, lambda _: {"n": 1}))
-    assert not patient.completed(0.1)
-    node = cluster.add(tpu=1)
-    try:
-        events = collect(patient, 2)
-        assert [event.state for event in events if isinstance(event, Completed)] == [TrialState.DONE] * 2
-        assert patient.slots == 1, "two halves of a tpu, and one CPU"
-    finally:
-        patient.close()
-        cluster.lose(node)
-
-
-def test_fractions_of_a_gpu_are_ray_s_to_give(cluster: Machines) -> None:
-    node = cluster.add(gpus=2)
-
-    def look(context):
-        import time as clock
-
-        clock.sleep(0.5)  # so that the next has to share, or take the other
-        return {"gpu": float(os.environ["CUDA_VISIBLE_DEVICES"]), "device": float(context._device == "auto")}
-
-    executor = Ray(cluster.address, cpus=0.25, gpus=0.5)
-    try:
-        assert executor.slots == 4
-        done = [
-            event.result for event in run(executor, *[job(n, look) for n in range(4)]) if isinstance(event, Completed)
-        ]
-        assert sorted(result.metrics["gpu"] for result in done) == [0.0, 0.0, 1.0, 1.0], done
-    finally:
-        executor.close()
-        cluster.lose(node)
-
-
 # --- parts of a searcher ------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +182,103 @@ def test_a_part_whose_process_ends_is_lost_and_so_is_what_it_was_to_give(joined:
     joined.close()
     with pytest.raises(PartLost):
         two.call("pid").result()
+
+
+# --- machines that come and go ------------------------------------------------------------------------------------------
+
+SPACE = smith.core.space.as_space(lambda choose: [choose(f"{n}", (1, 2, 3, 4)) for n in range(6)])
+
+
+def slow():
+    """An evaluator of ten short epochs."""
+
+    class Slow:
+        def evaluate(self, space, genotype, context):
+            import time as clock
+
+            from archsmith.core.trial import Cost, Result
+
+            curve = []
+            for epoch in range(1, 11):
+                clock.sleep(0.05)
+                curve.append({"epoch": epoch, "loss": 1.0 / epoch})
+                if not context.report(epoch, {"loss": 1.0 / epoch}):
+                    break
+            return Result({"value": float(sum(genotype.answers.values()))}, curve, Cost(0.5, 10.0))
+
+    return Slow()
+
+
+def test_a_search_outlives_a_machine_and_uses_a_new_one(cluster: Machines, tmp_path: Path, caplog) -> None:
+    happened = []
+    slots = []
+
+    def watch(event):
+        slots.append(executor.slots)
+        if not isinstance(event, Trial) or event.state is not TrialState.RUNNING:
+            return
+        if event.number >= 3 and not happened:
+            happened.append(len(slots))
+            cluster.lose(cluster.nodes[-1])
+        if event.number >= 9 and len(happened) == 1:
+            happened.append(len(slots))
+            cluster.add()
+
+    executor = Ray(cluster.address)
+    store = f"sqlite:///{tmp_path}/runs.db"
+    trials = list(smith.search(SPACE, slow(), trials=24, executor=executor, store=store, watch=watch).trials())
+    assert [trial.number for trial in trials] == list(range(24))
+    assert {trial.state for trial in trials} == {TrialState.DONE}
+    assert [trial.reward for trial in trials] == [float(sum(trial.genotype.answers.values())) for trial in trials]
+    assert executor.retried, "a child was on the machine that was lost"
+    assert all(trial.attempts == 1 + executor.retried.get(trial.number, 0) for trial in trials)
+    for number in executor.retried:
+        assert f"trial {number} begins again" in caplog.text
+    lost, added = happened
+    assert slots[lost - 1] == 2
+    assert 1 in slots[lost:]
+    assert slots[added:][-1] == 2, "the new machine is used"
+
+
+def test_no_machine_that_could_is_told_and_one_that_comes_is_used(cluster: Machines, caplog) -> None:
+    impatient = Ray(cluster.address, resources={"tpu": 1}, start_timeout=0.5)
+    impatient.submit(job(0, lambda _: {}))
+    with pytest.raises(ArchsmithError, match=r"no machine .* for 0.5 seconds .* needs 1 CPU, 1 tpu, and .* has 1 CPU"):
+        collect(impatient, 1)
+    assert "waiting for a machine that has it" in caplog.text
+    assert impatient.slots == 1, "something must ask for one, or no cluster would grow"
+    impatient.close()
+    patient = Ray(cluster.address, resources={"tpu": 0.5}, start_timeout=PATIENCE)
+    for n in range(2):
+        patient.submit(job(n, lambda _: {"n": 1}))
+    assert not patient.completed(0.1)
+    node = cluster.add(gpus=2, tpu=1)
+    try:
+        events = collect(patient, 2)
+        assert [event.state for event in events if isinstance(event, Completed)] == [TrialState.DONE] * 2
+        assert patient.slots == 1, "two halves of a tpu, and one CPU"
+        patient.close()
+        fractions_of_gpus(cluster.address)
+    finally:
+        patient.close()
+        cluster.leave(node)
+
+
+def fractions_of_gpus(address: str) -> None:
+    """Which GPU a child has is Ray's to say."""
+
+    def look(_):
+        import time as clock
+
+        clock.sleep(0.5)  # so that the next has to share, or take the other
+        return {"gpu": float(os.environ["CUDA_VISIBLE_DEVICES"])}
+
+    executor = Ray(address, cpus=0.25, gpus=0.5)
+    assert executor.slots == 4
+    events = run(executor, *[job(n, look) for n in range(4)])
+    executor.close()
+    results = [event.result for event in events if isinstance(event, Completed)]
+    assert sorted(result.metrics["gpu"] for result in results) == [0.0, 0.0, 1.0, 1.0], results
 
 
 # --- the driver killed --------------------------------------------------------------------------------------------------

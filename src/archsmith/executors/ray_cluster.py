@@ -23,9 +23,6 @@ from typing import Any
 from archsmith.core.errors import ArchsmithError, UsageError
 
 _ANSWER = 10.0  # seconds for something to answer at the address of a cluster
-_LOOPBACK_ONLY = (
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: this machine is no part of a cluster, so it has no outer address
-)
 
 _users = 0  # executors that use a connection which was opened here
 
@@ -42,7 +39,7 @@ class Connection:
 
     def __init__(self, address: str | None, cores: int, runtime_env: Mapping[str, Any] | None) -> None:
         global _users
-        ray = import_ray(loopback_only=_is_local(address))
+        ray = import_ray()
         self.is_own = False  # whether the cluster was started here, for this process
         self._counts = False
         if ray.is_initialized() and (_users or address in (None, "auto")):
@@ -67,28 +64,20 @@ class Connection:
 
             _started_here = False
             ray.shutdown()
+            _restore()
 
 
 _started_here = False
+_changed: list[tuple[Any, str, object]] = []  # what was set inside Ray, and how it was
 
 
-def import_ray(*, loopback_only: bool = False) -> Any:
+def import_ray() -> Any:
     """The package. Raises UsageError, with what to install, where there is none."""
-    before = os.environ.get(_LOOPBACK_ONLY)
-    if loopback_only and before is None:
-        os.environ[_LOOPBACK_ONLY] = "0"  # Ray looks at it when it is imported
     try:
         import ray
     except ImportError as error:
         raise UsageError(f"running on Ray needs a package more ({error}): pip install 'archsmith[ray]'") from None
-    finally:
-        if loopback_only and before is None:
-            del os.environ[_LOOPBACK_ONLY]
     return ray
-
-
-def _is_local(address: str | None) -> bool:
-    return _address(address) == "local"
 
 
 def _address(address: str | None) -> str:
@@ -118,11 +107,12 @@ def _open(ray: Any, address: str, cores: int, runtime_env: Mapping[str, Any] | N
         address = _check_answers(address)
         options = {"runtime_env": dict(runtime_env) if runtime_env is not None else code_here()}
     try:
-        with _undisturbed(ray, own):
+        with _undisturbed(own):
             ray.init(address, log_to_driver=False, configure_logging=False, **options)
     except (Exception, SystemExit) as error:  # Ray ends the process where it does not reach what it was told to
         with contextlib.suppress(Exception):
             ray.shutdown()
+        _restore()
         raise _in_words(address, error) from error
     _started_here = own
 
@@ -181,12 +171,11 @@ def _in_words(address: str, error: BaseException) -> ArchsmithError:
 
 
 @contextlib.contextmanager
-def _undisturbed(ray: Any, own: bool) -> Iterator[None]:
+def _undisturbed(own: bool) -> Iterator[None]:
     """Ray prints to the terminal, and takes SIGTERM for itself: neither is its to do in another's program."""
-    if ray is None:
-        yield
-        return
-    _set_inner("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", False if own else sys.platform == "linux")
+    if own or sys.platform == "linux":
+        # Ray has it for macOS and Windows: a machine that is no part of a cluster uses loopback and no outer address.
+        _set_inner("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", not own)
     _set_inner("ray._private.worker", "_worker_logs_enabled", False)  # "A worker died ...": the executor tells it
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
@@ -202,9 +191,16 @@ def _undisturbed(ray: Any, own: bool) -> Iterator[None]:
 
 
 def _set_inner(module: str, name: str, value: object) -> None:
-    """Set what Ray has no setting for, as long as its name stays what it is."""
-    if hasattr(sys.modules.get(module), name):
-        setattr(sys.modules[module], name, value)
+    """Set what Ray has no setting for, as long as its name stays what it is, until the connection ends."""
+    there = sys.modules.get(module)
+    if hasattr(there, name):
+        _changed.append((there, name, getattr(there, name)))
+        setattr(there, name, value)
+
+
+def _restore() -> None:
+    while _changed:
+        setattr(*_changed.pop())
 
 
 def code_here() -> dict[str, Any]:

@@ -134,7 +134,6 @@ class Mailbox:
 
 
 _bound: tuple[str, tuple[Any, ...]] | None = None  # the name of the last `Shared`, and its fields
-_known = False  # whether this process has reached the mailbox
 _here: tuple[str, str] | None = None  # the machine's address, and Ray's name of it
 
 
@@ -190,16 +189,11 @@ def run_child(
 
 
 def _say(mailbox: Any, message: Message) -> None:
-    """Leave a message. The first waits until it is there: from then on the way is known, and the next are fast enough to
-    be out before a child can end the process."""
+    """Leave a message, and wait until it is there: a child may end this process a moment later."""
     import ray
 
-    global _known
-    there = mailbox.post.remote(message)
-    if not _known:
-        with suppress(ray.exceptions.RayError):
-            ray.get(there, timeout=_ANSWER)
-        _known = True
+    with suppress(ray.exceptions.RayError):
+        ray.get(mailbox.post.remote(message), timeout=_ANSWER)
 
 
 def read_output(output: Sequence[tuple[str, int]]) -> str:
