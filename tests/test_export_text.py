@@ -434,7 +434,7 @@ def test_every_format_gives_the_modules_perplexity(exported: dict[str, Path], tm
     (tmp_path / "binary").write_bytes(b"\0\1\2")
     (tmp_path / "empty").touch()
     files = [tmp_path / name for name in ("a.txt", "b.txt", "binary", "empty", "gone", ".")]
-    scores = predict(exported[format], files)
+    scores = predict(exported[format], files, run_source=format == "source")
     assert [s.path for s in scores] == [str(f) for f in files]
     a, b, *bad = scores
     assert (a.tokens, a.unknown, b.tokens, b.unknown) == (12, 1, 5, 0)
@@ -645,7 +645,7 @@ def test_a_run_is_exported_with_what_is_known_of_it(
     readme = Path("prose-pytorch/README.md").read_text()
     assert f"Test perplexity of these weights: {test['perplexity']:.2f} over {len(corpus.test):,} words." in readme
     assert str(prose.parent) not in readme + Path("prose-pytorch/model.json").read_text()
-    (again,) = predict(export(run, format="source"), [prose])
+    (again,) = predict(export(run, format="source"), [prose], run_source=True)
     (known,) = predict("prose-pytorch", [prose])
     assert again.value == pytest.approx(known.value, rel=1e-4)
     assert known.tokens == sum(len(line.split()) + 1 for line in lines)

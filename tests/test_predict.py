@@ -94,7 +94,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_every_format_gives_the_modules_answers(
     model: ImageModel, exported: dict[str, Path], pictures: list[Path], format: str
 ) -> None:
-    predictions = smith.predict(exported[format], pictures)
+    predictions = smith.predict(exported[format], pictures, run_source=format == "source")
     assert [p.path for p in predictions] == [os.fspath(path) for path in pictures]
     for path, p in zip(pictures, predictions, strict=True):
         pixels = torch.from_numpy(read_picture(path, 8, 1).copy()).permute(2, 0, 1)[None].float() / 255
@@ -170,7 +170,8 @@ def test_what_is_no_model_is_told_so(
     refused(stranger, "carries no card")
     refused(card_of(export(model, path=tmp_path / "m"), kind="tarot"), "format 'tarot'")
     (export(model, format="source", path=tmp_path / "s") / "model.py").write_text("def f(:")
-    refused(tmp_path / "s", "cannot be run")
+    refused(tmp_path / "s", "would be run with all your rights")
+    refused(tmp_path / "s", "cannot be run", run_source=True)
     for program, said in (
         ("1 / 0", "cannot be run: ZeroDivisionError"),
         ("", "gives no network: AttributeError"),
@@ -178,7 +179,7 @@ def test_what_is_no_model_is_told_so(
         ("def load(): open('weights')", "gives no network: FileNotFoundError"),
     ):
         (tmp_path / "s" / "model.py").write_text(program)
-        refused(tmp_path / "s", said)
+        refused(tmp_path / "s", said, run_source=True)
     wide = {"task": {"input_shape": [1, 8, 9], "num_classes": 3}, "preprocessing": {**model.preprocessing, "width": 9}}
     tall = card_of(export(model, path=tmp_path / "t"), **wide)
     refused(tall, "1 x 8 x 9")

@@ -44,10 +44,11 @@ class Opened:
     vocabulary: Vocabulary | None
 
 
-def open_model(path: Path) -> Opened:
+def open_model(path: Path, *, run_source: bool = False) -> Opened:
     """What `archsmith export` wrote: a folder in any format, or an `.onnx` file alone.
 
-    Formats pytorch and onnx are data; format source is a program, and is run. Raises UsageError when it is none.
+    Formats pytorch and onnx are data. Format source is a program: it is run where `run_source` says so, and refused
+    elsewhere. Raises UsageError when it is none of these.
     """
     if not path.exists():
         raise UsageError(f"there is no model at {path}; `archsmith export RUN` writes one")
@@ -68,6 +69,11 @@ def open_model(path: Path) -> Opened:
         session, _ = open_onnx(path / ONNX_FILE)
         network = _SESSIONS[takes](session, card)
     elif card["kind"] == "source":
+        if not run_source:
+            raise UsageError(
+                f"{path} is of format source: its model.py is a program, which would be run with all your rights. If you made it, "
+                "or have read it, say so with --run-source (in Python, run_source=True); formats pytorch and onnx are data"
+            )
         network = load_source(path)
     elif card["kind"] == "pytorch":
         network = load(path).deployed()

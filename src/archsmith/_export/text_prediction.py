@@ -85,7 +85,13 @@ def score(opened: Opened, paths: Sequence[str]) -> list[Score]:
 
 
 def generate(
-    model: str | os.PathLike[str] | TextModel, text: str, *, length: int = 100, temperature: float = 1.0, seed: int = 0
+    model: str | os.PathLike[str] | TextModel,
+    text: str,
+    *,
+    length: int = 100,
+    temperature: float = 1.0,
+    seed: int = 0,
+    run_source: bool = False,
 ) -> str:
     """A text, and what a language model writes behind it; never "<unk>".
 
@@ -96,6 +102,7 @@ def generate(
         temperature: scores are divided by it before one is drawn: below 1 is more sober, above 1 wilder; 0 takes the
             likeliest each time.
         seed: of the draws; the same one gives the same text.
+        run_source: as for `predict`.
 
     Raises UsageError when the model reads no text, or the text has a symbol that the model cannot read.
     """
@@ -105,7 +112,7 @@ def generate(
         raise UsageError(f"temperature must be a number of at least 0, got {temperature!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UsageError(f"seed must be a whole number of at least 0, got {seed!r}")
-    network, vocabulary = _of_text(model)
+    network, vocabulary = _of_text(model, run_source)
     draws = torch.Generator().manual_seed(seed)
     given = np.concatenate([[vocabulary.end], vocabulary.encode(text)])
     written: list[int] = []
@@ -130,10 +137,10 @@ def generate(
             scores, state = network(torch.tensor([[chosen]]), state)
 
 
-def _of_text(model: str | os.PathLike[str] | TextModel) -> tuple[nn.Module, Vocabulary]:
+def _of_text(model: str | os.PathLike[str] | TextModel, run_source: bool) -> tuple[nn.Module, Vocabulary]:
     if isinstance(model, TextModel):
         return model.network, model.vocabulary
-    opened = open_model(Path(model))
+    opened = open_model(Path(model), run_source=run_source)
     if opened.vocabulary is None:
         raise UsageError(f"{os.fspath(model)} is a model of {opened.takes}, which goes on with no text")
     return opened.network, opened.vocabulary

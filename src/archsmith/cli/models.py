@@ -167,7 +167,7 @@ def export(
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="What `archsmith export` wrote. Of format source, model.py is run.")],
+    model: Annotated[Path, typer.Argument(help="What `archsmith export` wrote.")],
     files: Annotated[list[Path] | None, typer.Argument(help="Image files, or text files for a language model.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many classes to name for each image.")] = 3,
     text: Annotated[
@@ -176,6 +176,9 @@ def predict(
     length: Annotated[int, typer.Option(help="How many words or characters it writes.")] = 100,
     temperature: Annotated[float, typer.Option(help="Below 1 more sober, 0 the likeliest each time.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of what it writes.")] = 0,
+    run_source: Annotated[
+        bool, typer.Option("--run-source", help="Run the model.py of a model of format source: it is a program.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify image files, or tell the perplexity of text files, with an exported model; or go on with a text."""
@@ -185,10 +188,10 @@ def predict(
     if (text is None) == (not files):
         raise UsageError("predict needs files, or --continue TEXT, and not both")
     if text is not None:
-        whole = generate(model, text, length=length, temperature=temperature, seed=seed)
+        whole = generate(model, text, length=length, temperature=temperature, seed=seed, run_source=run_source)
         print(json.dumps({"text": whole, "temperature": temperature, "seed": seed}, indent=2) if as_json else whole)
         return
-    predictions = predict_(model, files or [], k=k)
+    predictions = predict_(model, files or [], k=k, run_source=run_source)
     if as_json:
         print(json.dumps([p.to_json() for p in predictions], indent=2))
     else:
