@@ -44,7 +44,8 @@ SPACES = {"q-learning": smith.spaces.QNet()}
 def parts(spec: dict[str, Any]) -> dict[str, Any]:
     """What a line says, as the arguments of `search`."""
     searcher = spec["searcher"]
-    steps = fault_children.Steps(9 if searcher == "asha" else 1, spec.get("seconds", 0.0), spec.get("keep", False))
+    epochs, seconds = 9 if searcher == "asha" else 1, spec.get("seconds", 0.0)
+    steps = fault_children.Steps(epochs, seconds, spec.get("keep", False), spec.get("busy", ""))
     return {
         "space": SPACES.get(searcher, SPACE),
         "evaluator": steps if spec.get("steps") or searcher == "asha" else fault_children.HEIGHTS,

@@ -149,10 +149,10 @@ class Search:
         self.tally.again += sum(trial["attempts"] > 1 for trial in record.trials)
         return record
 
-    def wait(self, rng: random.Random, process: psutil.Process) -> None:
+    def wait(self, rng: random.Random, process: psutil.Process, opening: float = 0.3) -> None:
         """Until a moment for a fault: some after a while, while a session opens and replays, most after some events."""
         if rng.random() < 0.3:
-            time.sleep(0.3 * rng.random())
+            time.sleep(opening * rng.random())
             return
         goal = rng.randrange(1, 150) + (0 if self.record is None else len(self.record.events))
         while process.status() != psutil.STATUS_ZOMBIE and count_events(self.spec["store"]) < goal:
@@ -298,15 +298,13 @@ def kill_around_ray(
     """A search on a Ray cluster of some machines. `of`: "driver", "worker" or "machine", which is replaced by a new one."""
     rng, began = random.Random(seed), time.monotonic()
     spec = {"searcher": "reinforce", "executor": "ray", "address": machines.address, "workers": len(machines.nodes)}
-    spec |= {"seed": seed, "trials": 150, "steps": True, "seconds": 0.05}
+    spec |= {"seed": seed, "trials": 150, "steps": True, "seconds": 0.05, "busy": str(folder / "busy")}
     search = Search(driver, {**spec, "folder": str(folder), "store": store(folder)})
     while search.tally.faults < kills:
         process = psutil.Process(driver.begin(search.spec))
         while search.tally.faults < kills and process.status() != psutil.STATUS_ZOMBIE:
             if of == "driver":
-                deadline = time.monotonic() + rng.choice((2.0, 12.0)) * rng.random()
-                while time.monotonic() < deadline and process.status() != psutil.STATUS_ZOMBIE:
-                    time.sleep(0.02)
+                search.wait(rng, process, opening=6.0)
                 process.kill()
                 search.tally.faults += 1
                 break
@@ -317,7 +315,7 @@ def kill_around_ray(
                 machines.lose(rng.choice(machines.nodes))
                 machines.add()
                 search.tally.faults += 1
-            elif busy := _ray_workers(machines):
+            elif busy := _busy(search.spec["busy"]):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     rng.choice(busy).kill()
                     search.tally.faults += 1
@@ -332,14 +330,14 @@ def kill_around_ray(
     return search.tally
 
 
-def _ray_workers(machines: Any) -> list[psutil.Process]:
-    """The processes of this cluster that train children."""
+def _busy(folder: str) -> list[psutil.Process]:
+    """The processes of Ray that train a child of this search right now."""
     found = []
-    for node in machines.nodes:
-        for info in node.all_processes.get("raylet", []):
-            with contextlib.suppress(psutil.Error):
-                workers = psutil.Process(info.process.pid).children(recursive=True)
-                found += [worker for worker in workers if "run_child" in " ".join(worker.cmdline())]
+    for file in Path(folder).glob("*"):
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(int(file.name))
+            if process.name().startswith("ray::"):
+                found.append(process)
     return found
 
 
