@@ -4,11 +4,12 @@
     python benchmarks/cluster.py replicas faults workers cost --keep found.jsonl --out benchmarks/results/cluster.md
 
 NAS-Bench-201's cells with their 200 epochs on CIFAR-10 looked up; how long each takes is reckoned from its multiply-adds
-(archsmith/recipes/nasbench201.py): 51 minutes in the mean. A run is one driver process and one simulated cluster.
+(archsmith/recipes/nasbench201.py): 48 minutes in the mean. A run is one driver process and one simulated cluster.
 
 Every number is of the cluster's clock except "driver s", the processor time that the driver took for the whole run, and the
 part `cost`. "to 0.90": hours until the mean reward of the last 256 children reached 0.90; a random cell has 0.83 in the mean,
-the best 0.916. "late": mean reward of the last tenth of the children. "regret": test accuracy of the best there is less that
+the best 0.916. "late": mean reward of the last tenth of the children. "staleness": updates since the pull when a gradient is
+applied; the mean, that of the last tenth of the updates, and the largest. "regret": test accuracy of the best there is less that
 of the cell with the highest reward. "in use": share of the workers' time that had a child, until the last was proposed.
 Mean of the seeds, deviation in brackets.
 """
@@ -94,8 +95,17 @@ def replicas() -> list[Arm]:
         Arm("synchronous: K=1, m=800", policy(1, 800)),
         Arm("synchronous, rate x 10", policy(1, 800, scaled=True)),
         Arm("K=150, m=8", policy(150, 8)),
+        Arm("K=200, m=8", policy(200, 8)),
     ]
     return arms + others()
+
+
+def rates() -> list[Arm]:
+    """The same at ten times the paper's rate, where parameters go further while a gradient is under way."""
+    return [
+        Arm(f"K={k}, m={m}, rate x 10", replace(policy(k, m), learner=Reinforce(minibatch=m, learning_rate=10 * STEP)))
+        for k, m in ((200, 4), (100, 8), (25, 32), (10, 80))
+    ]
 
 
 def faults() -> list[Arm]:
@@ -103,6 +113,7 @@ def faults() -> list[Arm]:
     arms = [
         Arm("K=100, m=8", policy(100, 8)),
         Arm("K=150, m=8", policy(150, 8)),
+        Arm("K=200, m=8", policy(200, 8)),
         Arm("K=25, m=32, rate x 2", policy(25, 32, scaled=True)),
         Arm("synchronous, rate x 10", policy(1, 800, scaled=True)),
         *others(),
@@ -126,7 +137,7 @@ def workers() -> list[Arm]:
 def measured(arm: Arm, seed: int, store: Any = "memory://") -> dict[str, float | None]:
     """A run of an arm, in numbers."""
     faulty = None if arm.faults is None else replace(arm.faults, seed=seed)
-    began = time.process_time()
+    began, began_at = time.process_time(), time.perf_counter()
     run = smith.search(
         smith.spaces.NASBench201(),
         table(),
@@ -136,7 +147,7 @@ def measured(arm: Arm, seed: int, store: Any = "memory://") -> dict[str, float |
         executor=Simulated(arm.workers, faults=faulty),
         seed=seed,
     )
-    took = time.process_time() - began
+    took, wall = time.process_time() - began, time.perf_counter() - began_at
     trials = sorted(run.trials(), key=lambda trial: (trial.finished_at or 0.0, trial.number))
     rewards = [trial.reward for trial in trials if trial.reward is not None]
     last = max(trial.proposed_at for trial in trials)
@@ -157,6 +168,7 @@ def measured(arm: Arm, seed: int, store: Any = "memory://") -> dict[str, float |
         "stale_most": staleness[2],
         "driver_s": took,
         "driver_us": 1e6 * took / len(trials),
+        "wall_us": 1e6 * wall / len(trials),
     }
 
 
@@ -187,34 +199,30 @@ def _staleness(run: RunReader) -> tuple[float | None, float | None, float | None
 
 # --- what a trial costs the driver ------------------------------------------------------------------------------------
 
-COSTLY = {
+COSTLY: dict[str, tuple[Any, int]] = {
     "random search": (Random(), 4000),
     "evolution, P=100, S=25": (RegularizedEvolution(100, 25), 4000),
     "K=100, m=8, S=20": (policy(100, 8), 4000),
     "no replicas, m=8": (Reinforce(), 4000),
 }
-STORES = ("memory", "SQLite")
 
 
-def costs() -> Iterator[tuple[str, Callable[[], dict[str, float | None]]]]:
+def costs(postgres: str | None) -> Iterator[tuple[str, Callable[[], dict[str, float | None]]]]:
     """The driver's processor time per trial, by searcher and by store."""
     for name, (searcher, trials) in COSTLY.items():
-        for store in STORES:
-            yield f"{name}; {store}", lambda s=searcher, n=trials, kind=store: _cost(s, n, kind)  # type: ignore[misc]
+        for store, url in (("memory", "memory://"), ("SQLite", ""), ("PostgreSQL", postgres)):
+            if url is not None:
+                yield f"{name}; {store}", lambda s=searcher, n=trials, u=url: _cost(s, n, u)  # type: ignore[misc]
 
 
-def _cost(searcher: Any, trials: int, store: str) -> dict[str, float | None]:
-    arm = Arm("", searcher, trials=trials)
+def _cost(searcher: Any, trials: int, url: str) -> dict[str, float | None]:
     with tempfile.TemporaryDirectory() as folder:
-        url = "memory://" if store == "memory" else f"sqlite:///{folder}/runs.db"
-        began = time.perf_counter()
-        found = measured(arm, 0, url)
-        return found | {"wall_us": 1e6 * (time.perf_counter() - began) / trials}
+        return measured(Arm("", searcher, trials=trials), 0, url or f"sqlite:///{folder}/runs.db")
 
 
 # --- the study --------------------------------------------------------------------------------------------------------
 
-PARTS: dict[str, Callable[[], list[Arm]]] = {"replicas": replicas, "faults": faults, "workers": workers}
+PARTS: dict[str, Callable[[], list[Arm]]] = {"replicas": replicas, "rates": rates, "faults": faults, "workers": workers}
 
 
 def kept(path: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
@@ -226,14 +234,14 @@ def kept(path: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
 
 
 def study(
-    parts: list[str], seeds: int, keep: Path | None, seconds: float
+    parts: list[str], seeds: int, keep: Path | None, seconds: float, postgres: str | None
 ) -> dict[tuple[str, str, int], dict[str, Any]]:
     """Run what has not been run, for so many seconds of the processor; gives all that there is."""
     found = kept(keep)
     todo: list[tuple[str, str, int, Callable[[], dict[str, float | None]]]] = []
     for part in parts:
         if part == "cost":
-            todo += [(part, name, 0, run) for name, run in costs()]
+            todo += [(part, name, 0, run) for name, run in costs(postgres)]
             continue
         for seed in range(seeds):
             todo += [(part, arm.name, seed, lambda a=arm, s=seed: measured(a, s)) for arm in PARTS[part]()]  # type: ignore[misc]
@@ -273,15 +281,18 @@ def shown(part: str, found: dict[tuple[str, str, int], dict[str, Any]]) -> list[
     for arm in PARTS[part]():
         rows = [row for (p, name, _), row in found.items() if (p, name) == (part, arm.name)]
         if rows:
-            cells = [_cell([row[name] for row in rows], *COLUMNS[name][1:]) for name in names]
+            cells = [
+                _cell([row[name] for row in rows], *COLUMNS[name][1:], none="never" if name == "to_target" else "-")
+                for name in names
+            ]
             lines.append(f"| {arm.name} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _cell(values: list[float | None], factor: float, digits: int) -> str:
+def _cell(values: list[float | None], factor: float, digits: int, *, none: str) -> str:
     there = [factor * value for value in values if value is not None]
     if not there:
-        return "-" if len(values) < 1 else "never" if factor == 1 and digits == 1 else "-"
+        return none
     text = f"{statistics.mean(there):.{digits}f}"
     if len(there) > 1:
         text += f" ({statistics.stdev(there):.{digits}f})"
@@ -291,19 +302,30 @@ def _cell(values: list[float | None], factor: float, digits: int) -> str:
 def shown_costs(found: dict[tuple[str, str, int], dict[str, Any]]) -> list[str]:
     """What a trial costs, and how large a cluster one driver can feed."""
     minutes = (1, 10, 60)
-    head = [f"10,000 workers, {m} min: share of a core" for m in minutes] + ["most workers at 1 min"]
-    lines = ["| searcher; store | processor, us a trial | wall, us a trial | " + " | ".join(head) + " |"]
+    head = [f"10,000 workers, {m} min: share of a core" for m in minutes] + [
+        "most workers at 1 min, by the processor",
+        "by the wall",
+    ]
+    lines = [
+        "A driver is one thread that waits for the store, so the wall's time bounds it as the processor's does; the wall's was "
+        "measured on a machine shared with other work. PostgreSQL: on the same machine, by a socket, fsync on.",
+        "",
+    ]
+    lines.append("| searcher; store | processor, us a trial | wall, us a trial | " + " | ".join(head) + " |")
     lines.append("|---" * (len(head) + 3) + "|")
     for (part, name, _), row in found.items():
         if part == "cost":
             us = row["driver_us"]
             loads = [f"{100 * 10_000 * us / 1e6 / (60 * m):.1f} %" for m in minutes]
-            lines.append(f"| {name} | {us:.0f} | {row['wall_us']:.0f} | {' | '.join(loads)} | {60e6 / us:,.0f} |")
+            lines.append(
+                f"| {name} | {us:.0f} | {row['wall_us']:.0f} | {' | '.join(loads)} | {60e6 / us:,.0f} | {60e6 / row['wall_us']:,.0f} |"
+            )
     return lines
 
 
 TITLES = {
     "replicas": "K replicas of m children, 800 workers, 12,800 children, no faults",
+    "rates": "Ten times the learning rate",
     "faults": "The same on machines that fail",
     "workers": "From 1 to 10,000 workers, 12,800 children",
     "cost": "What a trial costs the driver",
@@ -318,15 +340,18 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="begin no further run after so much processor time"
     )
+    parser.add_argument("--postgres", metavar="URL", help="an empty PostgreSQL database, for what a trial costs there")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    found = study(arguments.parts, arguments.seeds, arguments.keep, arguments.seconds)
+    found = study(arguments.parts, arguments.seeds, arguments.keep, arguments.seconds, arguments.postgres)
     lines = ["# A cluster on a simulated clock", "", f"`python benchmarks/cluster.py`; {machine()}.", ""]
     lines += [(__doc__ or "").partition("\n\n")[2].partition("\n\n")[2].strip(), ""]
     for part in arguments.parts:
         lines += [f"## {TITLES[part]}", ""]
         if part == "faults":
             lines += [f"`{FAULTY}`, another seed for each run.", ""]
+        seeds = sorted({seed for part_, _, seed in found if part_ == part})
+        lines += [f"Seeds {', '.join(map(str, seeds))}.", ""]
         lines += [*(shown_costs(found) if part == "cost" else shown(part, found)), ""]
     tell("\n".join(lines), arguments.out)
 
