@@ -13,6 +13,7 @@ from archsmith.core.child import AnyTask, Task, TextTask
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.genotype import Architecture, Genotype, read_json
+from archsmith.core.shown import shown
 from archsmith.core.space import Space, build, decode, default_task, identity
 from archsmith.discovered import NETWORKS, Discovered, published
 from archsmith.training import Latency, Measured
@@ -314,7 +315,8 @@ def _json(thing: object) -> Mapping[str, Any]:
                 raise UsageError(f"{path} has {path.stat().st_size:,} bytes, which no genotype has")
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {path}: {error}") from None
+            said = getattr(error, "strerror", None) or error  # a text that is no path is not told at length
+            raise UsageError(f"cannot read {shown(where)}: {said}") from None
     try:
         value = read_json(text)
     except (ValueError, RecursionError) as error:

@@ -365,7 +365,7 @@ def _network(thing: str, verb: str) -> str:
 
     store = os.environ.get("ARCHSMITH_STORE", DEFAULT_STORE)
     plain = thing != "-" and thing not in NETWORKS and not thing.lstrip().startswith(("{", "[", '"'))
-    if plain and not Path(thing).is_file() and _is_run(store, thing):
+    if plain and len(thing) <= 255 and not Path(thing).is_file() and _is_run(store, thing):
         raise UsageError(f"{thing!r} is a run; of its best network: archsmith best {thing} | archsmith {verb} -")
     return _read(thing)
 

@@ -37,7 +37,7 @@ class UnknownName(UsageError):
     """A name that nothing answers to; the message offers the nearest ones that exist."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        names = sorted(known)
+        names, name = sorted(known), name if len(name) <= 100 else f"{name[:97]}..."
         plain = {n.lower(): n for n in names}  # NASCell is near to nas_cell, not to what has as many capitals
         near = [plain[n] for n in get_close_matches(name.lower(), plain, n=3, cutoff=0.5)]
         if near:
