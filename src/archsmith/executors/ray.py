@@ -15,7 +15,6 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from archsmith.core import loaded
@@ -24,55 +23,20 @@ from archsmith.core.executor import Completed, Event, Job, Progress, Started
 from archsmith.core.hosting import Host
 from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors.process_pool import physical_cores, pickled
-from archsmith.executors.ray_cluster import Connection, described, places, user_paths
+from archsmith.executors.ray_cluster import Connection, user_paths
 from archsmith.executors.ray_host import RayHost
+from archsmith.executors.ray_mail import Began, Mail, Message, Reported, TooLarge
+from archsmith.executors.ray_room import Room
+from archsmith.executors.ray_task import DEATHS, Task, printed_by
 from archsmith.executors.ray_weights import check_kept, is_folder, read_for
-from archsmith.executors.ray_worker import (
-    Began,
-    Mailbox,
-    Message,
-    Outcome,
-    Reported,
-    Shared,
-    TooLarge,
-    read_output,
-    run_child,
-)
+from archsmith.executors.ray_worker import Outcome, Shared, run_child
 from archsmith.executors.run_job import memory_message
 from archsmith.executors.worker import OWN, SHARED
 from archsmith.executors.worker_process import with_printed
 
 log = logging.getLogger(__name__)
 
-_TICK = 2.0  # seconds between two looks at the machines of the cluster, and at children that do not end
-_POLL = 30.0  # seconds that a question for messages stays open
-_MAILBOXES = 5  # that may be lost in a row
-_TAIL = 10.0  # seconds for another machine to show what a dead child had printed
-
-
-@dataclass(eq=False)
-class _Task:
-    """A job with Ray, or on its way there, and what was heard of it.
-
-    Args:
-        number: its own, of all that were made: messages of an attempt that is over are known by it.
-        job: what is run.
-        attempt: counted from 1; a job whose worker died begins again.
-        reference: Ray's, to its outcome; None while it waits here.
-        shared: keeps what was put into the object store for it.
-    """
-
-    number: int
-    job: Job
-    attempt: int
-    reference: Any = None
-    shared: Any = None
-    began: Began | None = None
-    began_at: float = 0.0
-    curve: list[Mapping[str, float]] = field(default_factory=list)
-    cancelled: bool = False
-    kill_at: float = float("inf")
-    verdict: Failure | None = None
+_TICK = 2.0  # seconds between two looks at the room there is, and at children that do not end
 
 
 class Ray:
@@ -136,8 +100,8 @@ class Ray:
         for name, amount in (amounts | dict(resources or {})).items():
             if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < math.inf:
                 raise UsageError(f"{name} must be a number of at least 0, got {amount!r}")
-        self._needs = {"CPU": float(cpus), "GPU": float(gpus)} | {k: float(v) for k, v in (resources or {}).items()}
-        if not any(self._needs.values()):
+        needs = {"CPU": float(cpus), "GPU": float(gpus)} | {k: float(v) for k, v in (resources or {}).items()}
+        if not any(needs.values()):
             raise UsageError(
                 "a child must need something, or there is no end to how many run at once; give cpus above 0"
             )
@@ -151,26 +115,21 @@ class Ray:
         cores = max(physical_cores(), math.ceil((workers or 1) * cpus))
         self._connection = Connection(address, cores, runtime_env)
         self._workers = workers
-        self._looked_at = -math.inf
-        self._room = 0
-        self._no_room_since = math.inf
-        self._warned = False
+        self._room = Room(needs, own=self._connection.is_own)
         self._made = 0
-        self._queue: deque[_Task] = deque()
-        self._running: dict[Any, _Task] = {}  # by reference
+        self._queue: deque[Task] = deque()
+        self._running: dict[Any, Task] = {}  # by reference
         self._events: list[Event] = []
         self._sent: tuple[Job, Any] | None = None  # the last job whose shared fields were put, and the reference
         self._host = RayHost()
-        self._mailbox: Any = None
-        self._messages: Any = None  # Ray's reference to those that are asked for
-        self._mailboxes_lost = 0  # in a row
+        self._mail: Mail | None = None
         self._run: Any = None
         self._end = weakref.finalize(self, _end_all, self._running, self._host, self._connection, os.getpid())
         try:
-            self._look()
-            if self._connection.is_own and self._room == 0:
-                raise UsageError(f"a child needs {self._wanted()}, and {described()}; give it less, or join a cluster")
-            self._start()
+            if self._connection.is_own and self._room.look() == 0:
+                raise UsageError(f"{self._room.wanting()}; give it less, or join a cluster")
+            self._mail = Mail()
+            self._make_task()
         except BaseException:
             self.close()
             raise
@@ -179,8 +138,8 @@ class Ray:
     def slots(self) -> int:
         """How many children there may be at once: `workers`, or what there is room for now; never none."""
         if self._end.alive:
-            self._look()
-        return self._workers if self._workers is not None else max(1, self._room)
+            self._room.look()
+        return self._workers if self._workers is not None else max(1, self._room.places)
 
     @property
     def host(self) -> Host:
@@ -212,7 +171,7 @@ class Ray:
             elif task.began is None:
                 self._kill(task)
             else:
-                self._mailbox.cancel.remote(self._cancelled())
+                self._mail_now.cancel(self._cancelled())
                 task.kill_at = min(task.kill_at, time.monotonic() + self.kill_grace)
 
     def completed(self, timeout: float | None = None) -> Sequence[Event]:
@@ -239,44 +198,42 @@ class Ray:
         """End all children and parts, and the Ray that was started for them. What was not finished is forgotten."""
         self._queue.clear()
         self._events.clear()
-        if self._mailbox is not None and self._end.alive:
-            import ray
-
-            with suppress(Exception):
-                ray.kill(self._mailbox)
+        if self._mail is not None and self._end.alive:
+            self._mail.close()
         self._end()
 
     # --- to Ray -------------------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    @property
+    def _mail_now(self) -> Mail:
+        assert self._mail is not None
+        return self._mail
+
+    def _make_task(self) -> None:
         import ray
 
-        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        here = affinity(ray.get_runtime_context().get_node_id(), soft=True)
-        always = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 10_000}
-        self._mailbox = ray.remote(Mailbox).options(**always, scheduling_strategy=here).remote()
-        mailbox, device, threads, paths = self._mailbox, self.device, self.threads, user_paths()
+        mailbox, device, threads, paths = self._mail_now.handle, self.device, self.threads, user_paths()
 
         def child(number: int, shared: list[Any], own: tuple[Any, ...], carried: Mapping[str, bytes] | None) -> Outcome:
             return run_child(number, shared[0], own, carried, device, threads, paths, mailbox)
 
         # Sent to each worker once, with the handle of the mailbox: what goes with every job is small.
         self._run = ray.remote(child).options(
-            num_cpus=self._needs["CPU"],
-            num_gpus=self._needs["GPU"],
-            resources={name: need for name, need in self._needs.items() if name not in ("CPU", "GPU")},
+            num_cpus=self._room.needs["CPU"],
+            num_gpus=self._room.needs["GPU"],
+            resources={name: need for name, need in self._room.needs.items() if name not in ("CPU", "GPU")},
             max_retries=0,  # they are counted and told here
         )
 
-    def _unfinished(self) -> list[_Task]:
+    def _unfinished(self) -> list[Task]:
         return [*self._queue, *self._running.values()]
 
     def _cancelled(self) -> frozenset[int]:
         return frozenset(task.number for task in self._running.values() if task.cancelled)
 
-    def _task(self, job: Job, attempt: int, shared: Any) -> _Task:
+    def _task(self, job: Job, attempt: int, shared: Any) -> Task:
         self._made += 1
-        return _Task(self._made, job, attempt, shared=shared)
+        return Task(self._made, job, attempt, shared=shared)
 
     def _shared(self, job: Job) -> Any:
         """A reference to what jobs have in common; the same as long as they are the same objects."""
@@ -300,37 +257,18 @@ class Ray:
             task.reference = self._run.remote(task.number, [task.shared], own, read_for(task.job) if carried else None)
             self._running[task.reference] = task
 
-    def _look(self) -> None:
-        """See from time to time what room there is: machines come and go."""
-        now = time.monotonic()
-        if now < self._looked_at + _TICK:
-            return
-        self._looked_at, self._room = now, places(self._needs)
-        if self._room or self._running:
-            self._no_room_since = math.inf if self._room else min(self._no_room_since, now)
-            self._warned = self._warned and not self._room
-        else:
-            self._no_room_since = min(self._no_room_since, now)
-        if not self._room and not self._connection.is_own and not self._warned:
-            self._warned = True
-            log.warning("a child needs %s, and %s; waiting for a machine that has it", self._wanted(), described())
-
-    def _wanted(self) -> str:
-        return ", ".join(f"{need:g} {name}" for name, need in self._needs.items() if need)
-
     # --- from Ray -----------------------------------------------------------------------------------------------------
 
     def _wait(self, seconds: float) -> None:
         """Wait for messages and outcomes, and take note."""
         import ray
 
-        if self._messages is None:
-            self._messages = self._mailbox.take.remote(self._cancelled(), _POLL)
-        waiting = [self._messages, *self._running]
+        asked = self._mail_now.ask(self._cancelled())
+        waiting = [asked, *self._running]
         ready, _ = ray.wait(waiting, timeout=seconds)
         if ready:
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        if self._messages in ready:  # first: what a child said is older than its outcome
+        if asked in ready:  # first: what a child said is older than its outcome
             self._read_mail()
         for reference in ready:
             if reference in self._running:
@@ -339,37 +277,15 @@ class Ray:
 
     def _read_mail(self) -> None:
         """Hear the messages that have come."""
-        import ray
-
-        reference, self._messages = self._messages, None
+        messages = self._mail_now.read()
+        if messages is None:
+            self._make_task()  # which has the handle of the new mailbox
         tasks = {task.number: task for task in self._running.values()}
-        try:
-            messages = ray.get(reference)
-            self._mailboxes_lost = 0
-        except ray.exceptions.RayError as error:
-            self._mailboxes_lost += 1
-            if self._mailboxes_lost > _MAILBOXES:
-                raise ArchsmithError(
-                    f"the mailbox of the children cannot be kept up on this cluster: {error}"
-                ) from error
-            log.warning("the mailbox of the children is lost, and made anew: %s", error)
-            self._start()
-            return
-        for message in messages:
+        for message in messages or ():
             if message.task in tasks:
                 self._hear(tasks[message.task], message)
 
-    def _read_last_mail(self) -> None:
-        """Hear what is on the way as well: a child that has just died may have said when it began, and where."""
-        import ray
-
-        if self._messages is not None:
-            with suppress(ray.exceptions.RayError):
-                self._mailbox.hurry.remote()
-                if ray.wait([self._messages], timeout=_TAIL)[0]:
-                    self._read_mail()
-
-    def _hear(self, task: _Task, message: Message) -> None:
+    def _hear(self, task: Task, message: Message) -> None:
         match message:
             case Began():
                 self._began(task, message)
@@ -381,7 +297,7 @@ class Ray:
                 )
                 self._kill(task)
 
-    def _began(self, task: _Task, message: Began | None) -> None:
+    def _began(self, task: Task, message: Began | None) -> None:
         if task.began_at == 0.0:
             task.began_at = time.monotonic()
             self._events.append(Started(task.job.trial, task.attempt))
@@ -390,12 +306,12 @@ class Ray:
             if task.job.limits.seconds is not None and not task.cancelled:
                 task.kill_at = time.monotonic() + task.job.limits.seconds + self.kill_grace
 
-    def _progress(self, task: _Task, progress: Progress) -> None:
+    def _progress(self, task: Task, progress: Progress) -> None:
         self._began(task, None)
         task.curve.append({"epoch": progress.epoch, **progress.metrics})
         self._events.append(progress)
 
-    def _outcome(self, task: _Task) -> None:
+    def _outcome(self, task: Task) -> None:
         """Take what a task came to."""
         import ray
 
@@ -413,7 +329,7 @@ class Ray:
                 ) from error
             self._ended(task, f"ended with {error.cause!r}")
         except ray.exceptions.RayError as error:
-            self._ended(task, _DEATHS.get(type(error).__name__, f"is lost ({type(error).__name__}: {error})"))
+            self._ended(task, DEATHS.get(type(error).__name__, f"is lost ({type(error).__name__}: {error})"))
         else:
             self._began(task, None)
             for row in list(outcome.curve)[len(task.curve) :]:  # their messages are on the way, or were lost
@@ -421,10 +337,10 @@ class Ray:
                 self._progress(task, Progress(task.job.trial, int(row["epoch"]), metrics))
             self._events.append(check_kept(task.job, outcome))
 
-    def _ended(self, task: _Task, how: str) -> None:
+    def _ended(self, task: Task, how: str) -> None:
         """Decide about a task that gave no outcome."""
-        if task.began is None:
-            self._read_last_mail()
+        if task.began is None and self._mail_now.hurry():  # it may have said that it began just before it died
+            self._read_mail()
         trial, began = task.job.trial, task.began
         took = time.monotonic() - task.began_at if task.began_at else 0.0
         so_far = Result(curve=task.curve, cost=Cost(took, float(len(task.curve))))
@@ -440,7 +356,7 @@ class Ray:
             times = "" if task.attempt == 1 else f", {task.attempt} times in a row"
             failure = task.verdict or Failure("worker", f"the child's worker{where} {how}{times}")
             failed = Result(curve=so_far.curve, cost=so_far.cost, failure=failure)
-            self._events.append(Completed(trial, TrialState.FAILED, with_printed(failed, _printed(began))))
+            self._events.append(Completed(trial, TrialState.FAILED, with_printed(failed, printed_by(began))))
 
     # --- limits and deaths --------------------------------------------------------------------------------------------
 
@@ -455,13 +371,13 @@ class Ray:
                         "seconds", f"the child took longer than its limit of {limit} seconds and was killed"
                     )
                 self._kill(task)
-        if now >= self._no_room_since + self.start_timeout and not any(t.began for t in self._running.values()):
+        if self._room.none_for() >= self.start_timeout and not any(task.began for task in self._running.values()):
             raise ArchsmithError(
-                f"no machine of the cluster could hold a child for {self.start_timeout:g} seconds (start_timeout): it needs "
-                f"{self._wanted()}, and {described()}; add such a machine, or let a child need less"
+                f"no machine of the cluster could hold a child for {self.start_timeout:g} seconds (start_timeout): "
+                f"{self._room.wanting()}; add such a machine, or let a child need less"
             )
 
-    def _kill(self, task: _Task) -> None:
+    def _kill(self, task: Task) -> None:
         import ray
 
         task.kill_at = time.monotonic() + _TICK  # again, should it get lost
@@ -469,31 +385,7 @@ class Ray:
             ray.cancel(task.reference, force=True)
 
 
-_DEATHS = {
-    "WorkerCrashedError": "died",
-    "NodeDiedError": "was lost with its machine",
-    "OutOfMemoryError": "was ended by Ray, for want of memory on its machine",
-    "ObjectLostError": "was lost with its machine, when it had just finished",
-    "OwnerDiedError": "was lost with its machine, when it had just finished",
-    "LocalRayletDiedError": "was lost with its machine",
-}
-
-
-def _printed(began: Began | None) -> str:
-    """What a dead child printed last, as far as its machine can still tell."""
-    import ray
-
-    if began is None:
-        return ""
-    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(began.node_id, soft=False)
-    try:
-        reading = ray.remote(read_output).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
-        return str(ray.get(reading.remote(began.output), timeout=_TAIL))
-    except ray.exceptions.RayError:  # that machine is gone as well
-        return ""
-
-
-def _end_all(running: dict[Any, _Task], host: RayHost, connection: Connection, owner: int) -> None:
+def _end_all(running: dict[Any, Task], host: RayHost, connection: Connection, owner: int) -> None:
     """End everything, in the process that started it: a fork of that has no say."""
     if os.getpid() != owner:
         return

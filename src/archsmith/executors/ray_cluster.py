@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import signal
 import socket
@@ -234,34 +233,3 @@ def user_paths() -> list[str]:
     ours = [os.path.abspath(path) for path in sys.path]
     installed = tuple({str(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix)})
     return [path for path in ours if os.path.isdir(path) and not str(Path(path).resolve()).startswith(installed)]
-
-
-def places(needs: Mapping[str, float]) -> int:
-    """How many children that need so much fit on the machines of the cluster, all else aside."""
-    import ray
-
-    total = 0
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if node["Alive"]:
-            has = node["Resources"]
-            # Ray counts in ten-thousandths, and a third three times is one.
-            fit = [math.floor(has.get(name, 0.0) / need + 1e-3) for name, need in needs.items() if need > 0]
-            total += min(fit, default=0)
-    return total
-
-
-def described() -> str:
-    """The machines of the cluster, for a message: "10.0.0.1 has 8 CPU, 1 GPU"."""
-    import ray
-
-    found = []
-    for node in ray.nodes():  # type: ignore[no-untyped-call]
-        if node["Alive"]:
-            has = {
-                k: v
-                for k, v in node["Resources"].items()
-                if ":" not in k and k not in ("memory", "object_store_memory")
-            }
-            listed = ", ".join(f"{count:g} {name}" for name, count in sorted(has.items())) or "nothing"
-            found.append(f"{node['NodeManagerAddress']} has {listed}")
-    return "; ".join(found) or "there are no machines"

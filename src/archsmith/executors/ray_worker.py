@@ -1,12 +1,7 @@
-"""What runs on the workers of a Ray cluster: a child as a Ray task, and the mailbox between the tasks and the driver.
-
-A task gives its outcome when it ends. What must be heard before goes through the mailbox, an actor: that a child began,
-its epochs, and whether it is over its memory; the reply to an epoch says whether to go on.
-"""
+"""What runs on the workers of a Ray cluster: a child as a Ray task. What it says before it ends goes by `ray_mail`."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tempfile
@@ -16,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from archsmith.core import loaded
 from archsmith.core.artifacts import SUFFIX, is_digest
 from archsmith.core.executor import Completed, Job, Progress
 from archsmith.core.trial import Failure, Result, TrialState
+from archsmith.executors.ray_mail import Began, Message, Reported, TooLarge
 from archsmith.executors.run_job import JobContext, failure_of, resident_bytes, run_job
 from archsmith.executors.worker import OWN, SHARED, adopt_orphans, end_descendants, flush, reset_threads
 from archsmith.executors.worker_process import THREADS, with_printed
@@ -29,44 +25,6 @@ from archsmith.executors.worker_process import THREADS, with_printed
 _OUTPUT = 8_192  # bytes kept of what a child printed
 _LOOK = 0.5  # seconds between two looks at a child's memory
 _ANSWER = 60.0  # seconds until a child goes on without an answer to an epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Began:
-    """A task began.
-
-    Args:
-        task: its number, of all that the driver gave out.
-        node: the address of the machine it runs on.
-        node_id: Ray's name of that.
-        pid: its process there.
-        output: the files that what it prints goes to, and how long they were.
-    """
-
-    task: int
-    node: str
-    node_id: str
-    pid: int
-    output: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A child finished an epoch."""
-
-    task: int
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class TooLarge:
-    """A child is over its memory, and does not end by itself."""
-
-    task: int
-    used: int
-
-
-Message: TypeAlias = Began | Reported | TooLarge
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,42 +53,6 @@ class Shared:
 
     fields: tuple[Any, ...]
     loaded: Mapping[Any, Any]
-
-
-class Mailbox:
-    """Carries messages of tasks to the driver, and the driver's word that a child is to stop back to it.
-
-    Should it die, Ray starts it again, empty: an epoch that was on its way is then not shown, though it is in the
-    result, and the driver tells again who is cancelled.
-    """
-
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._cancelled: frozenset[int] = frozenset()
-        self._any = asyncio.Event()
-
-    async def post(self, message: Message) -> bool:
-        """Leave a message; whether its child is to go on."""
-        self._messages.append(message)
-        self._any.set()
-        return message.task not in self._cancelled
-
-    async def hurry(self) -> None:
-        """Have `take` answer at once."""
-        self._any.set()
-
-    async def cancel(self, tasks: frozenset[int]) -> None:
-        """Which tasks are to stop."""
-        self._cancelled = tasks
-
-    async def take(self, cancelled: frozenset[int], seconds: float) -> list[Message]:
-        """The messages since the last call; waits for one, so long."""
-        self._cancelled = self._cancelled | cancelled
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._any.wait(), seconds)
-        messages, self._messages = self._messages, []
-        self._any.clear()
-        return messages
 
 
 _bound: tuple[str, tuple[Any, ...]] | None = None  # the name of the last `Shared`, and its fields
