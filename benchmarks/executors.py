@@ -1,4 +1,4 @@
-"""What an executor costs per job: jobs that do next to nothing, in this process and in pools of worker processes.
+"""What an executor costs per job: jobs that do next to nothing, in this process, in pools of worker processes, and on Ray.
 
     python benchmarks/executors.py                    the table on stdout
     python benchmarks/executors.py --out benchmarks/results/executors.md
@@ -30,7 +30,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.space import as_space, sample
 from archsmith.core.trial import Result
 from archsmith.core.walk import Choose
-from archsmith.executors import InProcess, ProcessPool
+from archsmith.executors import InProcess, ProcessPool, Ray
 from archsmith.rewards import value
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -155,6 +155,7 @@ def main() -> None:
         ("concurrent.futures, 1", lambda: Futures(1)),
         ("ProcessPool(2)", lambda: Ours(ProcessPool(2))),
         ("concurrent.futures, 2", lambda: Futures(2)),
+        ("Ray(workers=2), of its own", lambda: Ours(Ray(workers=2))),
     ]
     lines = [
         "# What an executor costs per job",
