@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -379,26 +380,51 @@ def shake_postgres(
     return search.tally
 
 
-def fill_the_disk(driver: Driver, folder: Path, seed: int, faults: int, *, searcher: str = "reinforce") -> Tally:
-    """Files may grow no further, again and again; a search says so, keeps what it has and goes on when they may."""
+def fill_the_disk(driver: Driver, folder: Path, seed: int, faults: int, *, mounted: bool = False) -> Tally:
+    """The disk is full, again and again; a search says so, keeps what it has and goes on when there is space.
+
+    Either files may not grow beyond a size, or, `mounted`, the store is on a small file system of its own in memory,
+    which only root can make.
+    """
     rng, began = random.Random(seed), time.monotonic()
-    spec = {"searcher": searcher, "executor": "here", "seed": seed, "trials": 300}
+    spec = {"searcher": "reinforce", "executor": "here", "seed": seed, "trials": 300}
     reference = expected(driver, spec, folder / "whole")
-    search = Search(driver, {**spec, "folder": str(folder), "store": f"sqlite:///{folder}/runs.db"})
-    size = 200_000
-    for _ in range(faults):
-        driver.begin({**search.spec, "file_size": size + rng.randrange(20_000)})
-        status, said = driver.ended(), folder / "said"
-        if status == 0:
-            break
-        assert status == 1, said.read_text()
-        assert "full" in said.read_text() or "disk" in said.read_text(), said.read_text()
-        search.tally.faults += 1
-        search.look()
-        size += 20_000
-    assert_same(search, search.finish(), reference)
+    disk, size = folder / "disk", 400_000
+    disk.mkdir()
+    search = Search(driver, {**spec, "folder": str(folder), "store": f"sqlite:///{disk}/runs.db"})
+    with _mount(disk) if mounted else contextlib.nullcontext() as resize:
+        for _ in range(faults):
+            space = size + rng.randrange(400_000)
+            if resize is not None:
+                resize(shutil.disk_usage(disk).used + space)
+            driver.begin(search.spec if mounted else {**search.spec, "file_size": space})
+            status, said = driver.ended(), folder / "said"
+            if status == 0:
+                break
+            assert status == 1, said.read_text()
+            assert "full" in said.read_text(), said.read_text()
+            search.tally.faults += 1
+            search.look()
+            size += 20_000
+        if resize is not None:
+            resize(100_000_000)
+        assert_same(search, search.finish(), reference)
     search.tally.seconds += time.monotonic() - began
     return search.tally
+
+
+@contextlib.contextmanager
+def _mount(folder: Path) -> Iterator[Callable[[int], object]]:
+    """A file system in memory at a folder; gives what sets its size."""
+
+    def mount(options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+
+    mount("size=100k")
+    try:
+        yield lambda size: mount(f"remount,size={size}")
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def lock_the_store(driver: Driver, folder: Path, seed: int, faults: int) -> Tally:
