@@ -263,9 +263,10 @@ def test_a_result_without_a_cost_in_seconds_is_refused_and_a_default_helps() -> 
 
 
 @pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1.0])
-def test_a_cost_that_is_no_time_is_refused(cost: float) -> None:
-    with pytest.raises(UsageError, match="finite number of at least 0"):
-        smith.search(number, Timed(lambda _: cost), trials=5, store="memory://", executor=Simulated(2))
+def test_a_child_whose_cost_is_no_time_has_failed(cost: float) -> None:
+    run = smith.search(number, Timed(lambda _: cost), trials=5, store="memory://", executor=Simulated(2))
+    assert run.summary.counts["failed"] == 5
+    assert run.summary.seconds == 0.0, "the clock shows nothing that is no time"
 
 
 def test_a_clock_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ class Simulated:
     budget in seconds are of this clock. A child's limit in seconds holds on both clocks.
 
     A job that was interrupted with the process, and is submitted again when the run goes on, began when it was proposed: no
-    machine of the simulation was killed. Those that are killed are a matter of `faults`.
+    machine of the simulation was killed, and what it reported until then was `heard`. Those that are killed are a matter of
+    `faults`.
 
     Args:
         workers: how many jobs run at once.
@@ -72,6 +73,7 @@ class Simulated:
         self._events: list[Event] = []
         self._order = 0
         self._in_no_time = 0
+        self._since: float | None = None  # when this session of the run began
         self._closed = False
 
     @property
@@ -86,6 +88,8 @@ class Simulated:
         if job.trial in self._queue or job.trial in self._running:
             raise UsageError(f"trial {job.trial} was submitted and is not finished; a trial runs once")
         self._queue[job.trial] = job
+        if self._since is None:
+            self._since = self.clock.seconds
 
     def cancel(self, trial: int) -> None:
         """End a job now, by the clock: what it would have come to is never known, unless it ends at this very moment."""
@@ -159,11 +163,7 @@ class Simulated:
 
     def _cost(self, done: Completed, job: Job) -> Cost:
         """What it takes on a machine that does not fail, in seconds that a clock can show."""
-        cost = done.result.cost
-        if not 0 <= cost.seconds < float("inf"):
-            raise UsageError(
-                f"trial {job.trial} took {cost.seconds!r} seconds, and a simulated clock needs a finite number of at least 0"
-            )
+        cost = done.result.cost  # a finite number of at least 0, or `run_job` had made it a failure
         if cost.seconds == 0 and self.seconds is not None:
             return replace(cost, seconds=self.seconds * _share(cost.epochs, job))
         if cost.seconds == 0 and done.state is not TrialState.FAILED:
@@ -205,6 +205,8 @@ class Simulated:
             if isinstance(event, Completed):
                 self._events.append(self._let_go(running, event))
             else:
+                if isinstance(event, Progress) and self._since is not None and at < self._since:
+                    event = replace(event, heard=True)
                 self._events.append(event)
                 self._expect(running)
             return
