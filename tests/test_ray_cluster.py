@@ -21,6 +21,7 @@ from archsmith.core.executor import Completed
 from archsmith.core.hosting import Here, Host, PartLost
 from archsmith.core.trial import Trial, TrialState
 from archsmith.executors import Ray
+from archsmith.executors.ray_folder import own_folder
 from executor_jobs import PATIENCE, collect, complete, job, run
 from ray_machines import Machines, machines
 
@@ -104,6 +105,36 @@ def test_weights_travel_with_jobs_and_results(joined: Ray, tmp_path: Path) -> No
     lost = run(joined, dataclasses.replace(job(1, lambda c: smith_result(c)), artifacts=str(kept)))[-1]
     assert lost.state is TrialState.FAILED
     assert "cannot keep an artifact" in lost.result.failure.message
+
+
+def test_a_killed_child_leaves_no_weights_on_its_machine(joined: Ray, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    def child(context):
+        digest = context.checkpoint({"weights": np.arange(4.0)})
+        with begun.open("a") as file:
+            print(context._job.artifacts, file=file)
+        if len(begun.read_text().splitlines()) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"there": float(Path(context._job.artifacts, digest + ".safetensors").exists())}
+
+    done = run(joined, dataclasses.replace(job(7, child), artifacts=str(tmp_path / "kept")))[-1]
+    assert done.result.metrics == {"there": 1.0}, done.result.failure
+    first, second = begun.read_text().splitlines()
+    assert first != second
+    assert not Path(first).exists(), "the next child on that machine takes it away"
+    assert not Path(second).exists()
+
+
+def test_folders_of_children_that_live_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / "archsmith-child-left"
+    left.mkdir()
+    (left / "weights").write_text("")
+    with own_folder() as first, own_folder() as second:
+        assert not left.exists()
+        assert sorted(tmp_path.iterdir()) == sorted([Path(first), Path(second)])
+    assert not list(tmp_path.iterdir())
 
 
 def smith_result(context):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from archsmith.core import loaded
 from archsmith.core.artifacts import SUFFIX, is_digest
 from archsmith.core.executor import Completed, Job, Progress
 from archsmith.core.trial import Failure, Result, TrialState
+from archsmith.executors.ray_folder import own_folder
 from archsmith.executors.ray_mail import Began, Message, Reported, TooLarge
 from archsmith.executors.run_job import JobContext, failure_of, resident_bytes, run_job
 from archsmith.executors.worker import OWN, SHARED, adopt_orphans, end_descendants, flush, reset_threads
@@ -91,7 +91,7 @@ def run_child(
             job = Job(**dict(zip(SHARED, _bind(shared), strict=True)), **dict(zip(OWN, own, strict=True)))
             folder = None
             if carried is not None:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="archsmith-"))
+                folder = stack.enter_context(own_folder())
                 for digest, content in carried.items():
                     Path(folder, digest + SUFFIX).write_bytes(content)
                 job = replace(job, artifacts=folder)
