@@ -14,7 +14,7 @@ import pytest
 
 import fault_runs
 from fault_runs import Driver, Search
-from postgres_server import Server, postgres  # noqa: F401
+from postgres_server import Server
 from run_record import Record, check
 from s3_server import S3Server, s3_server
 
@@ -45,7 +45,7 @@ def test_a_search_whose_driver_is_killed_comes_to_the_same(driver: Driver, tmp_p
 
 
 @pytest.mark.postgres
-def test_so_it_does_on_postgresql(driver: Driver, tmp_path: Path, postgres: Server) -> None:  # noqa: F811
+def test_so_it_does_on_postgresql(driver: Driver, tmp_path: Path, postgres: Server) -> None:
     fault_runs.kill_the_driver(driver, tmp_path, 2, 3, lambda _: postgres.fresh(), "reinforce", trials=150)
 
 
@@ -54,7 +54,7 @@ def test_so_it_does_on_postgresql(driver: Driver, tmp_path: Path, postgres: Serv
 def test_a_search_whose_postgresql_goes_away_notices_nothing(
     driver: Driver,
     tmp_path: Path,
-    postgres: Server,  # noqa: F811
+    postgres: Server,
     how: str,
 ) -> None:
     fault_runs.shake_postgres(driver, tmp_path, 3, 2, postgres, how=how, trials=250)
