@@ -170,9 +170,7 @@ class LanguageModel:
 
     def corpus(self) -> Corpus:
         """The text, read once per process, no longer than asked for. Raises DataError and UnknownName as `text.load`."""
-        from archsmith.training import text
-
-        whole: Corpus = loaded.given(self._data_key) or text.load(self.data, self.level, self.vocabulary)
+        whole = self._whole()
         return dataclasses.replace(
             whole,
             train=whole.train[: self.max_train],
@@ -182,13 +180,17 @@ class LanguageModel:
 
     def loaded(self) -> dict[Hashable, Corpus]:
         """The text, for processes that may not see the files; see `archsmith.core.loaded`."""
-        from archsmith.training import text
-
-        return {self._data_key: text.load(self.data, self.level, self.vocabulary)}
+        return {self._data_key: self._whole()}
 
     @property
     def _data_key(self) -> Hashable:
         return ("text", self.data, self.level, self.vocabulary)
+
+    def _whole(self) -> Corpus:
+        from archsmith.training import text
+
+        given: Corpus | None = loaded.given(self._data_key)
+        return given if given is not None else text.load(self.data, self.level, self.vocabulary)
 
     def fingerprint(self) -> str:
         """Identifies the content of the text and its parts, wherever the files lie."""
@@ -198,10 +200,8 @@ class LanguageModel:
 
     def describe_data(self) -> dict[str, Any]:
         """Plain JSON of what the text is, for the record: counts, vocabulary, digest, remarks."""
-        from archsmith.training import text
-
         described = self.corpus().describe()
-        there = text.load(self.data, self.level, self.vocabulary).describe()
+        there = self._whole().describe()
         parts = ("train", "validation", "test")
         if any(described[part] < there[part] for part in parts):
             counts = ", ".join(f"{there[part]:,} {part}" for part in parts)
