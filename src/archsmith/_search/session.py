@@ -331,9 +331,7 @@ def _executor(workers: int, simulated: Mapping[str, Any] | None = None) -> Execu
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UsageError(f"workers must be a whole number of at least 1, got {workers!r}")
     if simulated is not None:
-        faults = simulated.get("faults")
-        made = None if faults is None else from_config(faults, {"executors.Faults": Faults}.__getitem__)
-        return Simulated(workers, seconds=simulated.get("seconds"), faults=made)
+        return Simulated(workers, seconds=simulated.get("seconds"), faults=Faults.of(simulated.get("faults")))
     return InProcess() if workers == 1 else ProcessPool(workers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from dataclasses import replace
@@ -64,7 +65,10 @@ ShardsOption = Annotated[
 ]
 ReplicasOption = Annotated[
     int | None,
-    typer.Option("--replicas", help="Asynchronous training: controllers that sample and learn, K (default: 100)."),
+    typer.Option(
+        "--replicas",
+        help="Asynchronous training: controllers that sample and learn, K (default: 1.5 x workers / children, or 100).",
+    ),
 ]
 ChildrenOption = Annotated[
     int | None,
@@ -147,7 +151,7 @@ def search(
         raise UsageError("--resume needs --name: it says which run to go on with")
     found = _adapted(load_recipe(recipe), data, trials, seconds, epochs)
     found = found if searcher is None else replace(found, searcher=searcher_of(searcher, found))
-    found = asynchronous(found, shards, replicas, children, accumulate)
+    found = asynchronous(found, shards, replicas, children, accumulate, workers)
     found = found if stopping is None else replace(found, stopping=rule_named(stopping))
     found = replace(found, control=found.control and control)
     tell_data(found)
@@ -310,9 +314,18 @@ def _adapted(
 
 
 def asynchronous(
-    recipe: Recipe, shards: int | None, replicas: int | None, children: int | None, accumulate: int | None
+    recipe: Recipe,
+    shards: int | None,
+    replicas: int | None,
+    children: int | None,
+    accumulate: int | None,
+    workers: int | None,
 ) -> Recipe:
-    """The recipe with its controller trained as in the paper's figure 3; as it is where no option asks for that."""
+    """The recipe with its controller trained as in the paper's figure 3; as it is where no option asks for that.
+
+    Without a number of replicas there are so many that half as many children again as there are workers may be out: what
+    keeps 800 workers busy (docs/decisions/0024-simulated-cluster.md).
+    """
     given = {"shards": shards, "replicas": replicas, "accumulate": accumulate}
     if children is None and all(value is None for value in given.values()):
         return recipe
@@ -326,6 +339,8 @@ def asynchronous(
         )
     if children is not None:
         learner = replace(learner, minibatch=children)
+    if replicas is None and workers is not None:
+        given["replicas"] = math.ceil(1.5 * workers / learner.minibatch)
     return replace(recipe, searcher=Asynchronous(learner, **{k: v for k, v in given.items() if v is not None}))
 
 
