@@ -51,7 +51,14 @@ def test_replicas_follow_from_workers_and_children(capsys: pytest.CaptureFixture
 
 
 def test_simulated_machines_fail_as_they_are_told_also_when_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    faults = ["--executor", "simulated", "--workers", "3", "--faults", "failures_per_hour=1e6,retries=0,seed=5"]
+    faults = [
+        "--executor",
+        "simulated",
+        "--workers",
+        "3",
+        "--faults",
+        "failures_per_hour=1e12,retries=0,seed=5",
+    ]  # within a nanosecond
     search("--name", "f", "--trials", "5", *faults)
     found = shown("f", capsys)
     assert found["counts"]["failed"] > 0
