@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from archsmith.core.evaluator import Context, Limits
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import FunctionSpace, Space, decode
 from archsmith.core.trial import Cost, Result, Trial, TrialState, joined
-from archsmith.executors import ProcessPool, Simulated
+from archsmith.executors import Faults, ProcessPool, Simulated
 from archsmith.searchers import Random, RegularizedEvolution, Reinforce
 from archsmith.stopping import ASHA, Median
 from archsmith.store import open_store
@@ -429,6 +430,43 @@ def test_a_run_killed_at_any_moment_and_resumed_equals_one_that_was_not(
         assert record(again) == whole, f"killed at moment {cut}"
     assert killed >= len(cuts) - 1
     assert paused > 0 or isinstance(stopping, Median)
+
+
+@dataclass(frozen=True)
+class Uneven(Training):
+    """One as the others, but that children take unequally long, and nobody knows from one epoch what the next will show."""
+
+    def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
+        rng = random.Random(genotype.canonical)
+        curve = [{"epoch": epoch, "value": rng.random()} for epoch in range(1, self.epochs + 1)]
+        for row in curve:
+            context.report(int(row["epoch"]), {"value": row["value"]})
+        return Result({"value": curve[-1]["value"]}, curve, Cost(9 + 200 * rng.random(), float(self.epochs)))
+
+
+@pytest.mark.parametrize("faults", [None, Faults(failures_per_hour=10, seed=1)], ids=["none", "crashes"])
+def test_no_rule_decides_anew_what_a_cluster_has_been_at(faults: Faults | None) -> None:
+    """The epochs of children that ran when a run was cut off were heard of by then, with less to compare them with."""
+
+    def times(run: smith.Run) -> list[Any]:
+        return [(*kept, t.proposed_at, t.finished_at) for kept, t in zip(record(run), run.trials(), strict=True)]
+
+    settings = {"stopping": Median(trials=4), "trials": 40, "seed": 2}
+    whole = times(search(Uneven(), executor=Simulated(12, faults=faults), **settings))
+    assert {"done", "stopped"} <= {state for _, _, state, *_ in whole}
+    for cut in range(40, 140, 3):
+        left, store = cut, open_store("memory://")
+
+        def cut_off(_: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            search(Uneven(), executor=Simulated(12, faults=faults), store=store, watch=cut_off, **settings)
+        again = smith.open_run(store, "early").resume(space=digits, evaluator=Uneven())
+        assert times(again) == whole, f"cut off at event {cut}"
 
 
 def test_the_rule_is_part_of_the_run(tmp_path: Path) -> None:

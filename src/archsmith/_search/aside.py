@@ -84,7 +84,8 @@ class Aside:
         """Whether a running child shall be stopped after this epoch."""
         if self._rule is None or event.trial in self._stopping:
             return False
-        return self._rule.reported(event.trial, event.epoch, event.metrics) is Verdict.STOP
+        verdict = self._rule.reported(event.trial, event.epoch, event.metrics)
+        return verdict is Verdict.STOP and not event.heard
 
     def stopping(self, number: int, by: str) -> None:
         """A running child is being stopped; the first reason counts."""

@@ -58,11 +58,13 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A job finished an epoch."""
+    """A job finished an epoch. `heard` where an earlier session of the run heard of it and had the job go on, which no
+    rule decides anew: on a clock of its own a run that goes on comes to moments that it has been at."""
 
     trial: int
     epoch: int
     metrics: Mapping[str, float]
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
