@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import archsmith as smith
-from archsmith.core.errors import ReplayMismatch, RunExists, RunLocked, UnknownName, UsageError
+from archsmith.core.errors import ReplayMismatch, RunExists, RunLocked, StoreError, UnknownName, UsageError
 from archsmith.core.trial import TrialState
 from archsmith.searchers import Random, Reinforce
 from archsmith.store import open_store
@@ -310,6 +310,47 @@ def test_weights_of_the_best_stay_and_the_rest_go_when_the_folder_is_over_its_ca
     gone = folder.collect(needed(run.store), grace_seconds=0)
     assert set(gone) == set(digests.values()) - needed(run.store)
     assert float(folder.get(run.best.result.artifact)["w"][0]) >= 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_place_for_weights_that_is_gone_ends_the_search_and_no_child_fails_for_it(
+    tmp_path: Path, workers: int
+) -> None:
+    import torch
+
+    from archsmith.core.trial import Result
+
+    place = tmp_path / "runs.artifacts"
+
+    class Keeping:
+        breaks = True
+
+        def evaluate(self, space: Any, genotype: smith.Genotype, context: Any) -> Result:
+            if self.breaks and context.seed == broken:
+                place.rename(tmp_path / "aside")
+                place.write_text("a file where the folder was")
+            digest = context.checkpoint({"w": torch.full((64,), float(context.seed % 1000))})
+            return Result(metrics={"value": Landscape().height(genotype)}, artifact=digest)
+
+    from archsmith.core.executor import derive_seed
+
+    broken = derive_seed(0, "trial", 4)
+    evaluator = Keeping()
+    with pytest.raises(StoreError, match="is trained again"):
+        smith.search(chain, evaluator, trials=9, workers=workers, store=sqlite(tmp_path), name="gone")
+    run = smith.open_run(sqlite(tmp_path), "gone")
+    counts = run.summary.counts
+    assert (counts["failed"], run.summary.status) == (0, "interrupted")
+    assert counts["done"] == 4 or (workers > 1 and 2 <= counts["done"] <= 6)
+    with pytest.raises(StoreError, match="cannot keep artifacts"):  # told before any child is trained
+        run.resume(space=chain, evaluator=evaluator)
+    place.unlink()
+    (tmp_path / "aside").rename(place)
+    evaluator.breaks = False
+    run.resume(space=chain, evaluator=evaluator)
+    whole = smith.search(chain, Landscape(), trials=9, store="memory://")
+    assert [t.genotype for t in run.trials()] == [t.genotype for t in whole.trials()]
+    assert run.summary.counts["done"] == 9
 
 
 def test_what_cannot_train_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:

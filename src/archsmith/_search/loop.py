@@ -19,7 +19,7 @@ from archsmith._search.aside import Aside, what_is_left
 from archsmith._search.parents import Parents
 from archsmith._search.twins import Twins
 from archsmith.core.budget import Budget
-from archsmith.core.errors import ReplayMismatch
+from archsmith.core.errors import ReplayMismatch, StoreError
 from archsmith.core.evaluator import Evaluator, Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Reward, Started, derive_seed
 from archsmith.core.searcher import LiveSearcher
@@ -110,8 +110,12 @@ class Loop:
                 ended = aside.stopped("rule")
                 if not ended:
                     return
+            trouble: StoreError | None = None
             for event in () if ended else self.executor.completed(self._timeout()):
                 if isinstance(event, Completed):
+                    if (not_kept := _not_kept(event)) is not None:
+                        trouble = not_kept
+                        continue
                     epochs += event.result.cost.epochs
                     trial = self._ended(event)
                     if trial.state is TrialState.PAUSED:
@@ -125,6 +129,8 @@ class Loop:
             if ended:
                 for trial in self._tell(ended):
                     waiting.extendleft(reversed(twins.told(trial)))
+            if trouble is not None:
+                raise trouble
             if self._out_of_time():  # running children are stopped, and complete as such
                 for number in self._running:
                     self._stop(number, "time")
@@ -233,6 +239,14 @@ class Loop:
     def _show(self, trial: Trial) -> None:
         if self.watch is not None:
             self.watch(trial)
+
+
+def _not_kept(event: Completed) -> StoreError | None:
+    """Why a child's weights could not be kept, or None. It was trained in vain, and so would be the next ones."""
+    failure = event.result.failure
+    if failure is None or failure.reason != "store":
+        return None
+    return StoreError(f"{failure.message}. What was recorded is kept: resume, and trial {event.trial} is trained again")
 
 
 def replay(run: RunWriter, searcher: LiveSearcher) -> None:

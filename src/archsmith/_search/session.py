@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from archsmith._search.collecting import collect
 from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.run import Run, resolve
+from archsmith.core.artifacts import open_artifacts
 from archsmith.core.budget import Budget
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import from_config, to_config
@@ -115,6 +116,7 @@ def search(
     config |= {"workers": executor.slots, **_clock_of(executor)}
     with closing(executor):
         opened = open_store(store)
+        _check_artifacts(opened)
         _place(live, executor)
         name = name if name is not None else _free_name(opened, space, searcher)
         run = opened.create(name, config)
@@ -198,6 +200,7 @@ def resume(
                 f"the clock of run {run.name!r} is {kept}, and {type(used).__name__} goes by {other}; "
                 "a run goes on by the clock that it began with"
             )
+        _check_artifacts(run.store)
         writer = run.store.write(run.name)
         _keep_time(writer, used)
         try:
@@ -300,6 +303,12 @@ def _session(loop: Loop) -> None:
         except StoreError:
             if status == "finished":
                 raise
+
+
+def _check_artifacts(store: Store) -> None:
+    """Raise StoreError where weights cannot be kept, before a child is trained whose own would be lost."""
+    if store.artifacts is not None:
+        open_artifacts(store.artifacts).check()
 
 
 def _place(searcher: LiveSearcher, executor: Executor) -> None:

@@ -94,7 +94,7 @@ class Failure:
     """Why a child was not trained to its end.
 
     Args:
-        reason: one word: "error", "diverged", "seconds", "parameters", "memory", "genotype", "worker", "reward".
+        reason: one word: "error", "diverged", "seconds", "parameters", "memory", "genotype", "worker", "reward", "store".
         message: one sentence for a person.
         traceback: where it came from, if it was an exception.
     """

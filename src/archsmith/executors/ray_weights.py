@@ -46,7 +46,7 @@ def check_kept(job: Job, outcome: Outcome) -> Completed:
     except StoreError as error:
         if completed.state is TrialState.PAUSED:  # it begins anew when it goes on, and loses nothing else
             return replace(completed, result=replace(completed.result, checkpoint=None))
-        result = replace(completed.result, failure=Failure("error", str(error)), artifact=None, checkpoint=None)
+        result = replace(completed.result, failure=Failure("store", str(error)), artifact=None, checkpoint=None)
         return Completed(completed.trial, TrialState.FAILED, result)
     return completed
 

@@ -127,7 +127,7 @@ class JobContext:
         if not tensors:
             self.kept = NEEDS_NOTHING
         elif self._job.artifacts is not None:
-            with suppress(StoreError):  # a full disk costs it the time to begin anew, and nothing else
+            with suppress(ChildFailed):  # a full disk costs it the time to begin anew, and nothing else
                 self.kept = self.checkpoint(tensors)
 
     @property
@@ -160,8 +160,15 @@ class JobContext:
                 raise LimitExceeded(memory_message(used, limits.memory_bytes), reason="memory")
 
     def checkpoint(self, tensors: Mapping[str, Any]) -> str:
-        """Keep named tensors; gives their digest. Raises UsageError where the run keeps nothing on disk."""
-        return self._folder("keep tensors").put(tensors)
+        """Keep named tensors; gives their digest.
+
+        Raises UsageError where the run keeps nothing on disk, ChildFailed with the reason "store" where they cannot be kept:
+        that is no fault of the child's.
+        """
+        try:
+            return self._folder("keep tensors").put(tensors)
+        except StoreError as error:
+            raise ChildFailed(str(error), reason="store") from error
 
     def artifact(self, trial: int) -> Mapping[str, Any] | None:
         """The tensors that an earlier trial kept, or None."""
