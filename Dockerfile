@@ -38,8 +38,8 @@ extras = project['optional-dependencies']; \
 print(*project['dependencies'], *extras['ray'], *extras['postgres'], *extras['remote'], *extras['s3'], sep='\n')" > needs.txt \
  && pip install --no-cache-dir --requirement needs.txt --constraint requirements.lock
 
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-deps /wheels/*.whl
+COPY --from=wheel /wheels /tmp/wheels
+RUN pip install --no-cache-dir --no-deps /tmp/wheels/*.whl
 
 # USER: Ray and torch ask for a name, and any user id may run this. Ray: nothing is told to anybody.
 ENV USER=archsmith PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0

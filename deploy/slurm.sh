@@ -56,9 +56,11 @@ RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 RAY_USAGE_STATS_ENABLED=0
 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # when a node is told to end, its children begin again elsewhere at once
+RAY_process_group_cleanup_enabled=1 # what a child had started ends with it
 RAY_ADDRESS=$address:$port
 RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID # short: Ray's sockets are in it, and their paths have at most 107 characters
-export RAY_AUTH_MODE RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S RAY_ADDRESS RAY_TMPDIR
+export RAY_AUTH_MODE RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
+export RAY_process_group_cleanup_enabled RAY_ADDRESS RAY_TMPDIR
 
 # The object store holds the data set once on each node, and what children report.
 start=(ray start --block --disable-usage-stats --temp-dir="$RAY_TMPDIR"
