@@ -161,6 +161,8 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
     assert "Traceback" not in stderr
     shown = json.loads(archsmith("show", "landscape", "--json", *elsewhere, folder=tmp_path).stdout)
     assert shown["status"] == "interrupted"
+    told = archsmith("show", "landscape", *elsewhere, folder=tmp_path).stdout.splitlines()
+    assert told[-1] == "next: archsmith resume landscape --store 'my runs.db'"
     done = shown["counts"]["done"]
     resumed = archsmith("resume", "landscape", "--trials", str(done + 10), "--json", *elsewhere, folder=tmp_path)
     assert json.loads(resumed.stdout)["counts"]["done"] == done + 10, resumed.stderr

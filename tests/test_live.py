@@ -259,3 +259,36 @@ def test_a_finish_in_a_terminal_shows_the_stage_and_the_epoch() -> None:
     with view:
         view(TrainingProgress("final training", "found", 0, 3))
     assert "tuning: 7 done in 1 min 10 s" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def put_aside(number: int, epochs: float) -> Trial:
+    return Trial(number, GENOTYPE, state=TrialState.PAUSED, result=Result(cost=Cost(1.0, epochs)))
+
+
+def test_epochs_of_children_that_are_put_aside_count_at_once() -> None:
+    clock, console = Clock(), log()
+    with LiveView(Budget(epochs=60), epochs=5, paused={7: 3.0}, console=console, clock=clock) as view:
+        assert view.spent == 8
+        for number in (0, 1):
+            clock.now += 5
+            view(put_aside(number, 1.0))
+        clock.now += 10
+        assert view.share == pytest.approx(10 / 60)
+        assert view.left == pytest.approx(50 * 20 / 2), "two epochs in this session's twenty seconds"
+        view(put_aside(0, 3.0))  # promoted, and aside again: what it took before is part of it
+        assert view.spent == 12
+        view(finished(0, 0.5))  # with five epochs in all
+        assert (view.spent, view.epochs) == (14, 10)
+    assert "1 trials (2 put aside)" in lines(console)[-1]
+    assert "14 of 60 epochs" in lines(console)[-1]
+
+
+def test_an_error_before_anything_happened_stands_alone() -> None:
+    console, shown = log(), terminal()
+    for where in (console, shown):
+        with pytest.raises(ValueError, match="wrong"), LiveView(Budget(trials=5), done=2, console=where):
+            raise ValueError("wrong")
+    assert lines(console) == []
+    with pytest.raises(KeyboardInterrupt), LiveView(Budget(trials=5), done=2, console=console):
+        raise KeyboardInterrupt
+    assert lines(console) == ["2 of 5 trials, 0 s so far"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -58,6 +58,7 @@ class LiveView:
         done: trials that were finished before this session.
         console: where to (default: stderr). A terminal gets a live view, anything else plain lines.
         epochs: the cost in epochs before this session, for a budget in epochs.
+        paused: what each child took in epochs that was put aside before this session: it is no part of `epochs`.
         best: the best reward before this session.
         best_trial: the trial that had it.
         measure: the metric that is told of the best trial, and of epochs.
@@ -71,6 +72,7 @@ class LiveView:
         console: Console | None = None,
         *,
         epochs: float = 0.0,
+        paused: Mapping[int, float] | None = None,
         best: float | None = None,
         best_trial: Trial | None = None,
         measure: Measure = ACCURACY,
@@ -78,12 +80,14 @@ class LiveView:
     ) -> None:
         self.budget = total
         self.measure = measure
-        self.done = done
+        self.done = self._done_before = done
         self.failed = 0
         self.stopped = 0
         self.begun_again = 0
-        self.paused: set[int] = set()
+        self.paused = set(paused or ())
         self.epochs = epochs
+        self._begun = dict(paused or {})  # epochs of children that were put aside and are not at their end
+        self._spent_before = self.spent
         self.best = best
         self.best_trial = best_trial
         self.rewards: deque[float] = deque(maxlen=48)
@@ -114,6 +118,7 @@ class LiveView:
         elif event.state is TrialState.PAUSED:
             self.running.pop(event.number, None)
             self.paused.add(event.number)
+            self._begun[event.number] = event.result.cost.epochs if event.result is not None else 0.0
         elif event.state.is_finished:
             self._finished(event)
         if self._live is None:
@@ -123,6 +128,7 @@ class LiveView:
         now = self._clock()
         self.running.pop(trial.number, None)
         self.paused.discard(trial.number)
+        self._begun.pop(trial.number, None)
         self.done += 1
         self._recent.append(now)
         if trial.finished_at is not None:
@@ -147,6 +153,11 @@ class LiveView:
         return self._clock() - self._began
 
     @property
+    def spent(self) -> float:
+        """Epochs that count for a budget in epochs."""
+        return self.epochs + sum(self._begun.values())
+
+    @property
     def _run_seconds(self) -> float:
         return self._clock() + self._offset
 
@@ -165,7 +176,7 @@ class LiveView:
         spent = (
             self.done / limits.trials if limits.trials is not None else 0.0,
             self._run_seconds / limits.seconds if limits.seconds is not None else 0.0,
-            self.epochs / limits.epochs if limits.epochs is not None else 0.0,
+            self.spent / limits.epochs if limits.epochs is not None else 0.0,
         )
         return min(1.0, max(spent))
 
@@ -178,7 +189,11 @@ class LiveView:
             estimates.append(limits.seconds - self._run_seconds)
         if rate is not None and limits.trials is not None:
             estimates.append(60 * (limits.trials - self.done) / rate)
-        if rate is not None and limits.epochs is not None and self.epochs > 0 and self.done > 0:
+        if limits.epochs is not None and self._begun:  # children end in no even pace then: by this session's epochs
+            new = self.spent - self._spent_before
+            if new > 0:
+                estimates.append((limits.epochs - self.spent) * self.elapsed / new)
+        elif rate is not None and limits.epochs is not None and self.epochs > 0 and self.done > 0:
             estimates.append(60 * (limits.epochs - self.epochs) / (rate * self.epochs / self.done))
         return max(0.0, min(estimates)) if estimates else None
 
@@ -198,10 +213,15 @@ class LiveView:
     ) -> None:
         if self._live is not None:
             self.running.clear()
+            self._live.transient = self._idle(error)
             self._live.stop()
             self._live = None
-        elif self._console is not None and self._line_done != self.done:
+        elif self._console is not None and self._line_done != self.done and not self._idle(error):
             self._say(self._line())
+
+    def _idle(self, error: BaseException | None) -> bool:
+        """Whether an error ended it before anything happened: the error says all there is."""
+        return isinstance(error, Exception) and self.done == self._done_before
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._view(console, options)
@@ -268,7 +288,7 @@ class LiveView:
         rate, left = self.rate, self.left
         parts = [f"{_rate(rate)} a minute" if rate is not None else "", f"{span(self.elapsed)} so far"]
         if self.budget.epochs is not None:
-            parts.append(f"{self.epochs:g} of {self.budget.epochs:g} epochs")
+            parts.append(f"{self.spent:g} of {self.budget.epochs:g} epochs")
         if left is not None and self.share < 1:
             parts.append(f"about {span(left)} left" if left >= 1 else "nearly done")
         return ", ".join(part for part in parts if part)

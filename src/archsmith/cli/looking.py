@@ -39,6 +39,7 @@ ArtifactsOption = Annotated[
 ]
 MovedData = Annotated[str | None, typer.Option("--data", help="Where the run's data set is now.")]
 DEFAULT_STORE = "sqlite:///runs.db"
+STATES = {"paused": "put aside", "stopped": "stopped early"}  # as a search tells them while it runs
 MOST_READ = 100_000  # trials that `show` reads to tell how workers were used: two seconds' worth
 
 
@@ -133,7 +134,7 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     print(
         f"  budget     {', '.join(f'{v:g} {k}' for k, v in config['budget'].items() if v is not None)}; seed {config['seed']}"
     )
-    counts = ", ".join(f"{n} {state}" for state, n in summary.counts.items() if n)
+    counts = ", ".join(f"{n} {STATES.get(state, state)}" for state, n in summary.counts.items() if n)
     twins = f" ({run.twins} the same as an earlier one, not trained again)" if run.twins else ""
     print(f"  trials     {counts or 'none yet'}{twins}; {summary.epochs:g} epochs, {duration(summary.seconds)}")
     if less is not None:
@@ -151,8 +152,10 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
         print(f"  tested     {'' if measure.percent else measure.label + ': '}{tested} ({looked})")
     print(f"  versions   {', '.join(f'{k} {v}' for k, v in config['versions'].items())}")
     print(f"  command    {config['command']}")
-    if finish is None and best_trial is not None:
-        print(f"next: archsmith finish {name}")
+    if summary.status == "interrupted":
+        print(f"next: {command_line('resume', name, store=store)}")
+    elif finish is None and best_trial is not None:
+        print(f"next: {command_line('finish', name, store=store)}")
 
 
 def top(

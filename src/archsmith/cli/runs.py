@@ -279,7 +279,12 @@ def watched(
         done = sum(before.counts.get(state, 0) for state in ("done", "failed", "stopped"))
         measure = Measure.from_json(before.config.get("measure"))
         best, trial = before.best_reward, run.best
-        view = LiveView(budget, done=done, epochs=before.epochs, best=best, best_trial=trial, measure=measure)
+        paused = {}
+        if before.counts.get("paused") and budget.epochs is not None:
+            paused = {t.number: t.result.cost.epochs for t in run.trials() if t.state == "paused" and t.result}
+        view = LiveView(
+            budget, done=done, epochs=before.epochs, paused=paused, best=best, best_trial=trial, measure=measure
+        )
     try:
         with view:
             yield view
