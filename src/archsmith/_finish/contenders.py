@@ -68,8 +68,8 @@ def finishable(run: Run) -> Finishable:
         )
     if run.store.artifacts is None:
         raise UsageError(
-            f"finishing keeps weights, and the store of run {run.name!r} has no place for them; keep runs in a file "
-            '(store="sqlite:///runs.db"), or tell a database where: open_store(URL, artifacts=...), --artifacts'
+            f"finishing keeps weights, and the store of run {run.name!r} has no place for them; say where with "
+            "--artifacts FOLDER (in Python: open_store(URL, artifacts=...)), or keep runs in an SQLite file"
         )
     recorded = run.config.get("data")
     if recorded is not None and hasattr(evaluator, "fingerprint") and (found := evaluator.fingerprint()) != recorded:

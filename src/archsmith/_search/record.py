@@ -40,8 +40,8 @@ class RunRecord:
     def __init__(self, run: Run, what: str, otherwise: str) -> None:
         if run.store.artifacts is None:
             raise UsageError(
-                f"a {what} keeps weights, and the store of run {run.name!r} has no place for them; keep runs in a file "
-                '(store="sqlite:///runs.db"), or tell a database where: open_store(URL, artifacts=...), --artifacts'
+                f"a {what} keeps weights, and the store of run {run.name!r} has no place for them; say where with "
+                "--artifacts FOLDER (in Python: open_store(URL, artifacts=...)), or keep runs in an SQLite file"
             )
         self.run, self.artifacts = run, run.store.artifacts
         self._what, self._otherwise = what, otherwise

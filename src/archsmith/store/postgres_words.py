@@ -101,7 +101,7 @@ def in_words(error: BaseException | None, url: str, busy_seconds: float) -> Stor
         return StoreError(f"{store} cannot hold this text: {text}. Make its database with the encoding UTF8")
     if is_lost(error) or is_passing(error):
         return StoreError(
-            f"no connection to {store}, for {busy_seconds:g} seconds of trying if there was one before: {text}. What was "
-            "recorded is kept; see that the server runs and can be reached, then resume"
+            f"no connection to {store}: {text}. What was recorded is kept; see that the server runs and can be reached, then "
+            f"run the command again (a connection that is lost on the way is tried for {busy_seconds:g} seconds)"
         )
     return StoreError(f"{store} cannot be used: {text}")
