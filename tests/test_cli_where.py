@@ -50,6 +50,14 @@ def test_replicas_follow_from_workers_and_children(capsys: pytest.CaptureFixture
     assert (searcher["replicas"], searcher["shards"], searcher["accumulate"]) == (5, 2, 2)
 
 
+def test_simulated_machines_are_as_many_as_the_children_that_replicas_wait_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["search", "landscape", "--no-control", "--name", "k", "--trials", "24", "--executor", "simulated"]
+    assert main([*command, "--searcher", "reinforce", "--children", "4", "--replicas", "5"]) == 0
+    assert shown("k", capsys)["config"]["workers"] == 20
+
+
 def test_simulated_machines_fail_as_they_are_told_also_when_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     faults = [
         "--executor",

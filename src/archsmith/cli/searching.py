@@ -152,6 +152,7 @@ def search(
     found = _adapted(load_recipe(recipe), data, trials, seconds, epochs)
     found = found if searcher is None else replace(found, searcher=searcher_of(searcher, found))
     found = asynchronous(found, shards, replicas, children, accumulate, workers)
+    where = with_workers(where, found)
     found = found if stopping is None else replace(found, stopping=rule_named(stopping))
     found = replace(found, control=found.control and control)
     tell_data(found)
@@ -342,6 +343,16 @@ def asynchronous(
     if replicas is None and workers is not None:
         given["replicas"] = math.ceil(1.5 * workers / learner.minibatch)
     return replace(recipe, searcher=Asynchronous(learner, **{k: v for k, v in given.items() if v is not None}))
+
+
+def with_workers(where: Where, recipe: Recipe) -> Where:
+    """Where simulated machines are as many as an asynchronous controller has children out, unless told otherwise."""
+    if where.executor != "simulated" or where.workers is not None:
+        return where
+    from archsmith.searchers import Asynchronous
+
+    by = recipe.searcher
+    return replace(where, workers=by.replicas * by.learner.minibatch) if isinstance(by, Asynchronous) else where
 
 
 def rule_named(text: str) -> Rule:

@@ -19,7 +19,11 @@ EXECUTORS = ("in-process", "pool", "ray", "simulated")
 
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", help="Children trained side by side (default: one for each core, or what Ray has)."),
+    typer.Option(
+        "--workers",
+        help="Children trained side by side (default: one for each core, or what Ray has; of an asynchronous controller on the "
+        "simulated clock, all that its replicas wait for).",
+    ),
 ]
 ExecutorOption = Annotated[
     str | None,
