@@ -21,7 +21,11 @@ import typer
 import yaml
 from jsonschema import Draft202012Validator
 
+import archsmith as smith
 from archsmith.cli.main import app
+from archsmith.core.errors import StoreError
+from archsmith.store import open_store
+from postgres_server import Server
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "deploy" / "slurm.sh"
@@ -211,6 +215,44 @@ def test_every_pod_runs_as_the_containers_user_without_rights_and_with_limits() 
     policy, head = manifests()["NetworkPolicy"]["spec"], spec["headGroupSpec"]["template"]
     assert head["metadata"]["labels"] == policy["podSelector"]["matchLabels"]
     assert policy["ingress"][0]["from"] == [{"podSelector": policy["podSelector"]}]
+
+
+# --- PostgreSQL's roles ---------------------------------------------------------------------------------------------------
+
+
+def guide_sql() -> list[list[str]]:
+    """The statements of the guide's blocks, without comments."""
+    page = (ROOT / "docs" / "guides" / "running-elsewhere.md").read_text()
+    blocks = [re.sub(r"--.*", "", body) for body in re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
+    return [[statement.strip() for statement in body.split(";") if statement.strip()] for body in blocks]
+
+
+@pytest.mark.postgres
+def test_a_team_made_as_the_guide_says_writes_together_and_readers_only_read(postgres: Server) -> None:
+    roles, rights = guide_sql()
+    postgres.execute(*roles, "CREATE ROLE bob LOGIN IN ROLE archsmith", "ALTER ROLE bob SET role TO archsmith")
+    postgres.execute(*rights, "GRANT CONNECT ON DATABASE archsmith TO bob", url=postgres.at("archsmith"))
+    postgres.execute("CREATE ROLE stranger LOGIN")
+    anna, bob, reader, stranger = (
+        postgres.at("archsmith", user=name, tcp=True) for name in ("anna", "bob", "onlooker", "stranger")
+    )
+
+    def space(choose: Any) -> int:
+        return int(choose("n", range(9)))
+
+    def reward(n: int) -> float:
+        return float(n)
+
+    assert open_store(reader).runs() == []  # also before anything is there
+    run = smith.search(space, reward, trials=3, store=anna, name="a")
+    again = smith.open_run(bob, "a").resume(trials=5, space=space, evaluator=reward)
+    assert [trial.number for trial in again.trials()] == [0, 1, 2, 3, 4]
+    assert [summary.name for summary in open_store(reader).runs()] == [run.name]
+    assert smith.open_run(reader, "a").best is not None
+    with pytest.raises(StoreError, match="permission denied"):
+        smith.open_run(reader, "a").resume(trials=6, space=space, evaluator=reward)
+    with pytest.raises(StoreError):
+        open_store(stranger).runs()
 
 
 # --- Slurm ------------------------------------------------------------------------------------------------------------
