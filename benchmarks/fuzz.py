@@ -595,7 +595,7 @@ def bombs(folder: Path, made: list[Target]) -> Iterator[tuple[Target, str]]:
     yield bomb("picture: predict", "zero.png", "a link to a device", lambda path: os.symlink("/dev/zero", path))
 
     def write_text(path: Path) -> None:
-        squeeze, parts = zlib.compressobj(1, wbits=31), []
+        squeeze, parts = zlib.compressobj(6, wbits=31), []
         for _ in range(zeros >> 24):
             parts.append(squeeze.compress(b"a b c d\n" * (1 << 21)))
         path.write_bytes(b"".join([*parts, squeeze.flush()]))
