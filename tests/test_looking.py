@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,15 @@ def test_data_of_every_kind_are_told_in_lines() -> None:
         'vocabulary of 50; 1.2 % of the validation text is "<unk>"',
     ]
     assert data_lines({}) == ["data"]
+
+
+@pytest.mark.parametrize("verb", [["show"], ["show", "--json"], ["resume"], ["finish"]])
+def test_a_record_that_no_search_wrote_is_told_in_words(
+    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from archsmith.cli.main import main
+
+    store = tmp_path / "strange.db"
+    shutil.copy(Path(__file__).parent / "golden" / "store-v1.db", store)
+    assert main([verb[0], "golden", *verb[1:], "--store", str(store)]) in (1, 2)
+    assert "was not written by a search" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsmith.core.config import from_config
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import CorruptStore, UsageError
 from archsmith.core.evaluator import Evaluator
 from archsmith.core.executor import Executor
 from archsmith.core.pareto import pareto
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
     import torch
 
     from archsmith._search.loop import Watch
+
+RECORDED = (
+    "space",
+    "evaluator",
+    "searcher",
+    "reward",
+    "budget",
+    "limits",
+    "workers",
+    "seed",
+    "versions",
+    "command",
+    "note",
+)
+"""What every search records of itself."""
 
 SHIPPED = ("spaces", "searchers", "stopping", "training", "rewards", "discovered")
 
@@ -65,8 +80,12 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What it is a search of, as plain JSON."""
-        return dict(self.summary.config)
+        """What it is a search of, as plain JSON. Raises CorruptStore for the record of a run that no search wrote."""
+        recorded = dict(self.summary.config)
+        missing = [part for part in RECORDED if part not in recorded]
+        if missing:
+            raise CorruptStore(f"run {self.name!r} was not written by a search: its record has no {missing[0]!r}")
+        return recorded
 
     @property
     def best(self) -> Trial | None:
