@@ -172,9 +172,16 @@ def test_the_median_rule_is_the_papers(curves: list[list[float]], own: list[floa
         live.told(trial(number, values, TrialState.STOPPED if number % 2 else TrialState.DONE))
     for epoch in range(1, len(own) + 1):
         averages = [sum(values[:epoch]) / epoch for values in curves if len(values) >= epoch]
-        worse = len(averages) >= 3 and epoch > 1 and max(own[:epoch]) < statistics.median(averages)
+        worse = len(averages) >= 3 and 1 < epoch < 6 and max(own[:epoch]) < statistics.median(averages)
         verdict = live.reported(99, epoch, {"score": own[epoch - 1]})
         assert (verdict is Verdict.STOP) == worse
+
+
+def test_a_child_at_its_last_epoch_is_not_stopped() -> None:
+    live = Median(trials=1).start(SCORE, 3)
+    live.told(trial(0, [0.5] * 3, TrialState.DONE))
+    verdicts = [live.reported(1, epoch, {"score": 0.1}) for epoch in (1, 2, 3)]
+    assert verdicts == [Verdict.GO_ON, Verdict.STOP, Verdict.GO_ON]
 
 
 def test_a_child_that_begins_anew_has_shown_nothing_yet() -> None:

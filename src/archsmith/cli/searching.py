@@ -189,7 +189,11 @@ def search(
         return
     for run in runs:
         print(_outcome(run))
-    verbs = ("report", "compare", "finish") if len(runs) > 1 else ("report", "finish")
+    verbs = [
+        "report",
+        *(["compare"] if len(runs) > 1 else []),
+        *(["finish"] if run.store.artifacts is not None else []),
+    ]
     say(f"next: {'   or: '.join(command_line(verb, name, store=store) for verb in verbs)}")
 
 

@@ -60,7 +60,10 @@ class Median:
                 f"Median leaves every child grace={self.grace} epochs, and a whole training has {epochs}: nothing would be "
                 "saved; give a smaller grace"
             )
-        return LiveMedian(self.grace, self.trials, compared("Median", self.metric, self.higher_is_better, measure))
+        last = epochs or math.inf
+        return LiveMedian(
+            self.grace, self.trials, last, compared("Median", self.metric, self.higher_is_better, measure)
+        )
 
 
 class LiveMedian:
@@ -69,12 +72,14 @@ class LiveMedian:
     Args:
         grace: how many epochs every child has.
         trials: how many others must have got as far.
+        last: the epoch with which a training ends: there is nothing left to save.
         by: what is compared.
     """
 
-    def __init__(self, grace: int, trials: int, by: Compared) -> None:
+    def __init__(self, grace: int, trials: int, last: float, by: Compared) -> None:
         self._grace = grace
         self._trials = trials
+        self._last = last
         self._by = by
         self._averages: dict[int, list[float]] = {}  # by epoch, sorted
         self._best: dict[int, float] = {}  # of each running child
@@ -91,7 +96,7 @@ class LiveMedian:
             value = max(value, self._best.get(number, -math.inf))
         self._best[number] = value
         others = self._averages.get(epoch, [])
-        if epoch <= self._grace or len(others) < self._trials:
+        if epoch <= self._grace or epoch >= self._last or len(others) < self._trials:
             return Verdict.GO_ON
         return Verdict.STOP if value < _median(others) else Verdict.GO_ON
 
