@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -336,8 +337,9 @@ class Slurm:
 
     def close(self) -> None:
         if self.process is not None:
-            with open(os.devnull, "w") as nowhere:
-                subprocess.run(["kill", "-KILL", f"-{self.process.pid}"], stderr=nowhere, check=False)
+            # Not by the program `kill`: some versions of it read -1234 as -1, which is every process there is.
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         shutil.rmtree(f"/tmp/ray-{JOB}", ignore_errors=True)
 
 
