@@ -48,7 +48,7 @@ def compare(
         typer.Option(
             "--searchers",
             help="Of a recipe: searchers by name, with their papers' settings, such as random,reinforce,"
-            "regularized_evolution; 'recipe' is the recipe's own.",
+            "regularized_evolution,tpe; 'recipe' is the recipe's own.",
         ),
     ] = None,
     seeds: Annotated[
