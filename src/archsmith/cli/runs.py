@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from archsmith.cli.looking import data_lines, store_exists
@@ -112,29 +113,34 @@ def begin_or_go_on(
     if same is not None:
         _check_same(run, same, seed)
     where = where.or_else(Where.of_record(run.config["note"]))
-    made, recorded = sum(run.summary.counts.values()), Budget(**run.config["budget"])
+    made = sum(run.summary.counts.values())
     if trials is not None and made >= trials and run.summary.status == "finished":
         return run
-    budget = recorded if trials is None else Budget(trials=trials)
+    raised = None if trials is None else Budget(trials=trials)
+    budget = raised or Budget(**run.config["budget"])
     what = "its budget is used up" if _used_up(run, budget) else "goes on"
     say(f"run {name!r} is in {without_passwords(store)} already and {what}: {budget}")
-
-    def go() -> Run:
-        with watched(budget, go_on, run) as watch:
-            return run.resume(
-                trials=trials,
-                workers=where.number(run.config["workers"]),
-                executor=where.make(run.config["workers"]),
-                data=data,
-                space=own.space if own else None,
-                evaluator=own.evaluator if own else None,
-                searcher=own.searcher if own else None,
-                reward=own.reward if own else None,
-                stopping=own.stopping if own else None,
-                watch=watch,
-            )
-
+    go = partial(resumed, run, raised, where=where, go_on=go_on, data=data, own=own)
     return go() if same is None else _once_free(go, store)
+
+
+def resumed(
+    run: Run, raised: Budget | None, *, where: Where, go_on: str, data: str | None = None, own: Recipe | None = None
+) -> Run:
+    """Go on with a run, with a live view on stderr: to the budget that it was begun with, or to another one."""
+    with watched(raised or Budget(**run.config["budget"]), go_on, run) as watch:
+        return run.resume(
+            **(vars(raised) if raised is not None else {}),
+            workers=where.number(run.config["workers"]),
+            executor=where.make(run.config["workers"]),
+            data=data,
+            space=own.space if own else None,
+            evaluator=own.evaluator if own else None,
+            searcher=own.searcher if own else None,
+            reward=own.reward if own else None,
+            stopping=own.stopping if own else None,
+            watch=watch,
+        )
 
 
 def _once_free(go: Callable[[], Run], store: str) -> Run:

@@ -24,7 +24,7 @@ from archsmith.cli.looking import (
     score_text,
     summary_json,
 )
-from archsmith.cli.runs import begin_or_go_on, beside, free_name, names_in, say, tell_data, watched
+from archsmith.cli.runs import begin_or_go_on, beside, free_name, names_in, resumed, say, tell_data
 from archsmith.cli.where import (
     AddressOption,
     CpusOption,
@@ -218,25 +218,10 @@ def resume(
     run = open_existing(store, name)
     where = Where.named(executor, workers, address, cpus, gpus).or_else(Where.of_record(run.config["note"]))
     own = load_recipe(file) if file is not None else None
-    if trials is None and seconds is None and epochs is None:
-        budget = Budget(**run.config["budget"])
-    else:
-        budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
+    asked = any(limit is not None for limit in (trials, seconds, epochs))
+    raised = Budget(trials=trials, seconds=seconds, epochs=epochs) if asked else None
     go_on = command_line("resume", name, *([file] if file is not None else []), store=store)
-    with watched(budget, go_on, run) as watch:
-        run = run.resume(
-            trials=trials,
-            seconds=seconds,
-            epochs=epochs,
-            workers=where.number(run.config["workers"]),
-            executor=where.make(run.config["workers"]),
-            data=data,
-            space=own.space if own else None,
-            evaluator=own.evaluator if own else None,
-            searcher=own.searcher if own else None,
-            reward=own.reward if own else None,
-            watch=watch,
-        )
+    run = resumed(run, raised, where=where, go_on=go_on, data=data, own=own)
     control = beside(run, store=store, where=where, go_on=go_on, data=data, own=own)
     if as_json:
         print(json.dumps(summary_json(run.summary), indent=2))
