@@ -71,14 +71,18 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3Server]:
     """A server that runs, and this process's environment as its clients need it."""
+    from s3fs import S3FileSystem
+
     server = S3Server()
     server.start()
+    S3FileSystem.clear_instance_cache()  # one that is kept goes by the server of other tests
     before = {name: os.environ.get(name) for name in server.environment}
     os.environ.update(server.environment)
     try:
         yield server
     finally:
         server.stop()
+        S3FileSystem.clear_instance_cache()
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:

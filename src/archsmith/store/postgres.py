@@ -270,7 +270,8 @@ def _connecting(parameters: dict[str, Any], busy_seconds: float, lease_seconds: 
         connection = psycopg.connect(
             **{"application_name": "archsmith", **patience, **parameters, "client_encoding": "utf8"}, autocommit=True
         )
-        silence = min(max(1, round(1000 * lease_seconds)), 2**31 - 1)
+        # Never less than a busy driver itself takes between two statements.
+        silence = min(max(3000, round(1000 * lease_seconds)), 2**31 - 1)
         connection.execute(f"SET lock_timeout = {1000 * wait}; SET idle_in_transaction_session_timeout = {silence}")
         connection.autocommit = False
         return connection
