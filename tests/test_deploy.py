@@ -364,8 +364,15 @@ def test_slurms_script_passes_shellcheck() -> None:
 
 
 def test_a_search_on_slurm_is_driven_from_the_first_node_with_ray_on_all_and_leaves_nothing(slurm: Slurm) -> None:
-    status, output = slurm.run("images", "--name", "a name", "--data", "/shared/two words")
-    assert status == 0, output
+    (slurm.folder / "hold").touch()  # a search that is over at once may be so before the workers have come
+    process = slurm.start("images", "--name", "a name", "--data", "/shared/two words")
+    deadline = time.monotonic() + 60
+    while sum(line.startswith("start") for line in slurm.noted("ray")) < 2:
+        assert time.monotonic() < deadline, slurm.noted("ray")
+        time.sleep(0.02)
+    (slurm.folder / "hold").unlink()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     (search,) = slurm.noted("archsmith")
     assert search.startswith("search images --name a name --data /shared/two words --resume --executor ray --address ")
     address = search.split()[-1]
