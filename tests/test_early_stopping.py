@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import signal
 import time
@@ -29,6 +28,7 @@ from archsmith.executors import Faults, ProcessPool, Simulated
 from archsmith.searchers import Random, RegularizedEvolution, Reinforce
 from archsmith.stopping import ASHA, Median
 from archsmith.store import open_store
+from dying_store import dying_store
 
 EPOCHS = 9
 
@@ -377,32 +377,8 @@ def test_the_twin_of_a_child_that_is_aside_does_not_wait_for_ever(executor: Any)
 
 def _killed_after(moments: int, store: str, stopping: Any) -> None:
     """Runs in a forked process and kills itself with SIGKILL at one of the moments at which a kill could matter."""
-    count = 0
-
-    def ticking(method: Any) -> Any:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
-            for before in (True, False):
-                count += 1
-                if count == moments:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if before:
-                    result = method(*args, **kwargs)
-            return result
-
-        return wrapped
-
-    opened = open_store(store)
-    create = opened.create
-
-    def create_ticking(name: str, config: Any) -> Any:
-        writer = create(name, config)
-        for method in ("propose", "start", "finish", "pause"):
-            setattr(writer, method, ticking(getattr(writer, method)))
-        return writer
-
-    opened.create = create_ticking  # type: ignore[method-assign]
-    search(Training(diverges=11), store=opened, stopping=stopping, trials=12, seed=3, searcher=Reinforce(minibatch=2))
+    dying = dying_store(store, moments)
+    search(Training(diverges=11), store=dying, stopping=stopping, trials=12, seed=3, searcher=Reinforce(minibatch=2))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from archsmith.core.trial import TrialState
 from archsmith.searchers import Random, Reinforce
 from archsmith.store import open_store
 from archsmith.training import Landscape
+from dying_store import dying_store
 
 
 def chain(choose: Any) -> list[dict[str, Any]]:
@@ -191,34 +191,8 @@ def test_two_writers_of_one_run_are_refused(tmp_path: Path) -> None:
 
 def _killed_after(moments: int, store: str, searcher: Any) -> None:
     """Runs in a forked process and kills itself with SIGKILL at one of the moments at which a kill could matter."""
-    count = 0
-
-    def tick() -> None:
-        nonlocal count
-        count += 1
-        if count == moments:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def ticking(method: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            tick()  # before the write
-            result = method(*args, **kwargs)
-            tick()  # after it
-            return result
-
-        return wrapped
-
-    opened = open_store(store)
-    create = opened.create
-
-    def create_ticking(name: str, config: Any) -> Any:
-        writer = create(name, config)
-        for method in ("propose", "start", "finish"):
-            setattr(writer, method, ticking(getattr(writer, method)))
-        return writer
-
-    opened.create = create_ticking  # type: ignore[method-assign]
-    smith.search(chain, Landscape(), trials=10, store=opened, name="killed", searcher=searcher, seed=3)
+    dying = dying_store(store, moments)
+    smith.search(chain, Landscape(), trials=10, store=dying, name="killed", searcher=searcher, seed=3)
 
 
 @pytest.mark.parametrize("searcher", [Random(), Reinforce(minibatch=3)], ids=["random", "reinforce"])

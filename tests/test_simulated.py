@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +25,7 @@ from archsmith.executors import Faults, Simulated
 from archsmith.searchers import Random, RegularizedEvolution
 from archsmith.store import open_store
 from archsmith.testing import ExecutorContract
+from dying_store import dying_store
 from test_cli import archsmith
 
 
@@ -364,33 +364,8 @@ def test_a_budget_in_seconds_is_of_the_clock_and_stops_what_runs() -> None:
 
 def _killed_after(moments: int, store: str, faults: Faults | None) -> None:
     """Runs in a forked process and kills itself with SIGKILL before or after some write."""
-    count = 0
-
-    def ticking(method: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
-            for late in (False, True):
-                count += 1
-                if count == moments:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if not late:
-                    result = method(*args, **kwargs)
-            return result
-
-        return wrapped
-
-    opened = open_store(store)
-    create = opened.create
-
-    def create_ticking(name: str, config: Any) -> Any:
-        writer = create(name, config)
-        for method in ("propose", "start", "finish"):
-            setattr(writer, method, ticking(getattr(writer, method)))
-        return writer
-
-    opened.create = create_ticking  # type: ignore[method-assign]
-    executor = Simulated(4, faults=faults)
-    smith.search(number, EVALUATOR, searcher=EVOLUTION, trials=20, store=opened, name="k", executor=executor)
+    executor, dying = Simulated(4, faults=faults), dying_store(store, moments)
+    smith.search(number, EVALUATOR, searcher=EVOLUTION, trials=20, store=dying, name="k", executor=executor)
 
 
 def killed_run(path: Path, moments: int, faults: Faults | None = None) -> smith.Run:

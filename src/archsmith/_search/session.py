@@ -113,8 +113,8 @@ def search(
         "note": dict(note or {}),
     }
     executor = executor if executor is not None else _executor(workers)
-    config |= {"workers": executor.slots, **_clock_of(executor)}
     with closing(executor):
+        config |= {"workers": executor.slots, **_clock_of(executor)}
         opened = open_store(store)
         _check_artifacts(opened)
         _place(live, executor)
