@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import psutil
 
 from archsmith.core.evaluator import Context, Limits
-from archsmith.core.executor import Completed, Event, Executor, Job
+from archsmith.core.executor import Completed, Event, Executor, Job, Progress, Started
 from archsmith.core.space import as_space, sample
-from archsmith.core.trial import Result
+from archsmith.core.trial import Result, TrialState
 
 PATIENCE = 60.0  # seconds until a test says that something hangs
 
@@ -49,6 +52,31 @@ def collect(executor: Executor, number: int, watch: Callable[[Event], None] = la
             events.append(event)
             watch(event)
     return events
+
+
+def run_killed_once(executor: Executor, folder: Path) -> Completed:
+    """How a job ended whose worker was killed from outside in its third epoch: begun twice, each epoch told of each."""
+
+    def child(context: Context) -> dict[str, float]:
+        for epoch in range(1, 6):
+            context.report(epoch, {"pid": os.getpid()})
+            if epoch == 3 and not (folder / "killed").exists():
+                time.sleep(600)
+        return {"pid": os.getpid()}
+
+    def kill_once(event: Event) -> None:
+        if isinstance(event, Progress) and event.epoch == 3 and not (folder / "killed").exists():
+            (folder / "killed").write_text(f"{event.metrics['pid']:.0f}")
+            os.kill(int(event.metrics["pid"]), signal.SIGKILL)
+
+    events = run(executor, job(0, child), watch=kill_once)
+    assert [event for event in events if isinstance(event, Started)] == [Started(0, 1), Started(0, 2)]
+    assert [event.epoch for event in events if isinstance(event, Progress)] == [1, 2, 3, 1, 2, 3, 4, 5]
+    last = events[-1]
+    assert isinstance(last, Completed)
+    assert last.state is TrialState.DONE
+    assert last.result.metrics["pid"] != int((folder / "killed").read_text())
+    return last
 
 
 def complete(executor: Executor, one: Job) -> Completed:

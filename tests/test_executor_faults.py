@@ -20,7 +20,7 @@ from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Completed, Progress, Started
 from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors import InProcess, ProcessPool
-from executor_jobs import PATIENCE, assert_gone, complete, job, run
+from executor_jobs import PATIENCE, assert_gone, complete, job, run, run_killed_once
 
 MIB = 2**20
 
@@ -208,24 +208,8 @@ def test_a_segfault_shows_where() -> None:
 
 
 def test_a_worker_that_is_killed_from_outside_costs_an_attempt(pool: ProcessPool, tmp_path: Path) -> None:
-    def child(context):
-        for epoch in range(1, 6):
-            context.report(epoch, {"pid": os.getpid()})
-            if epoch == 3 and not (tmp_path / "killed").exists():
-                time.sleep(600)
-        return {"pid": os.getpid()}
-
-    def kill_once(event):
-        if isinstance(event, Progress) and event.epoch == 3 and not (tmp_path / "killed").exists():
-            (tmp_path / "killed").write_text(f"{event.metrics['pid']:.0f}")
-            os.kill(int(event.metrics["pid"]), signal.SIGKILL)
-
-    events = run(pool, job(0, child), watch=kill_once)
-    assert [event for event in events if isinstance(event, Started)] == [Started(0, 1), Started(0, 2)]
-    assert [event.epoch for event in events if isinstance(event, Progress)] == [1, 2, 3, 1, 2, 3, 4, 5]
-    assert events[-1].state is TrialState.DONE
-    assert events[-1].result.metrics["pid"] != int((tmp_path / "killed").read_text())
-    assert events[-1].result.cost.lost_seconds > 0, "the attempt that came to nothing is counted"
+    done = run_killed_once(pool, tmp_path)
+    assert done.result.cost.lost_seconds > 0, "the attempt that came to nothing is counted"
     assert complete(pool, job(1, lambda _: {})).result.cost.lost_seconds == 0
 
 

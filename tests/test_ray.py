@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +23,7 @@ from archsmith.core.executor import Completed, Executor, Job, Progress, Started
 from archsmith.core.trial import Result, TrialState
 from archsmith.executors import Ray
 from archsmith.testing import ExecutorContract
-from executor_jobs import PATIENCE, assert_gone, collect, complete, job, run
+from executor_jobs import PATIENCE, assert_gone, collect, complete, job, run, run_killed_once
 
 MIB = 2**20
 LINUX = sys.platform == "linux"
@@ -70,23 +69,7 @@ def test_a_child_that_ends_its_worker_begins_again_and_then_has_failed(ray: Ray,
 
 
 def test_a_worker_that_is_killed_costs_an_attempt_and_no_epoch_is_told_twice(ray: Ray, tmp_path: Path) -> None:
-    def child(context):
-        for epoch in range(1, 6):
-            context.report(epoch, {"pid": os.getpid()})
-            if epoch == 3 and not (tmp_path / "killed").exists():
-                time.sleep(600)
-        return {"pid": os.getpid()}
-
-    def kill_once(event):
-        if isinstance(event, Progress) and event.epoch == 3 and not (tmp_path / "killed").exists():
-            (tmp_path / "killed").write_text(f"{event.metrics['pid']:.0f}")
-            os.kill(int(event.metrics["pid"]), signal.SIGKILL)
-
-    events = run(ray, job(0, child), watch=kill_once)
-    assert [event for event in events if isinstance(event, Started)] == [Started(0, 1), Started(0, 2)]
-    assert [event.epoch for event in events if isinstance(event, Progress)] == [1, 2, 3, 1, 2, 3, 4, 5]
-    assert events[-1].state is TrialState.DONE
-    assert events[-1].result.metrics["pid"] != int((tmp_path / "killed").read_text())
+    run_killed_once(ray, tmp_path)
 
 
 def test_children_over_their_limits_are_killed_and_not_tried_again(ray: Ray) -> None:
