@@ -251,7 +251,7 @@ def _converted(data: ImageData, size: int | None, channels: int | None) -> Image
     shape = data.images.shape[1:]
     if (size is None or shape[:2] == (size, size)) and (channels is None or shape[2] == channels):
         return data
-    from archsmith.training.image_folder import resize_arrays
+    from archsmith.training.picture_decoding import resize_arrays
 
     if channels is not None and shape[2] not in (1, 3):
         raise DataError(f"{data.name} has {shape[2]} channels, which cannot be converted to {channels}; leave channels")

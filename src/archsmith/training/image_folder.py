@@ -6,9 +6,7 @@ data's description. Archives are read in memory, never extracted, so no path in 
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import io
 import os
 import warnings
 import zipfile
@@ -23,18 +21,17 @@ import numpy as np
 
 from archsmith.core.errors import DataError
 from archsmith.training.data import Bytes, ImageData
+from archsmith.training.picture_decoding import FILE_CAP, TOO_LARGE, read_picture, read_some, resize_arrays
 from archsmith.training.unpacking import DAMAGED, open_tar, open_zip
 
 DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
-_PIXEL_CAP = 89_478_485  # Pillow's own bound: more is taken for a decompression bomb
-_FILE_CAP = 1 << 27  # bytes of one picture
 _WAITING_CAP = 1 << 28  # bytes of pictures that wait for being decoded
-_TOO_LARGE = f"has more than {_FILE_CAP:,} bytes"
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _TOTAL_CAP = 1 << 36  # bytes of all pictures of an archive, unpacked
 _TRAIN, _TEST, _VALIDATION = {"train", "training"}, {"test", "testing"}, {"val", "valid", "validation"}
 _PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
+
+__all__ = ["read_archive", "read_folder", "read_picture", "resize_arrays"]
 
 Parts = tuple[str, ...]
 File = tuple[Parts, int, Callable[[], bytes]]
@@ -89,14 +86,14 @@ def _members(path: Path) -> Iterator[File]:
                 for info in packed.infolist():
                     parts = parts_of(info.filename, info.file_size)
                     if not info.is_dir() and not any(_hidden(p) for p in parts):
-                        content = b"" if info.file_size > _FILE_CAP else packed.read(info)
+                        content = b"" if info.file_size > FILE_CAP else packed.read(info)
                         yield parts, len(content), partial(_given, content, info.file_size)
         else:
             with open_tar(path) as archive:
                 for member in archive:
                     parts = parts_of(member.name, member.size)
                     if member.isfile() and not any(_hidden(p) for p in parts):
-                        stream = archive.extractfile(member) if member.size <= _FILE_CAP else None
+                        stream = archive.extractfile(member) if member.size <= FILE_CAP else None
                         content = stream.read() if stream else b""
                         yield parts, len(content), partial(_given, content, member.size)
     except DAMAGED as error:
@@ -106,8 +103,8 @@ def _members(path: Path) -> Iterator[File]:
 
 
 def _given(content: bytes, size: int) -> bytes:
-    if size > _FILE_CAP:
-        raise DataError(_TOO_LARGE)
+    if size > FILE_CAP:
+        raise DataError(TOO_LARGE)
     return content
 
 
@@ -116,13 +113,6 @@ def _read(path: Path) -> bytes:
     if not path.is_file():
         raise DataError("is no file")
     return read_some(path)
-
-
-def read_some(path: Path) -> bytes:
-    """The content of a file, a device or a pipe that a person named, as long as it may be a picture's. Raises DataError."""
-    with open(path, "rb") as file:
-        content = file.read(_FILE_CAP + 1)
-    return _given(content, len(content))
 
 
 def _hidden(name: str) -> bool:
@@ -238,93 +228,3 @@ def _decode(read: Callable[[], bytes], size: int, channels: int | None) -> tuple
         return digest, read_picture(content, size, channels)
     except DataError as error:
         return digest, str(error)
-
-
-def read_picture(content: bytes | str | Path, size: int, channels: int | None = None) -> Bytes:
-    """One picture, from its bytes or its path, as [size, size, channels]; None is 1 for grey pictures, 3 for others.
-
-    The shorter side is scaled to `size` (with antialiasing) and the middle kept, so that nothing is distorted. Turned
-    as its EXIF orientation says; transparent parts become white; 16-bit grey levels are scaled to 8 bits.
-    Raises DataError that says why it cannot be read.
-    """
-    from PIL import Image, ImageOps
-
-    if isinstance(content, str | Path):
-        path = Path(content)
-        try:
-            content = read_some(path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not content:
-        raise DataError("is empty (zero bytes)")
-    try:
-        with Image.open(io.BytesIO(content), formats=_formats()) as picture:
-            width, height = picture.size
-            if width * height > _PIXEL_CAP:
-                raise DataError(f"has {width} x {height} pixels; more than {_PIXEL_CAP:,} are taken for an attack")
-            if picture.format == "JPEG":
-                picture.draft(None, (2 * size, 2 * size))  # decode at a fraction of the size where that is enough
-            image = _eight_bit(ImageOps.exif_transpose(picture))
-            if channels is not None:
-                image = image.convert("L" if channels == 1 else "RGB")
-            if image.size != (size, size):
-                image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-            pixels = np.asarray(image, np.uint8)
-    except DataError:
-        raise
-    except Exception as error:  # decoders fail in many ways on damaged files: all mean the same here
-        said = str(error).replace("<_io.BytesIO object at", "<").split(" <")[0]
-        raise DataError(f"is no picture that can be read ({said or type(error).__name__})") from None
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """The formats of pictures, as far as Pillow was built with them. Of the others some run programs: EPS is PostScript."""
-    from PIL import Image
-
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _eight_bit(picture: Any) -> Any:
-    """The picture in mode L (grey) or RGB, eight bits a channel."""
-    from PIL import Image
-
-    mode = picture.mode
-    if mode in ("L", "RGB"):
-        return picture
-    if mode == "1":
-        return picture.convert("L")
-    if mode == "I" or mode.startswith("I;16"):
-        levels = np.asarray(picture).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise DataError(f"has grey levels from {levels.min()} to {levels.max()}; 0 to 65535 are known")
-        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-    if mode == "F":
-        raise DataError("has floating-point grey levels, whose range is not known")
-    if mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in picture.info:
-        over = picture.convert("RGBA")
-        flat = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-        return flat.convert("L" if mode in ("LA", "La") else "RGB")
-    return picture.convert("RGB")  # palettes, CMYK, YCbCr, Lab, HSV
-
-
-def resize_arrays(images: Bytes, size: int | None, channels: int | None) -> Bytes:
-    """Images [count, height, width, channels] resized as `read_picture` does, and turned grey or into colour."""
-    from PIL import Image, ImageOps
-
-    depth = images.shape[3]
-    if channels == 3 and depth == 1:
-        images = np.repeat(images, 3, axis=3)
-    elif channels == 1 and depth == 3:
-        grey = images.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # Pillow's weights, ITU-R 601
-        images = ((grey + 0x8000) >> 16).astype(np.uint8)[..., None]
-    if size is None or images.shape[1:3] == (size, size):
-        return images
-    out = np.empty((len(images), size, size, images.shape[3]), np.uint8)
-    for i, image in enumerate(images):
-        for c in range(images.shape[3]):
-            plane = Image.fromarray(image[..., c])
-            out[i, ..., c] = np.asarray(ImageOps.fit(plane, (size, size), Image.Resampling.BILINEAR))
-    return out
