@@ -1,4 +1,4 @@
-"""Networks, cells and functions that the papers found, ready to use.
+"""Networks, cells and functions that the papers found, and the residual networks that people pick, ready to use.
 
 network = discovered.nas_conv_v1()
 module = network.build()
@@ -36,6 +36,7 @@ from archsmith.discovered.nasnet import (
 )
 from archsmith.discovered.network import Discovered
 from archsmith.discovered.published import Published, published
+from archsmith.discovered.residual import RESIDUAL
 from archsmith.discovered.update_rules import add_sign, power_sign
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = [
     "ACTIVATIONS",
     "NASRNN",
     "NETWORKS",
+    "RESIDUAL",
     "AddSign",
     "Discovered",
     "NASCell",
@@ -96,6 +98,7 @@ NETWORKS: dict[str, Callable[..., Discovered]] = {
     "nasnet_a_large": nasnet_a_large,
     "nasnet_a_mobile": nasnet_a_mobile,
     "power_sign": power_sign,
+    **RESIDUAL,
 }
 """The networks by name, as functions: what the command line knows."""
 

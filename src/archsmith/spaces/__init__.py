@@ -12,6 +12,7 @@ from archsmith.spaces.nasnet_cell import NASNetCell
 from archsmith.spaces.product import GrownProduct, Product
 from archsmith.spaces.qnet import QNet
 from archsmith.spaces.recurrent_cell import RecurrentCell
+from archsmith.spaces.residual_network import ResidualNetwork
 from archsmith.spaces.update_rule import UpdateRule
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "Product",
     "QNet",
     "RecurrentCell",
+    "ResidualNetwork",
     "UpdateRule",
 ]

@@ -1,0 +1,5 @@
+"""Residual networks in stages: the choices, the module, the drawing."""
+
+from archsmith.spaces.residual_network.space import ResidualNetwork
+
+__all__ = ["ResidualNetwork"]
