@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -107,7 +108,13 @@ def test_results_that_are_none(either) -> None:
         (None, "must return a Result, got NoneType"),
         (Result({"accuracy": "high"}), "metric 'accuracy' must be a number, got str"),
         (Result({"accuracy": Odd()}), "must be a number, got Odd"),
-        (Result({}, [3]), "has no len|not iterable"),
+        (Result({"accuracy": {"top1": 0.5}}), "'accuracy' must be a number, got dict; give each number a name"),
+        (Result({"accuracy": np.array([0.5, 0.6])}), "'accuracy' must be a number, got ndarray: .*size 1"),
+        (Result({"accuracy": 1j}), "'accuracy' must be a number, got complex"),
+        (Result([0.5]), "a result's metrics must be a dict of numbers by name, got list"),
+        (Result(cost=3.0), "a result's cost must be a Cost, got float"),
+        (Result({}, [3]), "curve must be a list with a dict of numbers for each epoch"),
+        (Result({}, 0.5), "curve must be a list with a dict of numbers for each epoch"),
         (Result(artifact=Odd()), "artifact must be a digest"),
         (Result(failure="bad"), "failure must be a Failure"),
         (Result({}, [{"epoch": n} for n in range(1_000_001)]), "holds 1,000,001 numbers"),

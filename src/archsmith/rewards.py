@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from archsmith.core.errors import ChildFailed, UsageError
+from archsmith.core.errors import ChildFailed, MissingMetric, UsageError
 from archsmith.core.trial import Result
 
 __all__ = [
@@ -131,14 +131,11 @@ def latency_weighted(
 
 def value(result: Result) -> float:
     """The number an evaluator function returned; the default for such functions. A dict's key "reward" serves too."""
-    return result.metrics["value"] if "value" in result.metrics else _metric(result, "reward")
+    only_reward = "reward" in result.metrics and "value" not in result.metrics
+    return _metric(result, "reward" if only_reward else "value")
 
 
 def _metric(result: Result, name: str) -> float:
     if name not in result.metrics:
-        have = ", ".join(sorted(result.metrics)) or "none"
-        raise ChildFailed(
-            f"the reward needs the metric {name!r}, and the result has: {have}; give search(..., reward=...)",
-            reason="reward",
-        )
+        raise MissingMetric(name, result.metrics)
     return result.metrics[name]

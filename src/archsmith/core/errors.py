@@ -12,16 +12,19 @@
     │   ├── NewerStore                written by a later archsmith
     │   └── CorruptStore
     ├── ReplayMismatch                a resumed searcher did not repeat what the log says it did
+    ├── AllTrialsFailed               no child of a search could be trained
+    ├── NoReward                      children were trained, and no reward can be made of their results
     └── ChildFailed                   a child cannot be trained; becomes a failed trial, never a crash
         ├── Diverged
-        └── LimitExceeded
+        ├── LimitExceeded
+        └── MissingMetric             the reward reads a metric that the result does not have
 
 A message names the thing, the rule, the value and the next step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 
@@ -85,6 +88,33 @@ class ReplayMismatch(ArchsmithError):
     """A resumed searcher proposed something else than the log says it did."""
 
 
+class AllTrialsFailed(ArchsmithError):
+    """The first children of a search all failed, or all of its budget.
+
+    Args:
+        message: what a person reads.
+        reasons: how many failed, by reason and message.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
+
+
+class NoReward(ArchsmithError):
+    """The results of a search lack a metric that its reward reads. Their metrics are in the store: `resume(reward=...)`
+    makes the rewards of what was trained.
+
+    Args:
+        message: what a person reads.
+        metrics: the names of the metrics that there are.
+    """
+
+    def __init__(self, message: str, metrics: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.metrics = tuple(metrics)
+
+
 class ChildFailed(ArchsmithError):
     """A child that cannot be trained. An executor turns it into a failed trial with this reason."""
 
@@ -106,3 +136,21 @@ class LimitExceeded(ChildFailed):
     """The child went over one of its limits; `reason` says which: "seconds", "parameters" or "memory"."""
 
     reason = "limit"
+
+
+class MissingMetric(ChildFailed, KeyError):
+    """A reward reads a metric that the result does not have. A KeyError too, as of any mapping."""
+
+    reason = "reward"
+
+    def __init__(self, name: str, metrics: Iterable[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.metrics = tuple(sorted(metrics))
+
+    def __reduce__(self) -> tuple[type[MissingMetric], tuple[str, tuple[str, ...]]]:
+        return MissingMetric, (self.name, self.metrics)
+
+    def __str__(self) -> str:
+        have = ", ".join(self.metrics) or "none"
+        return f"the reward needs the metric {self.name!r}, and the result has: {have}; give search(..., reward=...)"

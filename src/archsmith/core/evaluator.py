@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from archsmith.core.errors import Diverged, UsageError
+from archsmith.core.errors import ChildFailed, Diverged, UsageError
 from archsmith.core.genotype import Genotype
+from archsmith.core.number import as_number, numbers_by_name
 from archsmith.core.space import Space, decode
 from archsmith.core.trial import Result
 
@@ -152,14 +152,14 @@ class FunctionEvaluator:
         if isinstance(value, Result):
             return value
         if isinstance(value, Mapping):
-            return Result(metrics={str(k): float(v) for k, v in value.items()})
-        if not isinstance(value, numbers.Real):
-            raise TypeError(
-                f"an evaluator function must return a number or a dict of metrics, got {type(value).__name__}"
-            )
-        if not math.isfinite(value):
-            raise Diverged(f"the evaluator returned {float(value)}")
-        return Result(metrics={"value": float(value)})
+            return Result(metrics=numbers_by_name(value, "what the evaluator returns"))
+        try:
+            number = as_number(value, "what it returned")
+        except ChildFailed as error:
+            raise ChildFailed(f"an evaluator function must return a number or a dict of metrics: {error}") from None
+        if not math.isfinite(number):
+            raise Diverged(f"the evaluator returned {number}")
+        return Result(metrics={"value": float(number)})
 
 
 def as_evaluator(evaluator: Evaluator | Callable[[Any], Any]) -> Evaluator:

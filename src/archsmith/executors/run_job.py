@@ -14,7 +14,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,11 +25,13 @@ from archsmith.core.errors import (
     ChildFailed,
     IllegalGenotype,
     LimitExceeded,
+    MissingMetric,
     StoreError,
     UsageError,
 )
 from archsmith.core.evaluator import Limits
-from archsmith.core.executor import Completed, Job, Progress
+from archsmith.core.executor import Completed, Job, Progress, Reward
+from archsmith.core.number import as_number, numbers_by_name
 from archsmith.core.trial import NEEDS_NOTHING, Cost, Failure, Result, TrialState, joined
 
 if TYPE_CHECKING:
@@ -133,12 +135,21 @@ class JobContext:
     @property
     def cost(self) -> Cost:
         """What it has taken so far, in epochs that were reported."""
-        return Cost(time.monotonic() - self._began, float(len(self.curve)))
+        return Cost(time.monotonic() - self._began, self.epochs_in(self.curve))
+
+    def epochs_in(self, curve: Sequence[Mapping[str, float]]) -> float:
+        """How many epochs a curve tells of, beside those that the child went on from: as many as it has, or as its last one
+        says where only some were reported."""
+        resumed = self._job.resume if self._resume is not None and self._resume[0] is not None else None
+        before = {row.get("epoch") for row in resumed.curve} if resumed is not None else set()
+        epochs = {row["epoch"] for row in curve if "epoch" in row} - before
+        last = max((number for number in epochs if math.isfinite(number)), default=0.0)
+        return max(float(len(epochs)), last - max((number for number in before if number is not None), default=0.0))
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell how it goes after an epoch; whether to go on. Raises LimitExceeded like `check`."""
-        epoch = _whole("epoch", epoch)
-        row = {str(name): _number(name, value) for name, value in metrics.items()}
+        epoch = _whole("the epoch that a child reports", epoch)
+        row = numbers_by_name(metrics, "what a child reports of an epoch")
         self.curve.append({**row, "epoch": epoch} if "epoch" in row else {"epoch": epoch, **row})
         if not self._tell(Progress(self._job.trial, epoch, row)):
             self.stopped = True
@@ -197,15 +208,21 @@ def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Co
         context: what its evaluator is given.
         interruptible: whether a KeyboardInterrupt is the user's, and raised on, or the child's own failure.
     """
+    given: Any = None
     try:
         _seed(job.seed)
-        result = _plain(job.evaluator.evaluate(job.space, job.genotype, context))
+        given = job.evaluator.evaluate(job.space, job.genotype, context)
+        result = _plain(given)
         if not result.curve:
             result = replace(result, curve=context.curve)
+        reported = max(context.epochs_in(context.curve), context.epochs_in(result.curve))
+        if result.cost.epochs < reported:  # budgets count what children report, also of one that states no cost
+            result = replace(result, cost=replace(result.cost, epochs=reported))
     except BaseException as error:
         if interruptible and isinstance(error, KeyboardInterrupt):
             raise
-        result = Result(curve=context.curve, cost=context.cost, failure=failure_of(error))
+        metrics = _readable(given)
+        result = Result(metrics, context.curve, context.cost, failure_of(error))
     if context.stopped:
         return Completed(job.trial, TrialState.STOPPED, replace(result, failure=None))
     if context.paused and result.failure is None:
@@ -215,12 +232,32 @@ def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Co
             _free_memory()
         return Completed(job.trial, TrialState.FAILED, result)
     try:
-        reward = _finite(job.reward(joined(job.resume, result)))  # of the whole training
+        reward = reward_of(job.reward, joined(job.resume, result))  # of the whole training
     except BaseException as error:
         if interruptible and isinstance(error, KeyboardInterrupt):
             raise
         return Completed(job.trial, TrialState.FAILED, replace(result, failure=failure_of(error, reason="reward")))
     return Completed(job.trial, TrialState.DONE, result, reward)
+
+
+def reward_of(reward: Reward, result: Result) -> float:
+    """The reward of a result: a finite number.
+
+    Raises MissingMetric where the reward reads a metric by a name that the result does not have, ChildFailed where what
+    it gives is no finite number, and whatever the reward raises.
+    """
+    made = reward(replace(result, metrics=_Metrics(result.metrics)))
+    number = float(as_number(made, "a reward", reason="reward"))
+    if not math.isfinite(number):
+        raise ChildFailed(f"a reward must be finite, got {number}", reason="reward")
+    return number
+
+
+class _Metrics(dict[str, float]):
+    """Metrics that say which there are, where one is read that is not among them."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise MissingMetric(name, self)
 
 
 def failure_of(error: BaseException, reason: str = "error") -> Failure:
@@ -281,7 +318,12 @@ def _plain(result: Any) -> Result:
     """The result with Python's own numbers, so that any process and any store can take it."""
     if not isinstance(result, Result):
         _refuse(f"an evaluator must return a Result, got {type(result).__name__}")
-    count = len(result.metrics) + sum(map(len, result.curve))
+    if not isinstance(result.cost, Cost):
+        _refuse(f"a result's cost must be a Cost, got {type(result.cost).__name__}")
+    if not isinstance(result.curve, Sequence) or not all(isinstance(row, Mapping) for row in result.curve):
+        _refuse("a result's curve must be a list with a dict of numbers for each epoch")
+    metrics = numbers_by_name(result.metrics, "a result's metrics")
+    count = len(metrics) + sum(map(len, result.curve))
     if count > MAX_NUMBERS:
         _refuse(
             f"the result holds {count:,} numbers and may hold {MAX_NUMBERS:,}; keep tensors with context.checkpoint()"
@@ -295,8 +337,8 @@ def _plain(result: Any) -> Result:
     if not isinstance(failure, Failure | None):
         _refuse(f"a result's failure must be a Failure or None, got {type(failure).__name__}")
     return Result(
-        metrics={str(name): _number(name, value) for name, value in result.metrics.items()},
-        curve=[{str(name): _number(name, value) for name, value in row.items()} for row in result.curve],
+        metrics=metrics,
+        curve=[numbers_by_name(row, "a row of a result's curve") for row in result.curve],
         cost=Cost(_amount("seconds", result.cost.seconds), _amount("epochs", result.cost.epochs)),
         failure=failure
         and Failure(
@@ -306,23 +348,21 @@ def _plain(result: Any) -> Result:
     )
 
 
+def _readable(given: Any) -> dict[str, float]:
+    """The metrics that are numbers, of a result that cannot be taken as a whole."""
+    metrics: dict[str, float] = {}
+    for name, value in given.metrics.items() if isinstance(given, Result) and isinstance(given.metrics, dict) else ():
+        with suppress(ChildFailed):
+            metrics[str(name)] = as_number(value, "a metric")
+    return metrics
+
+
 def _refuse(message: str) -> NoReturn:
     raise ChildFailed(message)
 
 
-def _number(name: object, value: Any) -> float:
-    if type(value) is float or (type(value) is int and -(2**63) <= value < 2**63):
-        return value
-    if not hasattr(type(value), "__float__"):
-        _refuse(f"the metric {name!r:.100} must be a number, got {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError:
-        _refuse(f"the metric {name!r:.100} is a whole number beyond what a float can hold")
-
-
 def _whole(name: str, value: Any) -> int:
-    number = _number(name, value)
+    number = as_number(value, name)
     if not (float(number).is_integer() and abs(number) < 2**63):
         _refuse(f"{name} must be a whole number, got {number}")
     return int(number)
@@ -330,18 +370,9 @@ def _whole(name: str, value: Any) -> int:
 
 def _amount(name: str, value: Any) -> float:
     """Part of a cost: the budget of the run is counted in these."""
-    number = _number(name, value)
+    number = as_number(value, f"the cost of a child in {name}")
     if not 0 <= number < math.inf:
         _refuse(f"the cost of a child in {name} must be finite and at least 0, got {number}")
-    return number
-
-
-def _finite(reward: Any) -> float:
-    if not hasattr(type(reward), "__float__"):
-        raise ChildFailed(f"a reward must be a number, got {type(reward).__name__}", reason="reward")
-    number = float(reward)
-    if not math.isfinite(number):
-        raise ChildFailed(f"a reward must be finite, got {number}", reason="reward")
     return number
 
 
