@@ -370,9 +370,7 @@ def little_mnist(server, monkeypatch, tmp_path):
     sums = {path[1:]: hashlib.sha256(body).hexdigest() for path, (_, _, body) in server.routes.items()}
     monkeypatch.setitem(download.SOURCES, "mnist", download.Source(server.home, sums))
     monkeypatch.setenv("ARCHSMITH_CACHE", str(tmp_path / "cache"))
-    data._load_named.cache_clear()
-    yield server
-    data._load_named.cache_clear()
+    return server
 
 
 def files_in(folder: Path):
@@ -384,7 +382,7 @@ def test_a_named_data_set_is_downloaded_once(little_mnist, tmp_path):
     assert (len(splits.train), len(splits.validation), len(splits.test_labels)) == (54, 6, 20)
     assert splits.data.name == "mnist"
     assert len(little_mnist.asked) == 4
-    data._load_named.cache_clear()
+
     ImageClassification("mnist").task()
     assert len(little_mnist.asked) == 4
     assert files_in(tmp_path / "cache") == files_in(tmp_path / "served")
@@ -397,7 +395,7 @@ def test_a_named_data_set_is_found_in_the_folder_of_data(little_mnist, tmp_path,
     splits = ImageClassification("mnist").splits()
     assert (len(splits.train), splits.data.name, little_mnist.asked) == (54, "mnist", [])
     (tmp_path / "own" / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()  # then all are downloaded
-    data._load_named.cache_clear()
+
     ImageClassification("mnist").task()
     assert len(little_mnist.asked) == 4
 

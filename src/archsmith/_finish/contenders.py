@@ -8,6 +8,7 @@ from typing import Any
 
 from archsmith._finish.training import Network, Trained, Wanted
 from archsmith._search import Run
+from archsmith._search.data_check import check_same_data
 from archsmith._search.hand_designed import HandDesigned, Standard, baseline_name
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
@@ -71,12 +72,7 @@ def finishable(run: Run) -> Finishable:
             f"finishing keeps weights, and the store of run {run.name!r} has no place for them; say where with "
             "--artifacts FOLDER (in Python: open_store(URL, artifacts=...)), or keep runs in an SQLite file"
         )
-    recorded = run.config.get("data")
-    if recorded is not None and hasattr(evaluator, "fingerprint") and (found := evaluator.fingerprint()) != recorded:
-        raise UsageError(
-            f"the data of run {run.name!r} has changed: its fingerprint was {recorded} and is now {found}; "
-            "a search is finished with the data it was made on"
-        )
+    check_same_data(run, evaluator, "A search is finished with the data it was made on")
     return evaluator  # type: ignore[return-value]
 
 

@@ -13,12 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from archsmith._search.collecting import collect
+from archsmith._search.data_check import check_same_data
 from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.run import Run, resolve
+from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.budget import Budget
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import from_config, to_config
+from archsmith.core.data_changes import DOCUMENT, contents_of
 from archsmith.core.errors import DataError, StoreError, UsageError
 from archsmith.core.evaluator import Evaluator, Limits, as_evaluator, epochs_of, with_data
 from archsmith.core.executor import Executor, Reward, derive_seed
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     import torch
 
 DEFAULT_STORE = "sqlite:///runs.db"
+SAME_DATA = "A run goes on with the data it began with; name the right place with --data, or begin a new run"
 
 
 def search(
@@ -105,21 +109,21 @@ def search(
         "stopping": to_config(stopping),
         "child_epochs": epochs_of(evaluator),
         "seed": seed,
-        "data": evaluator.fingerprint() if hasattr(evaluator, "fingerprint") else None,
-        "dataset": evaluator.describe_data() if hasattr(evaluator, "describe_data") else None,
         "measure": measure_of(evaluator).to_json() if hasattr(evaluator, "measure") else None,
         "versions": versions(),
         "command": _command(),
         "note": dict(note or {}),
     }
     executor = executor if executor is not None else _executor(workers)
-    with closing(executor):
-        config |= {"workers": executor.slots, **_clock_of(executor)}
+    with closing(executor), loaded.pinned(evaluator):
+        config |= {"workers": executor.slots, **_clock_of(executor), **_data_of(evaluator)}
         opened = open_store(store)
         _check_artifacts(opened)
         _place(live, executor)
         name = name if name is not None else _free_name(opened, space, searcher)
         run = opened.create(name, config)
+        if contents := contents_of(evaluator):
+            run.put_document(DOCUMENT, contents)
         _keep_time(run, executor)
         loop = Loop(
             space=space,
@@ -166,7 +170,7 @@ def resume(
         if moved is None:
             raise UsageError(f"data= relocates a data set, and the evaluator of run {run.name!r} has none")
         evaluator = moved
-    _check_same_data(run.name, config["data"], evaluator)
+    check_same_data(run, evaluator, SAME_DATA)
     searcher = searcher if searcher is not None else from_config(config["searcher"], resolve)
     if reward is None:
         reward = getattr(evaluator, "default_reward", value)
@@ -193,7 +197,10 @@ def resume(
     ):  # its budget was used up: a session would only add to its clock
         return Run(run.store, run.name, space=space, evaluator=evaluator)
     simulated = config.get("clock")
-    with closing(executor if executor is not None else _executor(workers or config["workers"], simulated)) as used:
+    with (
+        closing(executor if executor is not None else _executor(workers or config["workers"], simulated)) as used,
+        loaded.pinned(evaluator),
+    ):
         if (simulated is None) != (getattr(used, "clock", None) is None):
             kept, other = ("the wall's", "a simulated one") if simulated is None else ("a simulated one", "the wall's")
             raise UsageError(
@@ -324,6 +331,14 @@ def _keep_time(run: RunWriter, executor: Executor) -> None:
         run.keep_time(clock)
 
 
+def _data_of(evaluator: Evaluator) -> dict[str, Any]:
+    """What identifies the data, and what they are, where the evaluator says so."""
+    return {
+        "data": evaluator.fingerprint() if hasattr(evaluator, "fingerprint") else None,
+        "dataset": evaluator.describe_data() if hasattr(evaluator, "describe_data") else None,
+    }
+
+
 def _clock_of(executor: Executor) -> dict[str, Any]:
     """Of workers on a clock of their own, what simulates them again."""
     if getattr(executor, "clock", None) is None:
@@ -393,17 +408,6 @@ def check_enough(evaluator: Any) -> None:
         raise DataError(
             f"{described['name']} is too small: the {described['train']:,} that there are to train with do not fill one "
             "step of training, so every child would fail; give more data"
-        )
-
-
-def _check_same_data(name: str, recorded: str | None, evaluator: Evaluator) -> None:
-    if recorded is None or not hasattr(evaluator, "fingerprint"):
-        return
-    found = evaluator.fingerprint()
-    if found != recorded:
-        raise UsageError(
-            f"the data of run {name!r} has changed: its fingerprint was {recorded} and is now {found}. "
-            "A run goes on with the data it began with; name the right place with --data, or begin a new run"
         )
 
 

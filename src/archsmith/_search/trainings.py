@@ -7,11 +7,12 @@ second one that wants more repeats nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from archsmith._search.record import Record
+from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import Completed, Executor, Job, Progress, derive_seed
@@ -76,6 +77,10 @@ class Training:
         if self.keep:
             result = replace(result, artifact=context.checkpoint(child.model.state_dict()))
         return result
+
+    def loaded(self) -> Mapping[Hashable, Any]:
+        """What the evaluator has read; see `archsmith.core.loaded`."""
+        return loaded.of(self.evaluator)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 An evaluator that reads data offers `loaded() -> Mapping[key, value]`: what it has read, under keys of its own that say
 what it is. Where it reads, it asks `given(key)` first. An executor carries the values to its workers, where their arrays
-may be shared by several processes: nothing may be written to them.
+may be shared by several processes: nothing may be written to them. A search pins them in its own process: all of its
+children learn from the same data, also where a file changes before the last one is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-_given: dict[Hashable, Any] = {}
+_given: dict[Hashable, list[Any]] = {}  # what was given last comes last
 
 
 def of(evaluator: object) -> Mapping[Hashable, Any]:
@@ -22,9 +24,28 @@ def of(evaluator: object) -> Mapping[Hashable, Any]:
 def give(values: Mapping[Hashable, Any]) -> None:
     """Have `given` find these from here on, and what was given before no more."""
     _given.clear()
-    _given.update(values)
+    _given.update({key: [value] for key, value in values.items()})
+
+
+@contextmanager
+def pinned(evaluator: object) -> Iterator[None]:
+    """Have `given` find what an evaluator has read now until the block ends. Raises what reading raises."""
+    values = of(evaluator)
+    for key, value in values.items():
+        _given.setdefault(key, []).append(value)
+    try:
+        yield
+    finally:
+        for key, value in values.items():
+            left = _given.get(key, [])
+            at = next((k for k in reversed(range(len(left))) if left[k] is value), None)
+            if at is not None:
+                del left[at]
+            if not left:
+                _given.pop(key, None)
 
 
 def given(key: Hashable) -> Any | None:
     """What this process was given under a key, or None: then it is to be read."""
-    return _given.get(key)
+    values = _given.get(key)
+    return values[-1] if values else None

@@ -7,8 +7,8 @@ in memory as words.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +37,7 @@ class Corpus:
         test_split: where the test part is from, in words.
         unknown: how much of the validation text is none of the vocabulary, as a part of it.
         digest: SHA-256 of the parts and the vocabulary, hexadecimal.
+        contents: a short digest of each part.
         remarks: what else a person should know of how it was read.
     """
 
@@ -51,6 +52,7 @@ class Corpus:
     unknown: float
     digest: str
     remarks: tuple[str, ...] = ()
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON for the record of a run."""
@@ -163,6 +165,10 @@ def build(name: str, texts: Iterable[Text], level: str, cap: int | None, *, test
         unknown=unknown,
         digest=_digest((train, validation, test), vocabulary),
         remarks=tuple(remarks),
+        contents={
+            f"the {part} text": _digest([tokens], vocabulary)[:16]
+            for part, tokens in zip(PARTS, (train, validation, test), strict=True)
+        },
     )
 
 

@@ -12,8 +12,8 @@ import functools
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from archsmith.core.errors import DataError, UnknownName
 from archsmith.core.shown import shown
+from archsmith.training.file_versions import version
 
 Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -45,6 +46,7 @@ class ImageData:
         mirrored_is_same: whether an image and its mirror image show the same thing, as far as is known.
         unreadable: "name: why" of every file that could not be read.
         remarks: what else a person should know of how it was read.
+        contents: a short digest of each file, or of each array, by name.
     """
 
     name: str
@@ -57,6 +59,7 @@ class ImageData:
     mirrored_is_same: bool = True
     unreadable: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +206,8 @@ def load(data: str, size: int | None = None, channels: int | None = None) -> Ima
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
         raise UnknownName("data set", data, NAMES, hint="(or give the path of a folder or file)")
-    return _load_path(str(path.resolve()), size, channels, stamp(path))
+    path = path.resolve()
+    return _load_path(str(path), size, channels, version(path))
 
 
 def is_name(data: str) -> bool:
@@ -215,16 +219,25 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "-")
 
 
-@functools.lru_cache(maxsize=4)
 def _load_named(name: str, size: int | None, channels: int | None) -> ImageData:
-    return _converted(NAMES[name](), size, channels)
+    if name == "digits":
+        return _converted(_digits(), size, channels)
+    from archsmith.training.download import fetch
+
+    path = fetch(name)
+    return _renamed(_load_path(str(path), size, channels, version(path)), name)
 
 
 @functools.lru_cache(maxsize=4)
-def _load_path(path: str, size: int | None, channels: int | None, stamp: tuple[int, ...]) -> ImageData:
+def _load_path(path: str, size: int | None, channels: int | None, version: int) -> ImageData:
     from archsmith.training.image_files import read_path
 
     return _converted(read_path(Path(path), size, channels), size, channels)
+
+
+@functools.lru_cache(maxsize=4)
+def _renamed(data: ImageData, name: str) -> ImageData:
+    return dataclasses.replace(data, name=name)
 
 
 def is_there(path: Path) -> bool:
@@ -235,17 +248,7 @@ def is_there(path: Path) -> bool:
         raise DataError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
 
 
-def stamp(path: Path) -> tuple[int, ...]:
-    """Changes when files come or go: what keeps the per-process cache from serving data that was replaced."""
-    try:
-        inner = sorted(path.iterdir()) if path.is_dir() else []
-        # A link to nothing, such as an editor's lock, stands for itself.
-        stats = [path.stat()] + [p.stat() if p.exists() else p.lstat() for p in inner]
-        return tuple(n for s in stats for n in (s.st_mtime_ns, s.st_size))
-    except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
-
-
+@functools.lru_cache(maxsize=4)
 def _converted(data: ImageData, size: int | None, channels: int | None) -> ImageData:
     """The data with every image resized and converted; unchanged where it already is as asked."""
     shape = data.images.shape[1:]
@@ -278,6 +281,7 @@ def content_digest(arrays: Sequence[NDArray[Any]], class_names: Sequence[str]) -
 # --- the data sets that have names ------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=1)
 def _digits() -> ImageData:
     """1,797 handwritten digits of 8 by 8 grey pixels, embedded in scikit-learn."""
     from sklearn.datasets import load_digits
@@ -291,18 +295,5 @@ def _digits() -> ImageData:
     return ImageData("digits", images, labels, None, None, names, digest, mirrored_is_same=False)
 
 
-def _downloaded(name: str) -> ImageData:
-    from archsmith.training.download import fetch
-    from archsmith.training.image_files import read_path
-
-    return ImageData(**{**vars(read_path(fetch(name), None, None)), "name": name})
-
-
-NAMES: dict[str, Callable[[], ImageData]] = {
-    "digits": _digits,
-    "mnist": functools.partial(_downloaded, "mnist"),
-    "fashion-mnist": functools.partial(_downloaded, "fashion-mnist"),
-    "cifar10": functools.partial(_downloaded, "cifar10"),
-    "cifar100": functools.partial(_downloaded, "cifar100"),
-}
+NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
 """What `data=` may name; everything but digits is downloaded when first used."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +192,10 @@ class ImageClassification:
     def fingerprint(self) -> str:
         """Identifies the content of the data and its splits, wherever the files lie."""
         return self.splits().fingerprint
+
+    def data_contents(self) -> Mapping[str, str]:
+        """A short digest of each file or array, by name."""
+        return self.splits().data.contents
 
     def describe_data(self) -> dict[str, Any]:
         """Plain JSON of what the data are, for the record: counts, classes, digests, files that could not be read."""

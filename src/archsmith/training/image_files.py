@@ -247,7 +247,9 @@ def checked(
             raise DataError(
                 f"{name}: y_test has the label {test_labels.max()}; y_train knows 0 to {len(class_names) - 1}"
             )
-    kept = [a for a in (images, labels, test_images, test_labels) if a is not None]
+    kept: dict[str, np.ndarray] = {"x_train": images, "y_train": labels}
+    if test_images is not None and test_labels is not None:
+        kept |= {"x_test": test_images, "y_test": test_labels}
     return ImageData(
         name=name,
         images=images,
@@ -255,7 +257,8 @@ def checked(
         test_images=test_images,
         test_labels=test_labels,
         class_names=tuple(class_names),
-        digest=content_digest(kept, class_names),
+        digest=content_digest(list(kept.values()), class_names),
+        contents={key: content_digest([array], ())[:16] for key, array in kept.items()},
         # Grey pictures may be of characters, which mean something else in the mirror; Fashion-MNIST's are of clothes.
         mirrored_is_same=images.shape[3] == 3 or tuple(class_names) == FASHION,
     )

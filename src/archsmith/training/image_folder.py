@@ -161,12 +161,14 @@ def _collect(
         )
     digest = hashlib.sha256(f"pictures {side} {channels}".encode())
     kept: list[tuple[bool, str, Bytes]] = []
+    contents: dict[str, str] = {}
     names = {p[0] for p in folders} if not divided else set()
     for parts, file_hash, picture in decoded:
         label = parts[1] if divided and len(parts) > 2 else parts[0]
         if len(parts) < 2 and not parts[0].lower().endswith(_PICTURES):
             continue  # a README beside the classes
         digest.update("/".join(parts).encode() + b"\0" + file_hash)
+        contents["/".join(parts)] = file_hash.hex()[:16]
         if len(parts) < 2:
             unreadable.append(f"{parts[0]}: is in no class's folder")
         elif isinstance(picture, str):
@@ -205,6 +207,7 @@ def _collect(
         mirrored_is_same=depth == 3,
         unreadable=tuple(unreadable),
         remarks=tuple(remarks),
+        contents=contents,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +197,10 @@ class LanguageModel:
         corpus = self.corpus()
         parts = f"{len(corpus.train)} {len(corpus.validation)} {len(corpus.test)}"
         return f"{corpus.digest[:32]}-{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
+
+    def data_contents(self) -> Mapping[str, str]:
+        """A short digest of each part of the text, by name."""
+        return self._whole().contents
 
     def describe_data(self) -> dict[str, Any]:
         """Plain JSON of what the text is, for the record: counts, vocabulary, digest, remarks."""

@@ -12,8 +12,8 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class ParallelText:
         official: whether the test sentences came in files of their own.
         digest: of all sentences.
         remarks: what a reader should know: pairs that were left out, test sentences that are trained on.
+        contents: a short digest of the sentences of each part in each language.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ParallelText:
     official: bool
     digest: str
     remarks: tuple[str, ...] = ()
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +186,13 @@ def read(data: str | tuple[str, str], source: str, target: str, validation: floa
     pairs, remarks = _pairs(Path(data[0]), Path(data[1]))
     name = f"{Path(data[0]).name} and {Path(data[1]).name}"
     return _held_out(ParallelText(name, pairs, ((), ()), ((), ()), False, "", remarks), validation, seed)
+
+
+def paths(data: str | tuple[str, str]) -> list[Path]:
+    """The folder or the files of data, as far as they are there. Raises DataError as `read` does."""
+    if isinstance(data, str) and data.strip().lower() == MULTI30K:
+        return [_multi30k()]
+    return [path for path in map(Path, [data] if isinstance(data, str) else data) if is_there(path)]
 
 
 def _multi30k() -> Path:
@@ -320,10 +329,21 @@ def _held_out(text: ParallelText, validation: float, seed: int) -> ParallelText:
         warnings.warn(f"{remarks[-1]}; a BLEU flatters by so much", stacklevel=2)
     train = (tuple(a for a, _ in pool), tuple(b for _, b in pool))
     digest = hashlib.sha256()
-    for part in (train, valid, test):
-        for lines in part:
-            digest.update(("\n".join(lines) + "\n\0").encode())
-    return replace(text, train=train, validation=valid, test=test, digest=digest.hexdigest(), remarks=tuple(remarks))
+    contents = {}
+    for name, part in (("train", train), ("validation", valid), ("test", test)):
+        for side, lines in zip(("source", "target"), part, strict=True):
+            content = ("\n".join(lines) + "\n\0").encode()
+            digest.update(content)
+            contents[f"the {side} sentences of the {name} part"] = hashlib.sha256(content).hexdigest()[:16]
+    return replace(
+        text,
+        train=train,
+        validation=valid,
+        test=test,
+        digest=digest.hexdigest(),
+        remarks=tuple(remarks),
+        contents=contents,
+    )
 
 
 def _drawn(pool: list[tuple[str, str]], fraction: float, seed: int) -> tuple[list[tuple[str, str]], Pair]:

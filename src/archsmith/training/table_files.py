@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archsmith.core import loaded
 from archsmith.core.errors import DataError, UsageError
+from archsmith.training.file_versions import version
 from archsmith.training.unpacking import npz_names, read_npz
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ Columns: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 
 MOST_CELLS = 20_000_000  # of a .parquet file, unless it has as many bytes
-_GIVEN = (-1,)  # the stamp of a table that another process has read for this one
 
 
 def key_of(table: str) -> Hashable:
@@ -31,36 +33,60 @@ def key_of(table: str) -> Hashable:
     return ("table", table)
 
 
-def stamp_of(table: str) -> tuple[int, ...]:
-    """When the file was changed last, and its size. Raises DataError where there is none."""
-    if loaded.given(key_of(table)) is not None:
-        return _GIVEN
+@dataclass(frozen=True, eq=False)
+class ReadTable:
+    """The columns of a table with the version of the file that they were read from, for other processes."""
+
+    columns: Columns
+    version: int
+    digest: str
+
+
+def version_of(table: str) -> int:
+    """A number that changes with the file; see `file_versions`. Raises DataError where there is none."""
+    given: ReadTable | None = loaded.given(key_of(table))
+    if given is not None:
+        return given.version
     try:
-        stat = os.stat(table)
+        is_folder = stat.S_ISDIR(os.stat(table).st_mode)
     except OSError as error:
         raise DataError(
             f"cannot read the table {table!r}: {error.strerror}; name the file, or with ARCHSMITH_DATA its folder"
         ) from None
-    if os.path.isdir(table):
+    if is_folder:
         raise DataError(f"cannot read the table {table!r}: it is a folder; name the file")
-    return (stat.st_mtime_ns, stat.st_size)
+    return version(Path(table))
+
+
+def current(table: str) -> ReadTable:
+    """The table as it is now, to be handed on. Raises DataError when the file is no table."""
+    given: ReadTable | None = loaded.given(key_of(table))
+    return given if given is not None else _read(table, version_of(table))
 
 
 @functools.lru_cache(maxsize=4)
-def digest(table: str, stamp: tuple[int, ...]) -> str:
+def _read(table: str, version: int) -> ReadTable:
+    return ReadTable(read_table(table, version), version, digest(table, version))
+
+
+@functools.lru_cache(maxsize=4)
+def digest(table: str, version: int) -> str:
     """The SHA-256 of the file's content."""
     import hashlib
 
+    given: ReadTable | None = loaded.given(key_of(table))
+    if given is not None:
+        return given.digest
     with open(table, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.lru_cache(maxsize=4)
-def read_table(table: str, stamp: tuple[int, ...]) -> Columns:
+def read_table(table: str, version: int) -> Columns:
     """The columns by name. Raises DataError when the file is no table."""
-    given: Columns | None = loaded.given(key_of(table))
+    given: ReadTable | None = loaded.given(key_of(table))
     if given is not None:
-        return given
+        return given.columns
     suffix = Path(table).suffix.lower()
     try:
         match suffix:

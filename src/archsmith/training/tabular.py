@@ -22,7 +22,7 @@ from archsmith.core.space import Space, as_space, decode, script
 from archsmith.core.trial import Cost, Result
 from archsmith.rewards import value
 from archsmith.training.table_cells import NOT_ASKED, Reader, check_options, choice_column, number_column
-from archsmith.training.table_files import Columns, digest, key_of, read_table, stamp_of
+from archsmith.training.table_files import ReadTable, current, digest, key_of, read_table, version_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -200,14 +200,14 @@ class Tabular:
         there, and UnknownName for a column that it does not have.
         """
         row = self.row_of(space, genotype)
-        values, best = _judged(self.table, stamp_of(self.table), self.judge or self.column, float(self.scale))
+        values, best = _judged(self.table, version_of(self.table), self.judge or self.column, float(self.scale))
         if not math.isfinite(values[row]):
             raise ChildFailed(f"the table {self.table} has no number to judge {genotype.key} by", reason="table")
         return best - values[row]
 
     def column_of(self, name: str) -> npt.NDArray[Any]:
         """A column of the table, row by row. Raises UnknownName."""
-        columns = read_table(self.table, stamp_of(self.table))
+        columns = read_table(self.table, version_of(self.table))
         if name not in columns:
             raise UnknownName("column of the table", name, columns)
         return columns[name]
@@ -222,17 +222,21 @@ class Tabular:
             raise ChildFailed(f"the table {self.table} has no row for the genotype {genotype.key}", reason="table")
         return row
 
-    def loaded(self) -> dict[Hashable, Columns]:
+    def loaded(self) -> dict[Hashable, ReadTable]:
         """The table, for processes that may not see the file; see `archsmith.core.loaded`."""
-        return {key_of(self.table): read_table(self.table, stamp_of(self.table))}
+        return {key_of(self.table): current(self.table)}
 
     def fingerprint(self) -> str:
         """Identifies the content of the table, wherever it lies."""
-        return digest(self.table, stamp_of(self.table))
+        return digest(self.table, version_of(self.table))
+
+    def data_contents(self) -> Mapping[str, str]:
+        """The digest of the table, by its name."""
+        return {Path(self.table).name: self.fingerprint()[:16]}
 
     def describe_data(self) -> dict[str, Any]:
         """Plain JSON of what the table is, for the record."""
-        columns = read_table(self.table, stamp_of(self.table))
+        columns = read_table(self.table, version_of(self.table))
         return {
             "name": Path(self.table).name,
             "rows": len(next(iter(columns.values()))),
@@ -252,7 +256,7 @@ class Tabular:
             choices = tuple(question.name for question in questions)
         return _indexed(
             self.table,
-            stamp_of(self.table),
+            version_of(self.table),
             choices,
             self.column,
             float(self.scale),
@@ -316,14 +320,14 @@ class _Index:
 @functools.lru_cache(maxsize=8)
 def _indexed(
     table: str,
-    stamp: tuple[int, ...],
+    version: int,
     choices: tuple[str, ...],
     column: str,
     scale: float,
     metrics: tuple[str, ...],
     seconds: str | float,
 ) -> _Index:
-    columns = read_table(table, stamp)
+    columns = read_table(table, version)
     for name in (*choices, column, *metrics, *([seconds] if isinstance(seconds, str) else [])):
         if name not in columns:
             raise UnknownName(f"column of {Path(table).name}", name, columns)
@@ -352,9 +356,9 @@ def _indexed(
 
 
 @functools.lru_cache(maxsize=8)
-def _judged(table: str, stamp: tuple[int, ...], column: str, scale: float) -> tuple[list[float], float]:
+def _judged(table: str, version: int, column: str, scale: float) -> tuple[list[float], float]:
     """What every row is judged by, and the best of it."""
-    columns = read_table(table, stamp)
+    columns = read_table(table, version)
     if column not in columns:
         raise UnknownName(f"column of {Path(table).name}", column, columns)
     values = (number_column(table, column, columns[column]) * scale).tolist()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from archsmith.core.errors import DataError, UnknownName
 from archsmith.training.corpus import Corpus, Tokens, build
-from archsmith.training.data import is_there, stamp
+from archsmith.training.data import is_there
+from archsmith.training.file_versions import version
 from archsmith.training.text_files import read_texts
 
 __all__ = ["LEVELS", "NAMES", "Corpus", "Tokens", "is_name", "load"]
@@ -40,13 +41,13 @@ def load(data: str, level: str = "word", vocabulary: int | None = 10_000) -> Cor
     if level not in LEVELS:
         raise UnknownName("level of text", str(level), LEVELS)
     if is_name(data):
-        return _named(_plain(data), level, vocabulary, os.environ.get("ARCHSMITH_DATA", ""))
+        return _named(_plain(data), level, vocabulary)
     path = Path(data).expanduser()
     if not is_there(path):
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
         raise UnknownName("text", data, NAMES, hint="(or give the path of a folder or file)")
-    return _at_path(str(path.resolve()), level, vocabulary, stamp(path))
+    return _at_path(path.resolve(), None, level, vocabulary)
 
 
 def is_name(data: str) -> bool:
@@ -58,19 +59,27 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "-")
 
 
-@functools.lru_cache(maxsize=2)
-def _named(name: str, level: str, vocabulary: int | None, folder: str) -> Corpus:
+def _named(name: str, level: str, vocabulary: int | None) -> Corpus:
     if name == "ptb":
-        return build(name, read_texts(_penn_treebank(folder)), level, vocabulary)
+        return _at_path(_penn_treebank(os.environ.get("ARCHSMITH_DATA", "")), name, level, vocabulary)
+    return _embedded(name, level, vocabulary)
+
+
+@functools.lru_cache(maxsize=2)
+def _embedded(name: str, level: str, vocabulary: int | None) -> Corpus:
     from archsmith.training.text_embedded import python_docs
 
     texts = ((part, part, iter([text])) for part, text in python_docs(level).items())
     return build(name, texts, level, vocabulary, test_split="of every ten blocks one, and one to validate with")
 
 
+def _at_path(path: Path, name: str | None, level: str, vocabulary: int | None) -> Corpus:
+    return _read(str(path), name or str(path), level, vocabulary, version(path, nested=False))
+
+
 @functools.lru_cache(maxsize=2)
-def _at_path(path: str, level: str, vocabulary: int | None, stamp: tuple[int, ...]) -> Corpus:
-    return build(path, read_texts(Path(path), words=level == "word"), level, vocabulary)
+def _read(path: str, name: str, level: str, vocabulary: int | None, version: int) -> Corpus:
+    return build(name, read_texts(Path(path), words=level == "word"), level, vocabulary)
 
 
 def _penn_treebank(folder: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -186,6 +186,10 @@ class Translation:
     def fingerprint(self) -> str:
         """Identifies the sentences and their splits, wherever the files lie."""
         return self.corpus().fingerprint
+
+    def data_contents(self) -> Mapping[str, str]:
+        """A short digest of the sentences of each part in each language, by name."""
+        return self.corpus().text.contents
 
     def describe_data(self) -> dict[str, Any]:
         """Plain JSON of what the data are, for the record: counts, vocabularies, digests, what was left out."""

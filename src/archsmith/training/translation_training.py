@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from archsmith.nn.count import count_parameters
 from archsmith.nn.language import initialise
 from archsmith.nn.translation import BEGIN, PADDING, UNKNOWN, Translator
 from archsmith.training import parallel_text, resuming
-from archsmith.training.data import stamp
+from archsmith.training.file_versions import version
 from archsmith.training.isolation import isolated
 from archsmith.training.parallel_text import ParallelText, Sentences, Vocabulary
 from archsmith.training.perplexity import believable
@@ -79,8 +78,7 @@ def corpus(config: Translation) -> Corpus:
     given: Corpus | None = loaded.given(data_key(config))
     if given is not None:
         return given
-    paths = [config.data] if isinstance(config.data, str) else list(config.data)
-    stamps = tuple(stamp(Path(p)) for p in paths if Path(p).exists())
+    versions = tuple(version(path, nested=False) for path in parallel_text.paths(config.data))
     return _corpus(
         config.data,
         config.source,
@@ -91,7 +89,7 @@ def corpus(config: Translation) -> Corpus:
         (config.source_words, config.target_words),
         config.min_count,
         config.max_length,
-        stamps,
+        versions,
     )
 
 
@@ -112,7 +110,7 @@ def _corpus(
     most_words: tuple[int, int],
     min_count: int,
     max_length: int,
-    stamps: tuple[tuple[int, ...], ...],
+    versions: tuple[int, ...],
 ) -> Corpus:
     text = parallel_text.read(data, source, target, validation, seed)
     lines = parallel_text.some(text.train, max_train, seed)

@@ -1,0 +1,113 @@
+"""Whether files are still as they were when they were read: what keeps the caches of data from serving replaced files.
+
+A scan compares names, sizes, times and inodes, and opens no file. Times have a resolution, up to two seconds on some file
+systems: two writes within it leave the same times. The content of a file that was written that lately is compared as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import secrets
+import stat
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from archsmith.core.errors import DataError
+
+RESOLUTION = 2_000_000_000  # nanoseconds; FAT has the coarsest times
+_SCANS = 16  # paths whose last scan is remembered
+
+State = tuple[int, int, int, int]
+"""A file's size, time of modification, time of change, and inode."""
+
+
+@dataclass
+class _Scan:
+    version: int
+    states: dict[str, State]
+    recent: dict[str, bytes]  # digests of the files that were written shortly before the scan
+
+
+_scans: OrderedDict[tuple[str, bool], _Scan] = OrderedDict()
+_versions = itertools.count(secrets.randbits(60))  # no two processes give the same number
+
+
+def version(path: Path, *, nested: bool = True, skipped: Callable[[str], bool] = lambda name: False) -> int:
+    """A number that stays the same while the files at a path do; once one of them changes, it is another number.
+
+    Args:
+        path: a file or a folder.
+        nested: whether the folders in a folder count as well.
+        skipped: whether a file or folder of that name counts for nothing.
+
+    Raises DataError when the path cannot be read.
+    """
+    key = (str(path), nested)
+    now = time.time_ns()
+    try:
+        states = dict(_states(path, nested, skipped))
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
+    before = _scans.get(key)
+    if (
+        before is not None
+        and before.states == states
+        and all(_digest(file) == digest for file, digest in before.recent.items())
+    ):
+        before.recent = {file: digest for file, digest in before.recent.items() if _is_recent(states[file], now)}
+        _scans.move_to_end(key)
+        return before.version
+    recent = {file: _digest(file) for file, state in states.items() if _is_recent(state, now)}
+    _scans[key] = _Scan(next(_versions), states, recent)
+    _scans.move_to_end(key)
+    while len(_scans) > _SCANS:
+        _scans.popitem(last=False)
+    return _scans[key].version
+
+
+def _states(path: Path, nested: bool, skipped: Callable[[str], bool]) -> Iterator[tuple[str, State]]:
+    """Each file below a path with its state, links followed; folders too, as an empty one may be a class."""
+    status = path.stat()
+    yield str(path), _state(status)
+    if not stat.S_ISDIR(status.st_mode):
+        return
+    folders, seen = [str(path)], {(status.st_dev, status.st_ino)}
+    while folders:
+        with suppress(PermissionError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if skipped(entry.name):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError:  # a link to nothing, such as an editor's lock, stands for itself
+                    status = entry.stat(follow_symlinks=False)
+                yield entry.path, _state(status)
+                if nested and stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    folders.append(entry.path)
+
+
+def _state(status: os.stat_result) -> State:
+    if stat.S_ISDIR(status.st_mode):  # its times change with files that are skipped
+        return 0, 0, 0, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _is_recent(state: State, now: int) -> bool:
+    _, modified, changed, _ = state
+    return now - max(changed, min(modified, now)) < RESOLUTION and changed > 0
+
+
+def _digest(file: str) -> bytes:
+    """Of the content; nothing for what is no file, or cannot be read, such as a pipe."""
+    with suppress(OSError):
+        if stat.S_ISREG(os.stat(file).st_mode):
+            with open(file, "rb") as opened:
+                return hashlib.file_digest(opened, "blake2b").digest()
+    return b""
