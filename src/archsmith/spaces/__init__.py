@@ -9,6 +9,7 @@ from archsmith.spaces.grown_graph import GrownGraph
 from archsmith.spaces.mobile_blocks import MobileBlocks
 from archsmith.spaces.nasbench201 import NASBench201
 from archsmith.spaces.nasnet_cell import NASNetCell
+from archsmith.spaces.one_of import OneOf
 from archsmith.spaces.product import GrownProduct, Product
 from archsmith.spaces.qnet import QNet
 from archsmith.spaces.recurrent_cell import RecurrentCell
@@ -24,6 +25,7 @@ __all__ = [
     "MobileBlocks",
     "NASBench201",
     "NASNetCell",
+    "OneOf",
     "Product",
     "QNet",
     "RecurrentCell",

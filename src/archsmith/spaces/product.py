@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from archsmith.core.child import AnyTask, Child, as_child
 from archsmith.core.diagram import Diagram, Edge, Node
@@ -19,9 +19,8 @@ from archsmith.core.genotype import Answer, Architecture, Genotype
 from archsmith.core.grown import Edit, GrownSpace
 from archsmith.core.parts import PartSpace, canonical
 from archsmith.core.space import Space, decode, default_task, identity, mutate
-from archsmith.core.walk import Choose, RecordingWalk, kind_of
-
-T = TypeVar("T")
+from archsmith.core.walk import Choose, RecordingWalk
+from archsmith.spaces.prefixed import Prefixed, distinct_names
 
 
 @dataclass(frozen=True, init=False)
@@ -70,10 +69,7 @@ class Product:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What each part is called: its space's name, with a number where two are the same."""
-        kinds = [str(identity(part)["name"]) for part in self.parts]
-        return tuple(
-            f"{kind}{kinds[: i + 1].count(kind)}" if kinds[:i].count(kind) else kind for i, kind in enumerate(kinds)
-        )
+        return distinct_names(self.parts)
 
     @property
     def task(self) -> AnyTask:
@@ -83,7 +79,7 @@ class Product:
     def architecture(self, choose: Choose) -> Architecture:
         """`{"kind": "product", "parts": {name: architecture}}`."""
         return _whole(
-            {name: part.architecture(_Named(choose, name)) for name, part in zip(self.names, self.parts, strict=True)}
+            {name: part.architecture(Prefixed(choose, name)) for name, part in zip(self.names, self.parts, strict=True)}
         )
 
     def build(self, architecture: Architecture, task: Any) -> Child:
@@ -255,16 +251,3 @@ def _all_edges(diagram: Diagram) -> Iterator[Edge]:
 
 def _whole(parts: dict[str, Architecture]) -> Architecture:
     return {"kind": "product", "parts": parts}
-
-
-class _Named:
-    """`choose` of one part: names and kinds begin with the part's name."""
-
-    def __init__(self, choose: Choose, part: str) -> None:
-        self._choose, self._part = choose, part
-
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
-        return self._choose(f"{self._part}.{name}", options, kind=f"{self._part}.{kind or kind_of(name)}")
-
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
-        return self._choose.subset(f"{self._part}.{name}", options, kind=f"{self._part}.{kind or kind_of(name)}")

@@ -1,0 +1,33 @@
+"""Spaces inside a space: the names that distinguish them, and `choose` with such a name in front of every choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from archsmith.core.space import Space, identity
+from archsmith.core.walk import Choose, kind_of
+
+T = TypeVar("T")
+
+
+def distinct_names(spaces: Sequence[Space]) -> tuple[str, ...]:
+    """The name of each space, with a number where two are the same."""
+    kinds = [str(identity(space)["name"]) for space in spaces]
+    return tuple(
+        f"{kind}{kinds[: i + 1].count(kind)}" if kinds[:i].count(kind) else kind for i, kind in enumerate(kinds)
+    )
+
+
+class Prefixed:
+    """`choose` for one of the spaces: names and kinds begin with the space's name, so that a controller learns for each
+    space by itself."""
+
+    def __init__(self, choose: Choose, prefix: str) -> None:
+        self._choose, self._prefix = choose, prefix
+
+    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+        return self._choose(f"{self._prefix}.{name}", options, kind=f"{self._prefix}.{kind or kind_of(name)}")
+
+    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+        return self._choose.subset(f"{self._prefix}.{name}", options, kind=f"{self._prefix}.{kind or kind_of(name)}")
