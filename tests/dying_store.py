@@ -38,7 +38,7 @@ def dying_store(url: str, moment: int) -> Store:
 
     def create_ticking(name: str, config: Any) -> Any:
         writer = create(name, config)
-        for method in ("propose", "start", "finish", "pause"):
+        for method in ("propose", "start", "finish", "pause", "set_rewards"):
             setattr(writer, method, ticking(getattr(writer, method)))
         return writer
 

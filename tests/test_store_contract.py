@@ -180,6 +180,12 @@ class BrokenWriter(BrokenReader, _MemoryWriter):
             return finished
         return super().finish(trials, snapshot=snapshot, learned=learned)
 
+    def set_rewards(self, rewards: Mapping[int, float], *, snapshot: Any) -> list[Trial]:
+        told = super().set_rewards(rewards, snapshot=snapshot)
+        if self.fault == "tells of rewards twice":
+            self._run.snapshot = (len(self._run.log) - 1, self._run.snapshot[1])
+        return told
+
     def pause(self, trial: Trial) -> Trial:
         if self.fault == "pauses anything" and trial.number in self._run.open:
             known = self._run.open[trial.number] = replace(self._run.open[trial.number], state=TrialState.PAUSED)
@@ -252,6 +258,7 @@ BROKEN = [
     ("one attempt", "test_a_lost_worker_is_another_attempt", ()),
     ("any move", "test_illegal_moves_are_refused", ()),
     ("overwrites", "test_results_are_never_overwritten", ()),
+    ("tells of rewards twice", "test_a_reward_can_be_made_later", ()),
     ("counts from the end", "test_an_unknown_trial_is_told", ()),
     ("sorts answers", "test_genotypes_come_back_exactly", ("x",)),
     ("drops curves", "test_results_come_back_exactly", ()),

@@ -121,6 +121,18 @@ class RunWriter(RunReader, Protocol):
         """
         ...
 
+    def set_rewards(self, rewards: Mapping[int, float], *, snapshot: State) -> list[Trial]:
+        """Record the rewards of finished trials that lacked one (`Trial.lacks_reward`), which are done from now on.
+
+        Args:
+            rewards: by trial number; finite.
+            snapshot: the searcher's state after it was told of them. The log before is replayed no more: it told the
+                searcher of these trials as failed.
+
+        Raises StoreError for any other trial: results are never overwritten. Gives the trials as they are now.
+        """
+        ...
+
     def pause(self, trial: Trial) -> Trial:
         """Record that a running trial was put aside, with its result so far. It starts again, or is finished as stopped.
 

@@ -7,7 +7,7 @@
         └──────────────────> failed, stopped (before it began)
 
 A run that resumes moves what was running back to proposed, or to paused where that was its state before: the only ways
-back.
+back. A trial that failed only because no reward could be made of its result becomes done once there is one.
 """
 
 from __future__ import annotations
@@ -210,3 +210,11 @@ class Trial:
     attempts: int = 0
     replica: int | None = None
     version: int | None = None
+
+    @property
+    def lacks_reward(self) -> bool:
+        """Whether it was trained, and failed only because no reward could be made of its metrics."""
+        result = self.result
+        if self.state is not TrialState.FAILED or result is None or result.failure is None:
+            return False
+        return result.failure.reason == "reward" and bool(result.metrics)

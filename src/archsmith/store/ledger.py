@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from archsmith.core.errors import StoreError
@@ -141,12 +141,30 @@ class Ledger:
         tally = Tally(**counts, best=best, best_reward=best_reward, epochs=epochs)
         return list(finished.values()), tally
 
+    def rewarded(self, trials: Sequence[Trial], rewards: Mapping[int, float]) -> tuple[list[Trial], Tally]:
+        """Finished trials that lacked a reward, as done with the one that they are given. Raises StoreError for others."""
+        best, best_reward = self.tally.best, self.tally.best_reward
+        done = []
+        for trial in trials:
+            reward = float(rewards[trial.number])
+            if not trial.lacks_reward or trial.result is None:
+                raise StoreError(
+                    f"trial {trial.number} is {trial.state} and lacks no reward; results are never overwritten"
+                )
+            if not math.isfinite(reward):
+                raise StoreError(f"trial {trial.number} needs a finite reward, got {reward}")
+            if best is None or best_reward is None or (reward, -trial.number) > (best_reward, -best):
+                best, best_reward = trial.number, reward
+            done.append(replace(trial, state=_DONE, reward=reward, result=replace(trial.result, failure=None)))
+        counts = {"failed": self.tally.failed - len(done), "done": self.tally.done + len(done)}
+        return done, replace(self.tally, best=best, best_reward=best_reward, **counts)
+
     def settle(self, trials: Sequence[Trial], tally: Tally) -> None:
         """Take over what was committed."""
         self.tally = tally
         for trial in trials:
             if trial.state.is_finished:
-                del self.open[trial.number]
+                self.open.pop(trial.number, None)  # not there where it has only been given its reward
             else:
                 self.open[trial.number] = trial
 

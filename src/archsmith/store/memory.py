@@ -202,19 +202,25 @@ class _MemoryWriter(_MemoryReader):
         results = [None if t.result is None else to_text(t.result.to_json(), f"trial {t.number}") for t in finished]
         blob = None if snapshot is None else dump_state(snapshot)
         shown = None if not learned else numbers_to_text(learned, "what the searcher learned")
-        for t, text in zip(finished, results, strict=True):
-            times = (t.proposed_at, t.started_at, at, t.attempts, t.replica, t.version)
-            record = (t.parent, t.state.value, t.reward, text, *times)
-            run.finished[t.number] = record
-            if t.reward is not None:
-                run.rewards.append((-t.reward, t.number))
-        run.log.append((False, tuple([trial.number for trial in finished])))
+        self._record(finished, results)
         if shown is not None:
             run.learned.append((max((t.number for t in finished), default=-1), at, shown))
         if blob is not None:
             run.snapshot = (len(run.log), blob)
         self._settle(finished, tally, at)
         return finished
+
+    def set_rewards(self, rewards: Mapping[int, float], *, snapshot: State) -> list[Trial]:
+        run, at = self._writable(), self._ledger.elapsed()
+        done, tally = self._ledger.rewarded([self.trial(number) for number in sorted(rewards)], rewards)
+        if not done:
+            return []
+        results = [to_text(t.result.to_json(), f"trial {t.number}") for t in done if t.result is not None]
+        blob = dump_state(snapshot)
+        self._record(done, results)
+        run.snapshot = (len(run.log), blob)
+        self._settle(done, tally, at)
+        return done
 
     def pause(self, trial: Trial) -> Trial:
         self._writable()
@@ -266,6 +272,16 @@ class _MemoryWriter(_MemoryReader):
         if self._closed:
             raise StoreError(f"run {self._run.name!r} was closed; open it again to write")
         return self._run
+
+    def _record(self, finished: Sequence[Trial], results: Sequence[str | None]) -> None:
+        """Finished trials and, as text, their results; and that the searcher was told of them."""
+        run = self._run
+        for t, text in zip(finished, results, strict=True):
+            times = (t.proposed_at, t.started_at, t.finished_at, t.attempts, t.replica, t.version)
+            run.finished[t.number] = (t.parent, t.state.value, t.reward, text, *times)
+            if t.reward is not None:
+                run.rewards.append((-t.reward, t.number))
+        run.log.append((False, tuple([trial.number for trial in finished])))
 
     def _settle(self, trials: Sequence[Trial], tally: Tally, at: float) -> None:
         run = self._run

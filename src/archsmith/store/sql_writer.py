@@ -153,13 +153,7 @@ class SQLWriter(SQLReader):
             if snapshot is not None:
                 self.save_snapshot(snapshot)
             return []
-        log, rows = [], []
-        for seq, t in enumerate(finished, self._seq):
-            outcome = {"state": t.state.value, "reward": t.reward, "result": t.result.to_json() if t.result else None}
-            text = to_text(outcome, f"the result of trial {t.number}")
-            log.append(self._event(seq, self._seq, "told", t.number, at, text))
-            row = {"_run": self._run, "_number": t.number, "state": t.state.value, "reward": t.reward}
-            rows.append({**row, "finished_at": at, "told": seq})
+        log, rows = self._told(finished, at)
         last = self._seq + len(log) - 1
         state = None if snapshot is None else dump_state(snapshot)
         shown = numbers_to_text(learned, "what the searcher learned") if learned else None
@@ -175,6 +169,21 @@ class SQLWriter(SQLReader):
 
         self._record(log, finished, tally, at, change)
         return finished
+
+    def set_rewards(self, rewards: Mapping[int, float], *, snapshot: State) -> list[Trial]:
+        at = self._ledger.elapsed()
+        done, tally = self._ledger.rewarded([self.trial(number) for number in sorted(rewards)], rewards)
+        if not done:
+            return []
+        log, rows = self._told(done, at)
+        last, state = self._seq + len(log) - 1, dump_state(snapshot)
+
+        def change(connection: Connection) -> None:
+            connection.execute(_FINISH, _some(rows))
+            self._keep(connection, state, last)
+
+        self._record(log, done, tally, at, change)
+        return done
 
     def pause(self, trial: Trial) -> Trial:
         at = self._ledger.elapsed()
@@ -258,6 +267,17 @@ class SQLWriter(SQLReader):
             self._closed = True
             self._claim.let_go()
             self._writing.close()
+
+    def _told(self, finished: Sequence[Trial], at: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The events and the rows of finished trials, told to the searcher in one go."""
+        log, rows = [], []
+        for seq, t in enumerate(finished, self._seq):
+            outcome = {"state": t.state.value, "reward": t.reward, "result": t.result.to_json() if t.result else None}
+            text = to_text(outcome, f"the result of trial {t.number}")
+            log.append(self._event(seq, self._seq, "told", t.number, at, text))
+            row = {"_run": self._run, "_number": t.number, "state": t.state.value, "reward": t.reward}
+            rows.append({**row, "finished_at": t.finished_at, "told": seq})
+        return log, rows
 
     def _record(
         self,

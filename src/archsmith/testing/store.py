@@ -266,6 +266,44 @@ class StoreContract:
         assert run.summary().best_reward == 0.5
         run.close()
 
+    def test_a_reward_can_be_made_later(self, tmp_path: Path) -> None:
+        store = self.store(tmp_path)
+        run = with_trials(store.create("a", {}), [0.5])
+        without = [
+            replace(
+                done(trial, 0.0, epochs=3.0),
+                state=TrialState.FAILED,
+                reward=None,
+                result=Result({"accuracy": accuracy}, [], Cost(1.0, 3.0), failure),
+            )
+            for trial, accuracy, failure in zip(
+                run.propose([proposal(1), proposal(2)]),
+                (0.7, 0.9),
+                (Failure("reward", "it needs 'loss'"), Failure("diverged", "the loss is NaN")),
+                strict=True,
+            )
+        ]
+        told = run.finish(without)
+        assert [trial.lacks_reward for trial in told] == [True, False]
+        for wrong in ({0: 0.9}, {2: 0.9}, {1: math.nan}, {1: 0.7, 0: 0.9}):
+            with pytest.raises(StoreError):
+                run.set_rewards(wrong, snapshot={"told": 9})
+        assert [run.trial(1), run.snapshot()] == [told[0], None], "what is refused changes nothing"
+        run.set_rewards({1: 0.7}, snapshot={"told": 4})
+        run.close()
+        run = self.again(store).write("a")
+        trial = run.trial(1)
+        assert (trial.state, trial.reward, trial.finished_at) == (TrialState.DONE, 0.7, told[0].finished_at)
+        assert trial.result == replace(without[0].result or Result(), failure=None)
+        summary = run.summary()
+        assert (summary.best, summary.best_reward, summary.epochs) == (1, 0.7, 7.0), "its epochs count once"
+        assert (summary.counts["done"], summary.counts["failed"]) == (2, 1)
+        assert [t.number for t in run.top(5)] == [1, 0]
+        assert (run.snapshot(), run.tail()) == ({"told": 4}, []), "what came before is replayed no more"
+        with pytest.raises(StoreError):
+            run.set_rewards({1: 0.8}, snapshot={"told": 5})
+        run.close()
+
     def test_an_unknown_trial_is_told(self, tmp_path: Path) -> None:
         run = with_trials(self.store(tmp_path).create("a", {}), [0.5])
         for number in (1, -1, 2**70):
