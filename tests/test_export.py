@@ -37,6 +37,7 @@ from archsmith.nn.resnet import resnet_of_size
 from archsmith.spaces import ConvChain
 from archsmith.training import ImageClassification
 from archsmith.training.image_folder import read_picture
+from picture_zoo import DEEP, TRANSPARENT, TURNED, packed
 
 FILTERS = {"filters": (4, 6, 8), "filter_heights": (1, 3, 5), "filter_widths": (1, 3, 4)}
 TYPES = ("conv", "max_pool", "avg_pool", "lcn", "bn", "fc")
@@ -251,37 +252,38 @@ def test_what_cannot_be_written_is_refused_by_name() -> None:
         network_source(Foreign(), "x")
 
 
-def picture_of(mode: str) -> Image.Image:
-    draws = np.random.default_rng(0)
-    if mode == "I;16":
-        return Image.fromarray(draws.integers(0, 65536, (20, 30)).astype(np.uint16))
-    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}.get(mode, 3)
-    pixels = draws.integers(0, 256, (20, 30, channels)).astype(np.uint8)
-    if mode in ("1", "P"):
-        return Image.fromarray(pixels).convert(mode)
-    return Image.fromarray(pixels.squeeze(), mode=mode)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_file_reads_pictures_as_training_does(tmp_path: Path, channels: int) -> None:
+@pytest.mark.parametrize(("format", "channels"), [("source", 1), ("onnx", 3)])
+def test_an_export_reads_pictures_as_training_does(tmp_path: Path, format: str, channels: int) -> None:
     model = model_of(SPACES["plain"], task=Task((channels, 12, 12), 5))
-    module = run_source(export(model, format="source", path=tmp_path / "m"))
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"):
-        suffix = "tif" if mode == "CMYK" else "png"
-        picture_of(mode).save(path := tmp_path / f"{mode.replace(';', '')}.{suffix}")
-        expected = torch.from_numpy(read_picture(path, 12, channels).copy()).permute(2, 0, 1).float() / 255
-        assert torch.equal(module.read_image(path)[0], expected), mode
-    photo = picture_of("RGB").resize((90, 64))
-    exif = photo.getexif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    photo.save(path := tmp_path / "photo.jpg", exif=exif)
-    expected = torch.from_numpy(read_picture(path, 12, channels).copy()).permute(2, 0, 1).float() / 255
-    assert torch.equal(module.read_image(path)[0], expected)
-    done = subprocess.run(
-        [sys.executable, "-I", str(tmp_path / "m" / "model.py"), str(path)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.count("class ") == 3
+    folder = export(model, format=format, path=tmp_path / "m")
+    contents = {name: content for name, (content, _) in {**TRANSPARENT, **DEEP}.items()} | TURNED
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8))
+    contents["large.jpg"] = packed(photo, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0")
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    script = f"""
+import sys
+import numpy as np
+sys.path.insert(0, {str(folder)!r})
+from {"model" if format == "source" else "read_image"} import PictureError, read_image
+assert not any(name.startswith("archsmith") for name in sys.modules)
+pixels = [np.asarray(read_image(path))[0] for path in sys.argv[2:]]
+np.save(sys.argv[1], pixels)
+try:
+    read_image("bad.png")
+except PictureError as error:
+    print(error)
+"""
+    command = [sys.executable, "-I", "-c", script, "read.npy", *contents]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "is no picture" in done.stdout
+    for name, pixels in zip(contents, np.load(tmp_path / "read.npy"), strict=True):
+        expected = read_picture(tmp_path / name, 12, channels).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+        assert np.array_equal(pixels, expected), name
+    if format == "source":
+        command = [sys.executable, "-I", str(folder / "model.py"), str(tmp_path / "large.jpg")]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.count("class ") == 3
 
 
 def test_names_of_classes_are_text_whatever_is_in_them(tmp_path: Path) -> None:

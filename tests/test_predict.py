@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
+import shutil
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,6 +28,7 @@ from archsmith.core.errors import UsageError
 from archsmith.core.space import build, decode, sample
 from archsmith.spaces import ConvChain
 from archsmith.training.image_folder import read_picture
+from picture_zoo import TRANSPARENT
 
 NAMES = ["zero", "one", "two"]
 
@@ -106,6 +112,30 @@ def test_every_format_gives_the_modules_answers(
         assert p.label == NAMES[int(expected.argmax())]
         if path.name.endswith(("small.png", "sixteen.png")):  # not blurred by resizing
             assert p.label == NAMES[int(path.name[0])], path
+
+
+def test_the_guides_snippet_for_onnx_answers_as_predict_does(
+    model: ImageModel, exported: dict[str, Path], pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "guides" / "your-own-data.md").read_text()
+    (snippet,) = re.findall(r"^python - <<'END'\n((?:(?!^END$).)*onnxruntime.*?)^END$", guide, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Path("first-onnx").symlink_to(exported["onnx"])
+    Path("pictures/circle").mkdir(parents=True)
+    Path("asked").mkdir()
+    for name, (content, _) in TRANSPARENT.items():
+        Path("asked", name).write_bytes(content)
+    pictures = [*pictures, *sorted(Path("asked").iterdir())]
+    for path, p in zip(pictures, smith.predict(exported["onnx"], pictures), strict=True):
+        shutil.copy(path, "pictures/circle/2.png")
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(snippet, scope := {})  # type: ignore[var-annotated]
+        logits = torch.from_numpy(scope["logits"][0]).double()
+        assert said.getvalue().strip() == p.label
+        assert dict(p.top) == pytest.approx(dict(zip(NAMES, logits.softmax(0).tolist(), strict=True)), abs=1e-6)
+        sys.path.remove("first-onnx")
+        del sys.modules["read_image"]
 
 
 def test_a_file_that_cannot_be_read_is_told_by_name_and_the_others_are_answered(

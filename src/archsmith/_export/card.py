@@ -20,7 +20,7 @@ or `archsmith predict FOLDER IMAGE...`. The weights are safetensors, everything 
     "onnx": """\
 ```python
 import onnxruntime
-
+{reading}
 session = onnxruntime.InferenceSession("model.onnx")
 (logits,) = session.run(["logits"], {{"images": images}})  # float32 [count, {shape}], pixels from 0 to 1
 ```
@@ -118,7 +118,10 @@ def _of_images(card: Mapping[str, Any]) -> tuple[str, str, str]:
     names = card["class_names"]
     if len(names) > 10 and names == [str(k) for k in range(len(names))]:
         names = [f"0 to {len(names) - 1}"]
-    return what, _IMAGES[card["kind"]].format(shape=shape), f"Classes, by logit: {', '.join(names)}."
+    reading = ""
+    if len(task["input_shape"]) == 3 and task["input_shape"][0] in (1, 3):  # read_image.py is there
+        reading = '\nfrom read_image import read_image  # needs Pillow and numpy\n\nimages = read_image("picture.jpg")'
+    return what, _IMAGES[card["kind"]].format(shape=shape, reading=reading), f"Classes, by logit: {', '.join(names)}."
 
 
 def _of_text(card: Mapping[str, Any]) -> tuple[str, str, str]:

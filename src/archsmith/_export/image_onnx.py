@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import fresh_folder, write_documents
 from archsmith._export.onnx_file import FILE, open_onnx, save_onnx
+from archsmith._export.picture_source import FILE as READ_IMAGE
+from archsmith._export.picture_source import read_image_file, reads_pictures
 from archsmith.core.errors import UsageError
 from archsmith.nn.onnx_program import needed, to_onnx
 
@@ -46,6 +48,8 @@ def write_image_onnx(model: ImageModel, path: Path) -> Path:
         card = model.to_json("onnx") | {"weights": {"file": FILE}}
         save_onnx(proto, file, card)
         card["checked"] = {"against": f"ONNX Runtime {runtime.__version__}", **_check(model, deployed, file)}
+        if reads_pictures(model):
+            (folder / READ_IMAGE).write_text(read_image_file(model), encoding="utf-8")
         write_documents(model, folder, card)
     return path
 

@@ -13,6 +13,7 @@ from archsmith._export.card import told
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import fresh_folder, write_documents, write_weights
 from archsmith._export.network_source import network_source
+from archsmith._export.picture_source import TYPES, decoding_source, reads_pictures
 from archsmith._export.source import FILE, one_line, run_source
 from archsmith.core.errors import UsageError
 
@@ -26,14 +27,20 @@ _TEMPLATE = '''\
 Needs torch and safetensors, and Pillow and numpy to read image files.
 """
 
+from __future__ import annotations
+
+import io
 import sys
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+{types}
 WEIGHTS = Path(__file__).with_name("model.safetensors")
 CHANNELS, HEIGHT, WIDTH = {shape}
 CLASSES = (
@@ -53,28 +60,13 @@ def load(path=WEIGHTS, device="cpu") -> Network:
 def read_image(path) -> torch.Tensor:
     """A picture of any size and mode as pixels [1, CHANNELS, HEIGHT, WIDTH] from 0 to 1, as in training.
 
-    The shorter side is scaled and the middle kept; transparent parts become white.
+    The picture is turned as its EXIF says, its middle is kept, and transparent parts become white.
     """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as picture:
-        if picture.format == "JPEG":
-            picture.draft(None, (2 * WIDTH, 2 * HEIGHT))
-        image = ImageOps.exif_transpose(picture)
-        if image.mode == "I" or image.mode.startswith("I;16"):  # 16-bit grey
-            levels = np.asarray(image).astype(np.int64)
-            image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-        elif image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
-            over = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-        elif image.mode not in ("1", "L"):
-            image = image.convert("RGB")
-        image = image.convert("L" if CHANNELS == 1 else "RGB")
-        if image.size != (WIDTH, HEIGHT):
-            image = ImageOps.fit(image, (WIDTH, HEIGHT), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(image, np.uint8)).reshape(HEIGHT, WIDTH, CHANNELS)
+    pixels = torch.from_numpy(decode_picture(Path(path).read_bytes(), WIDTH, HEIGHT, CHANNELS))
     return pixels.permute(2, 0, 1)[None].float() / 255.0
+
+
+{decoding}
 
 
 def main() -> None:
@@ -86,7 +78,7 @@ def main() -> None:
     for path in sys.argv[1:]:
         try:
             pixels = read_image(path)
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for what is no picture
+        except (OSError, PictureError) as error:
             print(f"{{path}}: cannot be read: {{error}}", file=sys.stderr)
             unread += 1
             continue
@@ -109,7 +101,7 @@ def write_image_source(model: ImageModel, path: Path) -> Path:
 
     Raises UsageError when the network cannot be followed, or the file does not repeat it.
     """
-    if len(model.task.input_shape) != 3 or model.task.input_shape[0] not in (1, 3):
+    if not reads_pictures(model):
         raise UsageError(f"format source is for grey or colour images, and this takes {model.task.input_shape}")
     deployed = model.deployed()
     docstring = (
@@ -125,6 +117,8 @@ def write_image_source(model: ImageModel, path: Path) -> Path:
         shape=tuple(model.task.input_shape),
         classes=_listed(model.class_names),
         network=network,
+        types=TYPES,
+        decoding=decoding_source(),
     )
     with fresh_folder(path) as folder:
         (folder / FILE).write_text(text, encoding="utf-8")
