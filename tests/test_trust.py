@@ -43,7 +43,7 @@ from archsmith.recipes.data import for_data
 from archsmith.spaces import ConvChain
 from archsmith.training import ImageClassification, Landscape, LanguageModel, Translation, unpacking
 from archsmith.training.image_folder import read_picture
-from archsmith.training.table_files import read_table, stamp_of
+from archsmith.training.table_files import read_table, version_of
 
 SOURCES = Path(smith.__file__).parent
 
@@ -237,7 +237,7 @@ TEXT: Callable[[str], Any] = lambda data: LanguageModel(data=data)  # noqa: E731
         ("text.txt.xz", words(lzma.compress), TEXT),
         ("text.txt.bz2", words(bz2.compress), TEXT),
         ("pairs", pairs, lambda data: Translation(data=data, source="en", target="de")),
-        ("table.npz", zeros_in_npz, lambda table: Described(lambda: read_table(table, stamp_of(table)))),
+        ("table.npz", zeros_in_npz, lambda table: Described(lambda: read_table(table, version_of(table)))),
         ("pictures.tar.gz", long_header, lambda data: Described(lambda: for_data(data))),
         ("pictures.zip", zeros_in_zip, lambda data: Described(lambda: for_data(data))),
     ],
@@ -284,7 +284,7 @@ def test_objects_in_arrays_are_not_opened(tmp_path: Path) -> None:
 def test_a_long_field_of_a_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("op,accuracy\n" + "a" * 200_000 + ",1\n")
     with pytest.raises(DataError, match="field larger than field limit"):
-        read_table(str(tmp_path / "t.csv"), stamp_of(str(tmp_path / "t.csv")))
+        read_table(str(tmp_path / "t.csv"), version_of(str(tmp_path / "t.csv")))
 
 
 def test_pictures_that_never_end_are_refused(tmp_path: Path) -> None:
