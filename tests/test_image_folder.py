@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import warnings
 import zipfile
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 
 from archsmith.core.errors import DataError
-from archsmith.training import ImageClassification
+from archsmith.training import ImageClassification, data
 from archsmith.training.image_folder import read_picture, resize_arrays
 
 RNG = np.random.default_rng(0)
@@ -206,13 +208,13 @@ def test_unreadable_files_are_left_out_named_and_counted(tmp_path):
     (folder / "dog" / "notes.txt").write_text("good dogs")
     picture().save(folder / "stray.png")
     with pytest.warns(UserWarning, match="4 of 16 files") as caught:
-        data = ImageClassification(str(folder)).splits().data
+        read = ImageClassification(str(folder)).splits().data
     for name in ("cat/empty.jpg", "dog/broken.png", "dog/notes.txt", "stray.png"):
         assert name in str(caught[0].message)
-        assert any(line.startswith(f"{name}: ") for line in data.unreadable)
+        assert any(line.startswith(f"{name}: ") for line in read.unreadable)
     told = ImageClassification(str(folder)).describe_data()
     assert told["unreadable"] == 4
-    assert len(data.labels) + told["test"] >= 12
+    assert len(read.labels) + told["test"] >= 12
 
 
 def test_hidden_and_system_files_are_no_pictures(tmp_path):
@@ -287,6 +289,100 @@ def test_a_folder_of_which_nothing_can_be_read_names_files(tmp_path):
             (tmp_path / name / f"{i}.jpg").write_bytes(b"\xff\xd8\xff nonsense")
     with pytest.warns(UserWarning, match="8 of 8"), pytest.raises(DataError, match=r"cat/0\.jpg"):
         ImageClassification(str(tmp_path)).task()
+
+
+def test_a_line_says_how_the_folder_was_read(tmp_path, capsys):
+    folder = folder_of(tmp_path / "pets" / "train").parent
+    folder_of(folder / "test", count=2)
+    picture().save(folder / "cover.png")
+    (folder / "test" / "labels.csv").write_text("")
+    (folder / ".DS_Store").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"cover.png: is in no class's folder"):
+        described = ImageClassification(str(folder), size=9).describe_data()
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith(str(folder)))
+    said = "2 classes (cat, dog); 16 pictures: 12 for train, 4 for test"
+    assert line == f"{folder}: {said}; ignored: test/labels.csv (no picture), 1 hidden or system file"
+    assert described["layout"] == line.removeprefix(f"{folder}: ")
+
+
+def test_links_are_followed_at_every_depth(tmp_path):
+    real = folder_of(tmp_path / "real")
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / "train" / name).symlink_to(real / name)
+    folder_of(tmp_path / "more", ("cat",), count=3)
+    (real / "cat" / "more").symlink_to(tmp_path / "more" / "cat")
+    (tmp_path / "more" / "cat" / "around").symlink_to(real)  # and round it goes
+    found = data.load(str(tmp_path / "data"))
+    assert found.class_names == ("cat", "dog")
+    assert np.bincount(found.labels).tolist() == [15, 6]  # the dogs are among the cats as well
+    assert "train/cat/more/around/cat (a link to a folder that it is in)" in found.layout
+
+
+def test_a_picture_that_links_lead_to_as_well_counts_once(tmp_path):
+    folder = folder_of(tmp_path / "pets")
+    (folder / "cat" / "best.png").symlink_to(folder / "cat" / "0.png")
+    (folder / "cat" / "again").symlink_to(".")
+    (folder / "dog" / "all").symlink_to(tmp_path / "dogs")
+    (tmp_path / "dogs").symlink_to(folder / "dog")
+    assert len(data.load(str(folder)).labels) == 12
+    (folder / "dog" / "gone.png").symlink_to("nothing")
+    with pytest.warns(UserWarning, match=r"dog/gone.png: is a link to nothing"):
+        ImageClassification(str(folder)).task()
+
+
+def test_links_to_folders_of_links_come_to_an_end(tmp_path):
+    folder = folder_of(tmp_path / "0", ("cat",))
+    for depth in range(1, 30):  # a picture has a path for each number below 2 ** 29
+        (tmp_path / f"{depth}").mkdir()
+        for name in ("a", "b"):
+            (tmp_path / f"{depth}" / name).symlink_to(folder)
+        folder = tmp_path / f"{depth}"
+    assert "more than 100 folders deep, or links to one folder" in data.load(str(folder)).layout
+
+
+@pytest.mark.parametrize(("closed", "status"), [("cat/more", 0), ("cat", 1), ("train", 1)])
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, closed, status):
+    folder_of(tmp_path / "pets", count=7)
+    folder_of(tmp_path / "pets" / "cat" / "more", ("x",), count=2)
+    (tmp_path / "pets" / "train").mkdir()
+    (tmp_path / "pets" / "train" / "a.txt").write_text("")
+    program = "from archsmith.training import data; import sys; print(len(data.load(sys.argv[1]).labels))"
+    command = [sys.executable, "-c", program, str(tmp_path / "pets")]
+    if os.geteuid() == 0:  # whom no mode keeps out
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    (tmp_path / "pets" / closed).chmod(0)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (tmp_path / "pets" / closed).chmod(0o700)
+    assert done.returncode == status, done.stderr
+    assert (f"{closed}: the folder cannot" if status == 0 else f"the folder {closed}/ cannot be opened") in done.stderr
+    assert "Permission denied" in done.stderr
+    assert done.stdout.strip() == ("14" if status == 0 else "")
+
+
+def test_what_archsmith_writes_into_the_data_changes_nothing(tmp_path):
+    folder = folder_of(tmp_path / "pets")
+    before = ImageClassification(str(folder)).fingerprint()
+    for inside in (folder, folder / "cat"):
+        (inside / "out" / "model").mkdir(parents=True)
+        for name in ("model.json", "model.safetensors", "README.md"):
+            (inside / "out" / "model" / name).write_bytes(b"{}")
+        (inside / "runs.artifacts").mkdir()
+        (inside / "runs.artifacts" / f"{0:064x}.safetensors").write_bytes(b"x")
+        (inside / "runs.db").write_bytes(b"SQLite format 3")
+        (inside / "page.html").write_text("<html>")
+    splits = load(folder)
+    assert splits.fingerprint == before
+    assert splits.data.class_names == ("cat", "dog")
+
+
+def test_pictures_without_a_suffix_are_known_by_their_content(tmp_path):
+    folder = folder_of(tmp_path / "train")
+    for file in list(folder.rglob("*.png")):
+        file.rename(file.with_suffix(""))
+    (folder.parent / "test").mkdir()
+    (folder.parent / "test" / "LICENSE").write_text("All rights reserved")
+    assert load(tmp_path).data.class_names == ("cat", "dog")
 
 
 # --- archives ---

@@ -186,7 +186,7 @@ def _search_cost(run: Run) -> dict[str, float]:
 
 def _data(evaluator: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     described = dict(evaluator.describe_data()) if hasattr(evaluator, "describe_data") else {}
-    for local in ("unreadable_files", "remarks"):  # may name files of the machine it was trained on
+    for local in ("unreadable_files", "remarks", "layout"):  # may name files of the machine it was trained on
         described.pop(local, None)
     if "name" in described:
         described["name"] = _last(str(described["name"]))

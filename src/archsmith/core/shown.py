@@ -11,6 +11,11 @@ _OPTION = re.compile(r"([?&](?:ssl)?password=)[^\s&'\"]*")
 # Controls but for tab and line feed, marks that reverse the direction of text, and halves of characters.
 STEERING = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _STEERING = re.compile(STEERING)
+# In a name also line ends, tabs and code points that are no characters: JSON, HTML and a console show none of them alike.
+_UNWRITABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)
+_ESCAPE = re.compile(r"\\[\\xu]")
 
 
 def shown(value: Any) -> str:
@@ -37,6 +42,24 @@ def plain(text: str) -> str:
     Line feeds and tabs stay.
     """
     return _STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def spelled(name: str) -> str:
+    """A file's name, as `os.fsdecode` gives it, as text that any file, page and console can hold.
+
+    A byte that is not UTF-8 becomes `\\xe9`, a control character `\\x0a` or `\\u0085`, a mark that steers the direction of
+    text `\\u202e`. The backslashes of such a name are doubled, and those of a name that looks like one. All other names
+    stay as they are, and no two names are spelled alike.
+    """
+    if not _UNWRITABLE.search(name) and not _ESCAPE.search(name):
+        return name
+    return _UNWRITABLE.sub(lambda found: _escaped(ord(found[0])), name.replace("\\", "\\\\"))
+
+
+def _escaped(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not decoded
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
 
 
 def without_passwords(text: str) -> str:

@@ -47,6 +47,7 @@ class ImageData:
         unreadable: "name: why" of every file that could not be read.
         remarks: what else a person should know of how it was read.
         contents: a short digest of each file, or of each array, by name.
+        layout: how folders and files were read, in a line: classes, splits, and what was ignored.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ImageData:
     unreadable: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     contents: Mapping[str, str] = field(default_factory=dict)
+    layout: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +104,7 @@ class ImageSplits:
             "unreadable": len(self.data.unreadable),
             "unreadable_files": list(self.data.unreadable[:100]),
             "remarks": list(self.data.remarks),
+            **({"layout": self.data.layout} if self.data.layout else {}),
         }
 
 

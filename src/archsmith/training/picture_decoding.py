@@ -239,6 +239,16 @@ def read_picture(content: bytes | str | Path, size: int | tuple[int, int], chann
         raise DataError(str(error)) from None
 
 
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file that begins with these bytes, 16 or more, is in a format that `open_picture` tries."""
+    from PIL import Image
+
+    Image.init()
+    formats = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+    accepts = [Image.OPEN[name][1] for name in formats if name in Image.OPEN]
+    return any(accept is not None and accept(head[:16]) for accept in accepts)
+
+
 def resize_arrays(images: Bytes, size: int | None, channels: int | None) -> Bytes:
     """Images [count, height, width, channels] resized as `read_picture` does, and turned grey or into colour."""
     import numpy as np

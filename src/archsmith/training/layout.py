@@ -1,0 +1,377 @@
+"""What the folders of a tree of pictures mean: which are classes, which are splits, and what is no part of the data.
+
+Names and the places of pictures decide; no picture is opened. `layout_of` is the one entry. A folder is a split where its
+name says so and it has folders of classes, as far as its siblings are no classes themselves.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from archsmith.core.errors import DataError
+from archsmith.core.shown import spelled
+from archsmith.training.split_names import TEST, TRAIN, UNLABELLED, VALIDATION, SplitName, split_name
+from archsmith.training.system_files import is_export, is_record
+
+Parts = tuple[str, ...]
+"""A path below the data's folder, name by name."""
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """A picture of which it is known what it shows.
+
+    Args:
+        path: where it is.
+        split: "train", "validation" or "test".
+        label: the name of its class.
+        key: identifies it within the data, however many folders there are around the classes.
+    """
+
+    path: Parts
+    split: str
+    label: str
+    key: Parts
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A file or folder that is no part of the data.
+
+    Args:
+        path: where it is.
+        reason: why it is ignored.
+        is_folder: whether it is a folder.
+        pictures: how many it holds.
+    """
+
+    path: Parts
+    reason: str
+    is_folder: bool = False
+    pictures: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tree of pictures is read.
+
+    Args:
+        classes: their names, sorted; also of those without a picture.
+        pictures: those of a class, sorted by path.
+        class_folders: the folders that they are in.
+        ignored: what is no part of the data.
+        left_out: files among the pictures that cannot be used, each with the reason.
+        warnings: what a person should check.
+    """
+
+    classes: tuple[str, ...]
+    pictures: tuple[LabelledPicture, ...]
+    class_folders: frozenset[Parts] = frozenset()
+    ignored: tuple[Ignored, ...] = ()
+    left_out: tuple[tuple[Parts, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def layout_of(pictures: Iterable[Parts], others: Iterable[Parts] = (), folders: Iterable[Parts] = ()) -> Layout:
+    """The layout of a tree, given the paths of its pictures, of its other files, and of its folders (for empty ones).
+
+    Raises DataError where a test or validation folder has classes that the training folder lacks.
+    """
+    root = _tree(pictures, others, folders)
+    layout = _Reading()
+    layout.remove_own_output(root)
+    top = _unwrapped(root)
+    if splits := layout.splits_in(top):
+        layout.read_splits(top, splits)
+    elif _is_class_above_split(top):
+        layout.read_splits_of_classes(top)
+    else:
+        layout.read_classes(top)
+    layout.sort_out_rest(root)
+    return layout.result()
+
+
+def label_of(name: str) -> str:
+    """The class that a folder of that name holds: one, whether its accents are characters of their own (NFD) or not."""
+    return spelled(unicodedata.normalize("NFC", name))
+
+
+def path_text(path: Parts) -> str:
+    """A path for a message or a record."""
+    return "/".join(map(spelled, path))
+
+
+# --- trees ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Folder:
+    path: Parts
+    pictures: list[Parts] = field(default_factory=list)
+    others: list[Parts] = field(default_factory=list)
+    folders: dict[str, _Folder] = field(default_factory=dict)
+    total: int = 0  # pictures, those of inner folders included
+    has_output: bool = False  # whether archsmith has written into it
+
+    @property
+    def name(self) -> str:
+        return self.path[-1]
+
+    @property
+    def text(self) -> str:
+        return path_text(self.path) + "/"
+
+    @property
+    def is_empty(self) -> bool:
+        has_files = self.total or self.others or self.has_output
+        return not has_files and all(inner.is_empty for inner in self.folders.values())
+
+    def full(self) -> list[_Folder]:
+        """The folders in it that hold pictures."""
+        return [inner for _, inner in sorted(self.folders.items()) if inner.total]
+
+    def all_folders(self) -> Iterator[_Folder]:
+        """It, and all in it."""
+        yield self
+        for inner in self.folders.values():
+            yield from inner.all_folders()
+
+    def labels(self) -> set[str]:
+        return {label_of(inner.name) for inner in self.full()}
+
+    def has_classes(self) -> bool:
+        """Whether the pictures are in folders in it, but for a few strays."""
+        return len(self.pictures) <= len(self.full()) > 0
+
+    def contents(self) -> set[Parts]:
+        """The pictures by their paths below it."""
+        return {path[len(self.path) :] for folder in self.all_folders() for path in folder.pictures}
+
+
+def _tree(pictures: Iterable[Parts], others: Iterable[Parts], folders: Iterable[Parts]) -> _Folder:
+    root = _Folder(())
+    known: dict[Parts, _Folder] = {(): root}
+
+    def folder(path: Parts) -> _Folder:
+        if path not in known:
+            known[path] = folder(path[:-1]).folders[path[-1]] = _Folder(path)
+        return known[path]
+
+    for path in sorted(set(pictures)):
+        folder(path[:-1]).pictures.append(path)
+        for end in range(len(path)):
+            known[path[:end]].total += 1
+    for path in sorted(set(others)):
+        folder(path[:-1]).others.append(path)
+    for path in folders:
+        folder(path)
+    return root
+
+
+def _unwrapped(folder: _Folder) -> _Folder:
+    """The innermost folder around all classes or splits."""
+    while len(full := folder.full()) == 1 and full[0].has_classes():
+        only = full[0]
+        lonely = any(inner.is_empty for inner in folder.folders.values()) or only.pictures
+        if lonely and len(only.full()) == 1:
+            break
+        folder = only
+    return folder
+
+
+def _is_class_above_split(top: _Folder) -> bool:
+    """Whether each class has folders of splits: cat/train/, cat/test/, dog/train/, ..."""
+    inner = [folder for label in top.full() for folder in label.full()]
+    names = [split_name(folder.name) for folder in inner]
+    splits = {name.split for name in names if name is not None}
+    flat = not any(label.pictures for label in top.full()) and all(folder.pictures for folder in inner)
+    return len(top.full()) > 1 and flat and None not in names and TRAIN in splits and len(splits) > 1
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A folder that is named as a split, and the folder in it that its classes are in."""
+
+    folder: _Folder
+    name: SplitName
+    inner: _Folder
+
+    @property
+    def labels(self) -> set[str]:
+        return self.inner.labels() if self.inner.has_classes() and self.name.split != UNLABELLED else set()
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+class _Reading:
+    """A layout while it is worked out."""
+
+    def __init__(self) -> None:
+        self._classes: set[str] = set()
+        self._pictures: list[LabelledPicture] = []
+        self._ignored: list[Ignored] = []
+        self._left_out: list[tuple[Parts, str]] = []
+        self._warnings: list[str] = []
+        self._read: set[Parts] = set()  # the folders of which it is settled what they are
+        self._reasons: dict[Parts, str] = {}
+
+    def result(self) -> Layout:
+        return Layout(
+            tuple(sorted(self._classes)),
+            tuple(sorted(self._pictures, key=lambda picture: picture.path)),
+            frozenset(self._read),
+            tuple(sorted(self._ignored, key=lambda each: (-each.pictures, each.path))),
+            tuple(sorted(self._left_out)),
+            tuple(self._warnings),
+        )
+
+    def remove_own_output(self, root: _Folder) -> None:
+        """Take out what archsmith itself has written: it may come and go while the data are in use."""
+        for folder in list(root.all_folders()):
+            for name, inner in list(folder.folders.items()):
+                export = is_export(frozenset(path[-1] for path in inner.others))
+                if export or (is_record(name) and not inner.total):
+                    del folder.folders[name]
+                    folder.has_output = True
+                    self._ignored.append(Ignored(inner.path, "written by archsmith", True, inner.total))
+                    for end in range(len(inner.path)):
+                        _at(root, inner.path[:end]).total -= inner.total
+
+    def splits_in(self, top: _Folder) -> list[_Split]:
+        """The folders that are splits, or nothing where folders of such names are classes."""
+        full = top.full()
+        named = [_Split(f, name, _unwrapped(f)) for f in full if (name := split_name(f.name))]
+        rest = [f for f in full if split_name(f.name) is None]
+        trains = [s for s in named if s.name.split == TRAIN and s.labels]
+        trains = trains or [s for s in named if s.name.split == VALIDATION and s.labels]
+        learned = {label for split in trains for label in split.labels}
+        classes = [f for f in rest if not (_unwrapped(f).labels() & learned or any(map(split_name, f.folders)))]
+        kinds = {s.name.split for s in named}
+        agreeing = any(s.labels & learned for s in named if s not in trains)
+        if trains and (agreeing or not classes or (len(kinds) > 1 and len(classes) == 1)):
+            return named
+        if (trains and full != [s.folder for s in trains]) or (len(kinds) > 1 and not rest):
+            why = f"{classes[0].text} next to them is a class" if trains else "none of them has folders of classes"
+            self._warnings.append(
+                f"{_listed([s.folder.text for s in named])} may be meant as splits, but {why}: read as classes. Splits "
+                "are folders such as train/ and test/ with one folder of pictures for each class in them"
+            )
+        return []
+
+    def read_splits(self, top: _Folder, splits: Sequence[_Split]) -> None:
+        """Splits above classes: train/cat/, train/dog/, test/cat/, ..."""
+        kinds = {s.name.split for s in splits if s.labels}
+        learned_from = TRAIN if TRAIN in kinds else VALIDATION
+        learned = {label for s in splits if s.name.split == learned_from for label in s.labels}
+        for split in splits:
+            kind = TRAIN if split.name.split == learned_from else split.name.split
+            if not split.labels or (len(split.labels) == 1 and not split.labels & learned):
+                continue
+            trains = _listed([s.folder.text for s in splits if s.name.split == learned_from])
+            if strange := sorted(split.labels - learned):
+                raise DataError(
+                    f"{split.folder.text} has folders that {trains} lacks: {_quoted(strange)}. Each class needs pictures to "
+                    f"learn from: name the folders of {split.folder.text} as those of {trains}, or move them away"
+                )
+            if kind == TEST and (missing := sorted(learned - split.labels)):
+                self._warnings.append(
+                    f"{split.folder.text} has no pictures of {_quoted(missing)}, which {trains} has: the test says nothing "
+                    "of them"
+                )
+            self._read_folders(split.inner, kind, (split.name.word,), empty_too=kind == TRAIN)
+        for folder in top.full():
+            if split_name(folder.name) is None:
+                self._set_aside(folder, top, "it is none of the splits")
+
+    def read_splits_of_classes(self, top: _Folder) -> None:
+        """Classes above splits: cat/train/, cat/test/, dog/train/, ..."""
+        for folder in top.full():
+            for inner in folder.full():
+                name = split_name(inner.name)
+                assert name is not None
+                if name.split == UNLABELLED:
+                    self._reasons[inner.path] = "for predictions"
+                else:
+                    self._read_class(inner, name.split, label_of(folder.name), (name.word, folder.name))
+
+    def read_classes(self, top: _Folder) -> None:
+        """Classes, each a folder of pictures."""
+        full = top.full()
+        flat = {label_of(folder.name) for folder in full if folder.pictures}
+        inner = [folder.labels() for folder in full]
+        if len(full) > 1 and len(inner[0]) > 1 and not flat and all(labels == inner[0] for labels in inner):
+            self._warnings.append(
+                f"{_listed([folder.text for folder in full])} have the same folders in them, {_quoted(sorted(inner[0]))}, "
+                "and are read as classes. If those are the classes, give one of the outer folders as the data, or name "
+                "the outer folders train/ and test/"
+            )
+        for folder in full:
+            common = folder.labels() & flat
+            if not folder.pictures and len(common) > 1 and (folder.labels() <= flat or common == flat):
+                self._set_aside(folder, top, "it has the same classes in it as are next to it")
+        self._read_folders(top, TRAIN, (), empty_too=True)
+
+    def _set_aside(self, folder: _Folder, top: _Folder, why: str) -> None:
+        """Ignore a folder, without a warning where it is a copy of what is next to it."""
+        contents = top.contents()
+        if not folder.pictures and (folder.contents() <= contents or _unwrapped(folder).contents() <= contents):
+            self._reasons[folder.path] = "a copy: the same file names as next to it"
+        else:
+            self._reasons[folder.path] = why
+            self._warnings.append(f"the {folder.total:,} pictures in {folder.text} are not read: {why}")
+
+    def _read_folders(self, top: _Folder, split: str, key: Parts, *, empty_too: bool) -> None:
+        for name, folder in top.folders.items():
+            if folder.path in self._reasons:
+                continue
+            if folder.total:
+                self._read_class(folder, split, label_of(name), (*key, name))
+            elif empty_too and folder.is_empty:
+                self._classes.add(label_of(name))
+                self._read.add(folder.path)
+
+    def _read_class(self, folder: _Folder, split: str, label: str, key: Parts) -> None:
+        self._classes.add(label)
+        self._read.add(folder.path)
+        for inner in folder.all_folders():
+            for path in inner.pictures:
+                rest = path[len(folder.path) :]
+                self._pictures.append(LabelledPicture(path, split, label, (*key, *rest)))
+            for path in inner.others:
+                if is_record(path[-1]):
+                    self._ignored.append(Ignored(path, "no picture"))
+                else:
+                    self._left_out.append((path, "is no picture"))
+
+    def sort_out_rest(self, folder: _Folder) -> None:
+        """Say of all that was not read why."""
+        if folder.path in self._read:
+            return
+        around = any(path[: len(folder.path)] == folder.path for path in self._read)
+        if folder.path and not around:
+            reason = "empty" if folder.is_empty else "no pictures" if not folder.total else "not in folders of classes"
+            reason = self._reasons.get(folder.path, reason)
+            self._ignored.append(Ignored(folder.path, reason, True, folder.total))
+            return
+        self._ignored += [Ignored(path, "no picture") for path in folder.others]
+        self._left_out += [(path, "is in no class's folder") for path in folder.pictures]
+        for inner in folder.folders.values():
+            self.sort_out_rest(inner)
+
+
+def _at(root: _Folder, path: Parts) -> _Folder:
+    for name in path:
+        root = root.folders[name]
+    return root
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Some names for a message: all where they are few."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _quoted(labels: Sequence[str]) -> str:
+    return _listed([f"'{label}'" for label in labels])

@@ -1,0 +1,44 @@
+"""Which split of a data set a folder of a certain name holds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+TRAIN, VALIDATION, TEST, UNLABELLED = "train", "validation", "test", "unlabelled"
+
+_WORDS = {
+    TRAIN: ("train", "training", "trn", "trainval"),
+    VALIDATION: ("val", "valid", "validation", "validate", "dev", "devel", "development", "eval", "evaluation"),
+    TEST: ("test", "testing", "tst"),
+    UNLABELLED: ("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "inference"),
+}
+_SPLITS = {word: split for split, words in _WORDS.items() for word in words}
+_FILLER = r"(?:sets?|data|images?|imgs?|pics|pictures|photos|split|folder)"
+_FILLED = re.compile(rf"{_FILLER}?({'|'.join(_SPLITS)}){_FILLER}?", re.IGNORECASE)
+_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of train_images, TrainImages and TRAIN-2
+
+
+@dataclass(frozen=True)
+class SplitName:
+    """What a folder's name says.
+
+    Args:
+        split: "train", "validation", "test", or "unlabelled" (for predictions).
+        word: the word that says so, as it is written.
+    """
+
+    split: str
+    word: str
+
+
+def split_name(name: str) -> SplitName | None:
+    """Which split a folder's name stands for, if any: `train`, `VAL`, `images_train`, `test-set`, `seg_pred`, `TestData`.
+
+    `train_val` is for training. A name with any other two, such as `train_test`, stands for none.
+    """
+    found = [SplitName(_SPLITS[m[1].lower()], m[1]) for part in _PART.findall(name) if (m := _FILLED.fullmatch(part))]
+    splits = {each.split for each in found}
+    if splits <= {TRAIN, VALIDATION} or len(splits) == 1:
+        return min(found, key=lambda each: each.split, default=None)  # "train" comes before "validation"
+    return next(each for each in found if each.split == UNLABELLED) if UNLABELLED in splits else None

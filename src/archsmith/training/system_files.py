@@ -1,0 +1,36 @@
+"""Files and folders that operating systems, storage devices and tools leave among a person's own: never part of the data."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+_NAMES = frozenset(
+    (
+        # Windows, macOS, Linux
+        "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler",
+        "system volume information", "found.000", "__macosx", "icon\r", "lost+found",
+        # network storage: Synology, QNAP, and others
+        "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "@recently-snapshot", "__pycache__",
+    )
+)  # fmt: skip
+_COPIES = ("~", ".part", ".crdownload")  # an editor's copy of the file before, and downloads that are not complete
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, a device's or system's own, or an unfinished copy.
+
+    Names that begin with a dot are hidden: `.git`, `.DS_Store`, `.thumbnails`, `._photo.jpg`.
+    """
+    return name.startswith((".", "~$")) or name.casefold() in _NAMES or name.endswith(_COPIES)
+
+
+def is_export(names: frozenset[str]) -> bool:
+    """Whether a folder with files of these names is a model that `archsmith export` wrote."""
+    return "model.json" in names and bool(names & {"model.safetensors", "model.onnx", "model.py"})
+
+
+def is_record(name: str) -> bool:
+    """Whether a file or folder of that name is one that archsmith writes while it works: a store, weights, a page."""
+    lower = name.casefold()
+    ends = (".artifacts", ".safetensors", ".partial", ".db", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal", ".lock")
+    return lower.endswith(ends) or (PurePath(lower).suffix == ".html")
