@@ -58,7 +58,9 @@ def _errors(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:  # only where a zip archive says that they are UTF-8
-        raise DataError(f"{path} has names that are not UTF-8, as it says they are ({error}); pack it anew") from None
+        raise DataError(
+            f"{path} has names that are not UTF-8, as it says they are ({error}); unpack it and give the folder"
+        ) from None
     except DAMAGED as error:
         raise DataError(f"{path} is a damaged archive: {error}") from None
     except (RuntimeError, NotImplementedError) as error:  # zipfile: a password, an unknown compression
@@ -147,6 +149,8 @@ def _members(path: Path) -> Iterator[tuple[Member, bool]]:
 
 
 def _zip_member(packed: zipfile.ZipFile, number: int, info: zipfile.ZipInfo, name: str) -> tuple[Member, bool]:
+    if info.flag_bits & 1:
+        raise DataError(f"{packed.filename} is encrypted; unpack it yourself and give the folder")
     unix = info.create_system == 3
     mode = info.external_attr >> 16 if unix else 0
     is_folder = (

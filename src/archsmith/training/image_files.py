@@ -7,22 +7,25 @@ that names it. Pickles are refused: they are programs.
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from archsmith.core.errors import DataError
 from archsmith.training.data import FASHION, Bytes, ImageData, Labels, content_digest
-from archsmith.training.unpacking import DAMAGED, npz_names, open_tar, read_npz, unpacked
+from archsmith.training.listing import PICTURE_SUFFIXES
+from archsmith.training.system_files import is_system_file
+from archsmith.training.unpacking import ARCHIVES, DAMAGED, npz_names, open_tar, read_npz, unpacked
 
 _FASHION_LABELS = (
     "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7"  # SHA-256 of Fashion-MNIST's training labels
 )
 
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
+_CIFAR_PYTHON = re.compile(r"cifar-?100?-python")
 _BINARY_HINT = (
     "get the binary version, cifar-10-binary.tar.gz or cifar-100-binary.tar.gz, "
     "from https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -34,40 +37,44 @@ def read_path(path: Path, size: int | None, channels: int | None) -> ImageData:
 
     Raises DataError when the format is none of those known, or the content cannot be used.
     """
-    from archsmith.training.image_folder import read_archive, read_folder
+    from archsmith.training.image_folder import read_archive
 
     try:
         if path.is_dir():
-            names = {p.name for p in path.iterdir()}
-            if (
-                len(names) == 1
-                and (only := path / next(iter(names))).is_dir()
-                and _is_cifar({p.name for p in only.iterdir()})
-            ):
-                path, names = only, {p.name for p in only.iterdir()}  # the folder as the archive has it
-            if _idx_file(path, "train", "images") or _idx_file(path, "train", "labels"):
-                return _read_idx(path)
-            if _is_cifar(names):
-                return _read_cifar(str(path), {n: (path / n).read_bytes() for n in names & _CIFAR_FILES})
-            if names & {"data_batch_1", "batches.meta"} or (
-                {"train", "test", "meta"} <= names and (path / "train").is_file()
-            ):
-                raise DataError(f"{path} holds CIFAR as pickles, which are programs and are not opened; {_BINARY_HINT}")
-            return read_folder(path, size, channels)
+            return _read_folder(path, size, channels)
         name = path.name.lower()
         if name.endswith(".npz"):
             return _read_npz(path)
-        if name.endswith(_PICKLES) or ("-python" in name and name.endswith(_ARCHIVES)):
-            raise DataError(f"{path} holds pickles, which are programs and are not opened; {_BINARY_HINT}")
-        if name.endswith(_ARCHIVES):
+        if name.endswith(_PICKLES) or (_CIFAR_PYTHON.match(name) and name.endswith(ARCHIVES)):
+            raise _pickles(path)
+        if name.endswith(ARCHIVES):
             files = _cifar_members(path)
             return _read_cifar(str(path), files) if files else read_archive(path, size, channels)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     raise DataError(
         f"{path} is in no format that is known: data is a folder with one folder of pictures a class (also as .tar.gz or "
-        ".zip), a folder with IDX files, CIFAR's binary archive, or an .npz with x_train and y_train"
+        ".zip), a folder with IDX files, CIFAR's binary archive, or an .npz with x_train and y_train; unpack other archives"
     )
+
+
+def _read_folder(path: Path, size: int | None, channels: int | None) -> ImageData:
+    """The folder's IDX files or CIFAR's, as they are or in a folder of their own, or else its pictures."""
+    from archsmith.training.image_folder import read_folder
+
+    entries = [entry for entry in path.iterdir() if not is_system_file(entry.name)]
+    inner = [entry for entry in entries if entry.is_dir()]
+    for folder in (path, *(inner if len(entries) == 1 else [])):
+        if _idx_file(folder, "train", "images") or _idx_file(folder, "train", "labels"):
+            return _read_idx(folder)
+        files = {entry.name for entry in folder.iterdir() if entry.is_file()}
+        if folder is path and inner:
+            continue  # of classes
+        if _is_cifar(files):
+            return _read_cifar(str(folder), {name: (folder / name).read_bytes() for name in files & _CIFAR_FILES})
+        if _is_pickled_cifar(files):
+            raise _pickles(path)
+    return read_folder(path, size, channels)
 
 
 # --- IDX --------------------------------------------------------------------------------------------------------------
@@ -132,32 +139,39 @@ def _is_cifar(names: set[str]) -> bool:
 
 
 def _cifar_members(path: Path) -> dict[str, bytes]:
-    """The files of CIFAR in an archive, by name, or nothing when it holds something else. Nothing is extracted."""
-    if path.suffix == ".zip":
+    """The files of CIFAR in an archive, by name, or nothing when it holds pictures. Nothing is extracted."""
+    if zipfile.is_zipfile(path):
         return {}
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
+    names: set[str] = set()
     try:
         with open_tar(path) as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
-                if name in {"data_batch_1", "batches.meta", "meta"} and member.isfile():
-                    raise DataError(
-                        f"{path} holds CIFAR as pickles, which are programs and are not opened; {_BINARY_HINT}"
-                    )
-                if (
-                    name.lower().endswith((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"))
-                    and not found
-                ):
-                    return {}  # pictures: no need to read on
-                if name in _CIFAR_FILES and member.isfile():
+                if not member.isfile() or is_system_file(name):
+                    continue
+                if PurePath(name.lower()).suffix in PICTURE_SUFFIXES:
+                    return {}
+                names.add(name)
+                if _is_pickled_cifar(names):
+                    raise _pickles(path)
+                if name in _CIFAR_FILES:
                     if member.size > _MEMBER_CAP:
                         raise DataError(f"{path}: {member.name} says it has {member.size:,} bytes; CIFAR's have fewer")
                     stream = archive.extractfile(member)
                     assert stream is not None
-                    found[name] = stream.read()
+                    files[name] = stream.read()
     except DAMAGED as error:
         raise DataError(f"{path} is a damaged archive: {error}") from None
-    return found if _is_cifar(set(found)) else {}
+    return files if _is_cifar(set(files)) else {}
+
+
+def _is_pickled_cifar(names: set[str]) -> bool:
+    return bool(names & {"data_batch_1", "batches.meta"}) or {"train", "test", "meta"} <= names
+
+
+def _pickles(path: Path) -> DataError:
+    return DataError(f"{path} holds pickles, which are programs and are not opened; {_BINARY_HINT}")
 
 
 def _read_cifar(name: str, files: Mapping[str, bytes]) -> ImageData:

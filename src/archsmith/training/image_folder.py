@@ -65,7 +65,8 @@ def _read(
     channels: int | None,
 ) -> ImageData:
     try:
-        layout = layout_of(listing.pictures(), listing.others(), listing.folders)
+        sources = {path: file.source for path, file in listing.files.items()}
+        layout = layout_of(listing.pictures(), listing.others(), listing.folders, sources=sources)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     pictures, again = _once(layout.pictures, listing)

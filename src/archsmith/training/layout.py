@@ -7,7 +7,7 @@ name says so and it has folders of classes, as far as its siblings are no classe
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archsmith.core.errors import DataError
@@ -74,13 +74,24 @@ class Layout:
     warnings: tuple[str, ...] = ()
 
 
-def layout_of(pictures: Iterable[Parts], others: Iterable[Parts] = (), folders: Iterable[Parts] = ()) -> Layout:
-    """The layout of a tree, given the paths of its pictures, of its other files, and of its folders (for empty ones).
+def layout_of(
+    pictures: Iterable[Parts],
+    others: Iterable[Parts] = (),
+    folders: Iterable[Parts] = (),
+    *,
+    sources: Mapping[Parts, str] = {},
+) -> Layout:
+    """The layout of a tree.
+
+    Args:
+        pictures, others: the paths of its pictures, and of its other files.
+        folders: the paths of its folders; none but the empty ones matter.
+        sources: the files that paths of pictures lead to, where links do.
 
     Raises DataError where a test or validation folder has classes that the training folder lacks.
     """
     root = _tree(pictures, others, folders)
-    layout = _Reading()
+    layout = _Reading(sources)
     layout.remove_own_output(root)
     top = _unwrapped(root)
     if splits := layout.splits_in(top):
@@ -209,7 +220,8 @@ class _Split:
 class _Reading:
     """A layout while it is worked out."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Mapping[Parts, str]) -> None:
+        self._sources = sources
         self._classes: set[str] = set()
         self._pictures: list[LabelledPicture] = []
         self._ignored: list[Ignored] = []
@@ -319,9 +331,15 @@ class _Reading:
         contents = top.contents()
         if not folder.pictures and (folder.contents() <= contents or _unwrapped(folder).contents() <= contents):
             self._reasons[folder.path] = "a copy: the same file names as next to it"
+        elif self._files_of([folder]) <= self._files_of(other for other in top.full() if other is not folder):
+            self._reasons[folder.path] = "the same files that links next to it lead to"
         else:
             self._reasons[folder.path] = why
             self._warnings.append(f"the {folder.total:,} pictures in {folder.text} are not read: {why}")
+
+    def _files_of(self, folders: Iterable[_Folder]) -> set[str | Parts]:
+        paths = (path for folder in folders for inner in folder.all_folders() for path in inner.pictures)
+        return {self._sources.get(path, path) for path in paths}
 
     def _read_folders(self, top: _Folder, split: str, key: Parts, *, empty_too: bool) -> None:
         for name, folder in top.folders.items():

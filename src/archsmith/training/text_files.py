@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from archsmith.core.errors import DataError
-from archsmith.training.unpacking import DAMAGED, open_tar, open_zip, unpacked
+from archsmith.training.unpacking import ARCHIVES, DAMAGED, open_tar, open_zip, unpacked
 
 WHOLE = "whole"
 """The part that a single text is: it still has to be split."""
@@ -23,7 +23,6 @@ PARTS = ("train", "validation", "test")
 _PIECE = 1 << 20  # bytes read at once
 _SIZE_CAP = 4 << 30  # bytes of one unpacked text
 _WORD_CAP = 1 << 16  # characters without a space: no text that people write has such a word
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 _NAME = re.compile(r"(?:.*[._-])?(train|training|valid|validation|val|dev|test)\.(?:txt|tokens)", re.IGNORECASE)
 _WANTED = "a folder or archive has train.txt, valid.txt and test.txt (or with a name before, such as ptb.train.txt)"
 
@@ -41,7 +40,7 @@ def read_texts(path: Path, *, words: bool = True) -> Iterator[Text]:
     with _told(str(path)):
         if path.is_dir():
             yield from _from_folder(path, words)
-        elif path.name.lower().endswith(_ARCHIVES):
+        elif path.name.lower().endswith(ARCHIVES):
             yield from _from_archive(path, words)
         else:
             with unpacked(path) as file:

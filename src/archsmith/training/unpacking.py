@@ -24,6 +24,8 @@ from archsmith.core.errors import DataError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz", ".zip")
+"""How the names of the archives that are read end, in lower case."""
 LEAST_ALLOWED, TIMES = 1 << 28, 100
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 """What damaged archives and packed files raise while they are read."""

@@ -2,8 +2,8 @@
 
 A name is UTF-8 where the archive says so, in its flags or in Info-ZIP's extra field. Where it says nothing, tools have written
 UTF-8 all the same, or the code page of a DOS or Windows system. All such names of an archive are taken together: they are
-read in the first of the known encodings in which each of their words has letters of one alphabet. Names that are in none
-keep their bytes, as `os.fsdecode` has them.
+read in the known encoding in which each of their words has letters of one alphabet. Names that are in none of those keep
+their bytes: each that is not ASCII becomes half of a surrogate pair, as with `os.fsdecode`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from collections.abc import Iterable, Sequence
 
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8
-_CODE_PAGES = (("cp437", "LATIN"), ("cp850", "LATIN"), ("cp866", "CYRILLIC"))
+_LATIN, _CYRILLIC = ("cp437", "cp850"), ("cp866", "cp1251")
+_COMMON = frozenset("аеиноАЕИНО")  # in the languages that are written in Cyrillic
 _WORD = re.compile(r"[^\W\d_ªº]+")
-_PUNCTUATION = "°´¿¡«»·£§№"
+_PUNCTUATION = {"LATIN": "°´¿¡«»·£§", "CYRILLIC": "«»№"}
 
 
 def zip_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
@@ -49,10 +50,15 @@ def _encoding(names: Iterable[bytes]) -> tuple[str, str]:
     foreign = [name for name in names if not name.isascii()]
     if all(_is_utf8(name) for name in foreign):
         return "utf-8", "strict"
-    for code_page, alphabet in _CODE_PAGES:
-        if all(_is_plausible(name.decode(code_page), alphabet) for name in foreign):
+    for code_page in _LATIN:
+        if all(_is_plausible(name.decode(code_page), "LATIN") for name in foreign):
             return code_page, "strict"
-    return "utf-8", "surrogateescape"
+    scores = {}
+    for code_page in _CYRILLIC:
+        decoded = [name.decode(code_page, "replace") for name in foreign]
+        if all(_is_plausible(name, "CYRILLIC") for name in decoded):
+            scores[code_page] = sum(c in _COMMON for name in decoded for c in name)
+    return (max(scores, key=lambda page: scores[page]), "strict") if scores else ("ascii", "surrogateescape")
 
 
 def _is_utf8(name: bytes) -> bool:
@@ -65,7 +71,9 @@ def _is_utf8(name: bytes) -> bool:
 
 def _is_plausible(name: str, alphabet: str) -> bool:
     """Whether a name reads as words in an alphabet: without box drawings, and no word in two alphabets."""
-    odd = any(not c.isascii() and unicodedata.category(c)[0] not in "LMN" and c not in _PUNCTUATION for c in name)
+    odd = any(
+        not c.isascii() and unicodedata.category(c)[0] not in "LMN" and c not in _PUNCTUATION[alphabet] for c in name
+    )
     return not odd and all(_reads_as(word, alphabet) for word in _WORD.findall(name) if not word.isascii())
 
 
