@@ -77,10 +77,11 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
     best = json.loads(archsmith("best", "mine", folder=tmp_path).stdout)
     assert best == top[0]["genotype"]
 
+    (tmp_path / "mine.py").rename(tmp_path / "moved.py")
     refused = archsmith("resume", "mine", "--trials", "15", folder=tmp_path)
     assert refused.returncode == 2
-    assert "FILE.py" in refused.stderr
-    resumed = archsmith("resume", "mine", "mine.py", "--trials", "15", "--json", folder=tmp_path)
+    assert "--recipe FILE.py" in refused.stderr
+    resumed = archsmith("resume", "mine", "moved.py", "--trials", "15", "--json", folder=tmp_path)
     assert json.loads(resumed.stdout)["counts"]["done"] == 15, resumed.stderr
     beside = json.loads(archsmith("show", "mine-random", "--json", folder=tmp_path).stdout)
     assert beside["counts"]["done"] == 15  # random search keeps the same budget

@@ -58,12 +58,12 @@ RUNS = {
         "_export/cell.py": "text this process has just written",
         "_export/optimizer.py": "text this process has just written",
         "_export/text_source.py": "text this process has just written",
+        "_search/recipe_file.py": "the user's own FILE.py, which is code, and only as the user has named it",
         "nn/activation.py": "an expression of the language's own symbols",
         "nn/cell_kernels/cuda_tape.py": "text made of a cell that was checked",
         "nn/update_rule.py": "an expression of the language's own symbols",
     },
     "eval": {"_export/network_source.py": "text this process has just written, without builtins"},
-    "runpy": {"cli/searching.py": "the user's own FILE.py, which is code"},
     "exec_module": {"_export/source.py": "format source, where the user says so"},
     "cloudpickle": {
         "executors/process_pool.py": "to workers of its own, over pipes of its own",

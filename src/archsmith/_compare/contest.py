@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archsmith.core.budget import Budget
-from archsmith.core.config import to_config
+from archsmith.core.config import same_config, to_config
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.searcher import Searcher
 from archsmith.recipes.claim import Claim
@@ -123,12 +123,12 @@ def _run(
             name=name,
             seed=seed,
             limits=recipe.limits,
-            note={"recipe": recipe.name, "scale": recipe.scale, "arm": arm},
+            note={"recipe": recipe.name, "scale": recipe.scale, "arm": arm, **_origin(recipe)},
         )
     run = Run(store, name, space=recipe.space, evaluator=recipe.evaluator)
     config = run.config
     recorded = {**_parts(recipe), "seed": seed}
-    different = [part for part in recorded if _placeless(config.get(part)) != recorded[part]]
+    different = [part for part in recorded if not same_config(_placeless(config.get(part)), recorded[part])]
     kept, clock = config.get("clock"), getattr(executor, "clock", None)
     if (kept is None) != (clock is None) or (executor is not None and kept and executor.slots != config["workers"]):
         raise UsageError(
@@ -150,6 +150,11 @@ def _run(
         searcher=recipe.searcher,
         reward=recipe.reward,
     )
+
+
+def _origin(recipe: Recipe) -> dict[str, Any]:
+    """Where the recipe is found again, if it came from a file of the user's."""
+    return {"file": dict(recipe.file)} if recipe.file is not None else {}
 
 
 def _workers(number: int, clock: object) -> str:

@@ -14,6 +14,7 @@ from archsmith._compare.difference import difference
 from archsmith._compare.outcomes import BY_VALUE, outcome
 from archsmith._compare.searched import Searched
 from archsmith._compare.verdict import verdicts
+from archsmith.core.config import same_config
 from archsmith.core.errors import UsageError
 from archsmith.core.finish import Measure
 from archsmith.core.genotype import canonical_json
@@ -121,7 +122,7 @@ def _unlike(runs: Sequence[Searched]) -> list[str]:
                 "so their numbers cannot be compared; compare runs of one column"
             )
         names = ("space", "evaluator", "reward", "workers")
-        differ = [name for name in names if parts.get(name) != first.get(name)]
+        differ = [name for name in names if not same_config(parts.get(name), first.get(name))]
         if differ:
             notes.append(
                 f"Runs {runs[0].name!r} and {run.name!r} differ in their {' and '.join(differ)} as well, "

@@ -11,6 +11,7 @@ from archsmith._search import Run
 from archsmith._search.data_check import check_same_data
 from archsmith._search.hand_designed import HandDesigned, Standard, baseline_name
 from archsmith.core.artifacts import open_artifacts
+from archsmith.core.config import same_config
 from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.finish import Finishable, FinishPlan
@@ -206,7 +207,7 @@ def control_of(run: Run, control: Run | str | None, notes: list[str]) -> Run | N
             {k: v for k, v in c[part].items() if k != "data"} if isinstance(c[part], Mapping) else c[part]
             for c in (mine, its)
         )
-        if own != other:
+        if not same_config(own, other):
             message = f"run {beside.name!r} has another {part} than run {run.name!r}, so it is no control of it"
             if control is not None:
                 raise UsageError(f"{message}; name one that has the same, or none")

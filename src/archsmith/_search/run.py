@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsmith.core.config import from_config
+from archsmith._search.recipe_file import Pieces, RecipeFile, find_recipe
+from archsmith.core.config import from_config, same_config, to_config
 from archsmith.core.errors import CorruptStore, UsageError
-from archsmith.core.evaluator import Evaluator
+from archsmith.core.evaluator import Evaluator, as_evaluator, with_data
 from archsmith.core.executor import Executor
 from archsmith.core.pareto import pareto
-from archsmith.core.space import Space
+from archsmith.core.space import Space, as_space
 from archsmith.core.stopping import Rule
 from archsmith.core.store import RunReader, RunSummary, Store
 from archsmith.core.trial import Trial
@@ -55,6 +56,29 @@ def resolve(name: str) -> Any:
     raise UsageError(f"{name!r} is not part of archsmith, so it cannot be made again from the record of a run")
 
 
+def _candidates(part: str, recipe: Pieces) -> list[Any]:
+    """The pieces of a recipe that may be this part of a run, or of the random search beside it."""
+    match part:
+        case "space":
+            return [as_space(recipe.space)]
+        case "evaluator":
+            return [as_evaluator(recipe.evaluator)]
+        case "searcher":
+            return [recipe.searcher, recipe.control_searcher]
+        case "reward":
+            return [recipe.reward, getattr(recipe.evaluator, "default_reward", None)]
+        case _:
+            return [recipe.stopping]
+
+
+def _own_name(recorded: Any) -> str:
+    """What a record calls the user's own piece: "module:name" of the function or class."""
+    while isinstance(recorded, Mapping):
+        inner = recorded.get("function")
+        recorded = inner if isinstance(inner, Mapping) else str(recorded.get("type"))
+    return str(recorded)[:200]
+
+
 class Run:
     """One search in a store. Reading is always up to date, also while another process writes the run.
 
@@ -62,16 +86,24 @@ class Run:
         store: where it is kept.
         name: its name there.
         space, evaluator: the live objects, where this process has them; else they are made again from the record.
+        recipe: where the user's own pieces are taken from; None: from the FILE.py that the record tells of.
     """
 
     def __init__(
-        self, store: Store, name: str, *, space: Space | None = None, evaluator: Evaluator | None = None
+        self,
+        store: Store,
+        name: str,
+        *,
+        space: Space | None = None,
+        evaluator: Evaluator | None = None,
+        recipe: Pieces | None = None,
     ) -> None:
         self.store = store
         self.name = name
         self.reader: RunReader = store.read(name)
         self._space = space
         self._evaluator = evaluator
+        self._recipe = recipe
 
     @property
     def summary(self) -> RunSummary:
@@ -143,32 +175,62 @@ class Run:
 
     def _may_have_twins(self) -> bool:
         try:
-            return hasattr(self.space, "canonical")
-        except UsageError:  # the user's own space, which is not here
+            return hasattr(self._space or from_config(self.config["space"], resolve), "canonical")
+        except UsageError:  # the user's own space, whose file is not run for this
             return True
 
     @property
     def space(self) -> Space:
         """The space searched. Raises UsageError when it is the user's own and this process does not have it."""
         if self._space is None:
-            self._space = self._made("space")
+            self._space = self.made("space", self.config["space"])
         return self._space
 
     @property
     def evaluator(self) -> Evaluator:
         """The evaluator. Raises UsageError when it is the user's own and this process does not have it."""
         if self._evaluator is None:
-            self._evaluator = self._made("evaluator")
+            self._evaluator = self.made("evaluator", self.config["evaluator"])
         return self._evaluator
 
-    def _made(self, part: str) -> Any:
+    def with_evaluator(self, evaluator: Evaluator) -> Run:
+        """The same run with an evaluator at hand, such as the recorded one on data that lie elsewhere."""
+        return Run(self.store, self.name, space=self._space, evaluator=evaluator, recipe=self._recipe)
+
+    def made(self, part: str, recorded: Any) -> Any:
+        """A part of the run ("space", "searcher", ...) from its record; what is the user's own from the recipe's file.
+
+        Raises UsageError when it is the user's own and is not to be had.
+        """
         try:
-            return from_config(self.config[part], resolve)
+            return from_config(recorded, resolve)
+        except UsageError:  # nothing that archsmith ships
+            pass
+        try:
+            for piece in _candidates(part, self._found_recipe()):
+                if same_config(recorded, to_config(piece), any_module=True):
+                    return piece
+                if part == "evaluator" and isinstance(data := recorded.get("data", recorded.get("table")), str):
+                    moved = with_data(piece, data)
+                    if moved is not None and same_config(recorded, to_config(moved), any_module=True):
+                        return moved
+            why = "that of the recipe is another one"
         except UsageError as error:
-            raise UsageError(
-                f"the {part} of run {self.name!r} is your own: {error}. "
-                f"Pass it in Python (run.resume({part}=...)), or name its file: archsmith resume {self.name} FILE.py"
-            ) from None
+            why = str(error)
+        given = "space=..., build=..." if part == "space" else f"{part}=..."
+        call = "open_run" if part in ("space", "evaluator") else "run.resume"
+        raise UsageError(
+            f"the {part} of run {self.name!r} is your own ({_own_name(recorded)}), and {why}; name the file that has it in "
+            f"its recipe with --recipe FILE.py, or in Python pass it: {call}(..., {given})"
+        )
+
+    def _found_recipe(self) -> Pieces:
+        if self._recipe is None:
+            file = RecipeFile.from_json(self.config["note"].get("file"))
+            if file is None:
+                raise UsageError("the run was begun in Python, so no file is on record")
+            self._recipe = find_recipe(file)
+        return self._recipe
 
     def build(self, trial: Trial | None = None) -> torch.nn.Module:
         """A fresh, untrained module of a trial's architecture (default: the best one's) for the run's own task."""

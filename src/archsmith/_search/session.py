@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from archsmith._search.collecting import collect
 from archsmith._search.data_check import check_same_data
 from archsmith._search.loop import Loop, Watch, replay
-from archsmith._search.run import Run, resolve
+from archsmith._search.run import Run
 from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.budget import Budget
 from archsmith.core.child import AnyTask, Task
-from archsmith.core.config import from_config, to_config
+from archsmith.core.config import same_config, to_config
 from archsmith.core.data_changes import DOCUMENT, contents_of
 from archsmith.core.errors import DataError, StoreError, UsageError
 from archsmith.core.evaluator import Evaluator, Limits, as_evaluator, epochs_of, with_data
@@ -171,19 +171,19 @@ def resume(
             raise UsageError(f"data= relocates a data set, and the evaluator of run {run.name!r} has none")
         evaluator = moved
     check_same_data(run, evaluator, SAME_DATA)
-    searcher = searcher if searcher is not None else from_config(config["searcher"], resolve)
+    searcher = searcher if searcher is not None else run.made("searcher", config["searcher"])
     if reward is None:
         reward = getattr(evaluator, "default_reward", value)
-        if to_config(reward) != config["reward"]:
-            reward = from_config(config["reward"], resolve)
+        if not same_config(config["reward"], to_config(reward)):
+            reward = run.made("reward", config["reward"])
     if stopping is None:
-        stopping = from_config(config.get("stopping"), resolve)
+        stopping = run.made("stopping", config.get("stopping"))
     for part, given in (("space", space), ("searcher", searcher), ("reward", reward), ("stopping", stopping)):
-        if to_config(given) != config.get(part):  # runs from before there were rules have none
-            raise UsageError(
-                f"run {run.name!r} was begun with another {part}: recorded {config.get(part)}, given {to_config(given)}; "
-                "begin a new run for another configuration"
-            )
+        recorded = config.get(part)  # runs from before there were rules have none
+        if not (
+            _is_space(recorded, space) if part == "space" else same_config(recorded, to_config(given), any_module=True)
+        ):
+            raise _another(run, part, recorded, given)
     rule = _rule(stopping, evaluator)
     old = Budget(**config["budget"])
     budget = old
@@ -238,9 +238,61 @@ def resume(
     return Run(run.store, run.name, space=space, evaluator=evaluator)
 
 
-def open_run(store: str | os.PathLike[str] | Store, name: str) -> Run:
-    """A run that is in a store. Raises UnknownName, with the nearest names, when it is not."""
-    return Run(open_store(store), name)
+def open_run(
+    store: str | os.PathLike[str] | Store,
+    name: str,
+    *,
+    space: Space | Callable[[Choose], Architecture] | None = None,
+    build: Callable[[Architecture, Any], Any] | None = None,
+    evaluator: Evaluator | Callable[[Architecture], Any] | None = None,
+) -> Run:
+    """A run that is in a store.
+
+    Args:
+        store, name: where it is.
+        space, build: the space that it searches, where that is your own, as of `search`.
+        evaluator: likewise. What archsmith ships is made again from the record, and what came from a FILE.py is found
+            there, so that neither has to be given.
+
+    Raises:
+        UnknownName: the store has no such run; the message has the nearest names.
+        UsageError: a piece is another than the run was begun with.
+    """
+    run = Run(open_store(store), name)
+    if build is not None and space is None:
+        raise UsageError("build= is for a space that is a plain function; give space= as well")
+    given_space = None if space is None else as_space(space, build)
+    given_evaluator = None if evaluator is None else as_evaluator(evaluator)
+    recorded = run.config
+    if given_space is not None and not _is_space(recorded["space"], given_space):
+        raise _another(run, "space", recorded["space"], given_space)
+    if given_evaluator is not None and not _is_evaluator(recorded["evaluator"], given_evaluator):
+        raise _another(run, "evaluator", recorded["evaluator"], given_evaluator)
+    return Run(run.store, name, space=given_space, evaluator=given_evaluator)
+
+
+def _is_space(recorded: Any, space: Space) -> bool:
+    """Whether a space is the recorded one; what builds the children may be given to a space that was searched without."""
+    config = to_config(space)
+    if isinstance(space, FunctionSpace) and isinstance(recorded, Mapping) and recorded.get("builder") is None:
+        config = {**config, "builder": None}
+    return same_config(recorded, config, any_module=True)
+
+
+def _is_evaluator(recorded: Any, evaluator: Evaluator) -> bool:
+    """Whether an evaluator is the recorded one, wherever its data are now: those are told by their content."""
+    one, other = (
+        {k: v for k, v in config.items() if k not in ("data", "table")} if isinstance(config, Mapping) else config
+        for config in (recorded, to_config(evaluator))
+    )
+    return same_config(one, other, any_module=True)
+
+
+def _another(run: Run, part: str, recorded: Any, given: Any) -> UsageError:
+    return UsageError(
+        f"run {run.name!r} was begun with another {part}: recorded {recorded}, given {to_config(given)}; "
+        "begin a new run for another configuration"
+    )
 
 
 def build(

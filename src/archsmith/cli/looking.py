@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.errors import RunLocked, UnknownName, UsageError
 from archsmith.core.evaluator import with_data
 from archsmith.core.finish import Measure, in_todays_words
-from archsmith.core.shown import in_columns, without_passwords
+from archsmith.core.shown import command_text, in_columns, without_passwords
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -38,7 +38,16 @@ ArtifactsOption = Annotated[
     ),
 ]
 MovedData = Annotated[str | None, typer.Option("--data", help="Where the run's data set is now.")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE.py",
+        help="The file of yours with the run's recipe, where that was moved or changed: FILE.py, or FILE.py:NAME.",
+    ),
+]
 DEFAULT_STORE = "sqlite:///runs.db"
+MEMORY = "memory://"
 STATES = {"paused": "put aside", "stopped": "stopped early"}  # as a search tells them while it runs
 MOST_READ = 100_000  # trials that `show` reads to tell how workers were used: two seconds' worth
 
@@ -49,9 +58,11 @@ def register(app: typer.Typer) -> None:
         app.command(name=command.__name__.rstrip("_"))(command)
 
 
-def open_existing(store: str, name: str, data: str | None = None, artifacts: str | None = None) -> Run:
+def open_existing(
+    store: str, name: str, data: str | None = None, artifacts: str | None = None, recipe: str | None = None
+) -> Run:
     """A run that must be there; a store that is not there is not made. `data` is where its data set is now, `artifacts`
-    where a store that has no place for weights keeps them from now on."""
+    where a store that has no place for weights keeps them from now on, `recipe` the FILE.py of its own pieces."""
     from archsmith._search.run import Run
     from archsmith.store import open_store
 
@@ -61,19 +72,41 @@ def open_existing(store: str, name: str, data: str | None = None, artifacts: str
             "run", name, [], f"({without_passwords(path)} does not exist; name another store with --store)"
         )
     run = Run(open_store(store, artifacts=artifacts), name)
+    if recipe is not None:
+        run = with_recipe(run, recipe)
     if data is None:
         return run
     evaluator: Any = run.evaluator
     if (moved := with_data(evaluator, data)) is None:
         raise UsageError(f"--data relocates a data set, and the evaluator of run {name!r} has none")
-    return Run(run.store, name, evaluator=moved)
+    return run.with_evaluator(moved)
+
+
+def with_recipe(run: Run, argument: str) -> Run:
+    """The run with its own pieces from a file that the user names. What comes later finds them there too.
+
+    Raises UsageError when the pieces of the file are others than the run's.
+    """
+    from archsmith._search.recipe_file import run_recipe_file
+    from archsmith._search.run import Run
+    from archsmith._search.writing import writing
+
+    pieces, file = run_recipe_file(argument)
+    run = Run(run.store, run.name, recipe=pieces)
+    for part in ("space", "evaluator"):
+        run.made(part, run.config[part])
+    note = run.config["note"]
+    if note.get("file") != file.to_json():
+        with suppress(RunLocked), writing(run, "name the file again when that has ended") as writer:
+            writer.configure({"note": {**note, "file": file.to_json()}})
+    return run
 
 
 def command_line(verb: str, name: str, *more: str, store: str) -> str:
     """A command about a run, as a person would type it here; the store is named unless it is the default, or set for
     all commands."""
     where = [] if store in (DEFAULT_STORE, os.environ.get("ARCHSMITH_STORE")) else ["--store", store]
-    return without_passwords(shlex.join(["archsmith", verb, name, *more, *where]))
+    return command_text(verb, name, *more, *where)
 
 
 def store_exists(store: str) -> bool:
@@ -228,10 +261,11 @@ def report(
     name: RunName,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The page's path (default: RUN.html).")] = None,
     control: Annotated[str | None, typer.Option(help="The random-search run to draw beside it.")] = None,
+    recipe: RecipeOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write a run's page: one HTML file that works offline. Prints its path."""
-    print(open_existing(store, name).report(output, control=control))
+    print(open_existing(store, name, recipe=recipe).report(output, control=control))
 
 
 def summary_json(summary: RunSummary) -> dict[str, Any]:

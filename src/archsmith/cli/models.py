@@ -16,6 +16,7 @@ from archsmith.cli.looking import (
     ArtifactsOption,
     JsonOption,
     MovedData,
+    RecipeOption,
     StoreOption,
     command_line,
     data_lines,
@@ -91,6 +92,7 @@ def finish(
     form: FormOption = None,
     width: WidthOption = None,
     artifacts: ArtifactsOption = None,
+    recipe: RecipeOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,7 +103,7 @@ def finish(
     where = Where.named(executor, workers, address, cpus, gpus)
     chosen = {"epochs": epochs, "seeds": seeds, "size": size, "seed": seed, "name": run_name}
     network = {"cells": cells, "filters": filters, "form": form, "width": width}
-    run = _published_run(store, name, data, chosen, network) or open_existing(store, name, data, artifacts)
+    run = _published_run(store, name, data, chosen, network) or open_existing(store, name, data, artifacts, recipe)
     if run.name == name and (asked := [k for k, v in {**chosen, **network}.items() if v is not None]):
         raise UsageError(f"--{asked[0]} is of a published network, and {name!r} is a run, which has its own plan")
     name = run.name
@@ -140,13 +142,14 @@ def export(
     form: FormOption = None,
     width: WidthOption = None,
     data: MovedData = None,
+    recipe: RecipeOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write a network with its weights as files that others can use, or a cell as one file. Prints their path."""
     from archsmith._export import export as export_
 
     thing = _read(name)
-    run = _run_or_none(store, thing, data)
+    run = _run_or_none(store, thing, data, recipe)
     if run is not None and output is None:
         output = Path(f"{name}-{format}")
     written = export_(
@@ -338,7 +341,7 @@ def _is_run(store: str, name: str) -> bool:
     return store_exists(store) and name in {run.name for run in open_store(store).runs()}
 
 
-def _run_or_none(store: str, name: str, data: str | None) -> Run | None:
+def _run_or_none(store: str, name: str, data: str | None, recipe: str | None) -> Run | None:
     """The run of that name, or None where there is none but a discovered network, a file or a JSON text.
 
     Raises UnknownName when there is nothing of the name.
@@ -348,7 +351,7 @@ def _run_or_none(store: str, name: str, data: str | None) -> Run | None:
     is_json = name.lstrip().startswith("{")
     try:
         if not is_json:
-            return open_existing(store, name, data)
+            return open_existing(store, name, data, recipe=recipe)
     except UnknownName as error:
         if name not in NETWORKS and not Path(name).is_file():
             raise UsageError(f"{error}; nor is it a network of archsmith.discovered or a file") from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from archsmith.cli.looking import data_lines, store_exists
 from archsmith.cli.where import Where
 from archsmith.core.budget import Budget
-from archsmith.core.config import to_config
+from archsmith.core.config import same_config, to_config
 from archsmith.core.errors import RunExists, RunLocked, UsageError
 from archsmith.core.finish import ACCURACY, Measure, measure_of
 from archsmith.core.shown import plain, shown, without_passwords
@@ -52,6 +52,8 @@ def begin(
 
     if note is None:
         note = {"recipe": recipe.name, "scale": recipe.scale, "finish": to_config(recipe.finish)}
+        if recipe.file is not None:
+            note = {**note, "file": dict(recipe.file)}
         if recipe.control:
             note = {**note, "control": to_config(recipe.control_searcher or Random())}
     note = {**note, **where.to_record()}
@@ -85,7 +87,6 @@ def begin_or_go_on(
     note: Mapping[str, Any] | None = None,
     trials: int | None = None,
     data: str | None = None,
-    own: Recipe | None = None,
     same: Recipe | None = None,
     artifacts: str | None = None,
 ) -> Run:
@@ -94,7 +95,6 @@ def begin_or_go_on(
     Args:
         trials: what a run that is there already goes on to; None: the budget it was begun with.
         data: where its data set is now, for a run that is there already; other data are refused.
-        own: the recipe of a user's file, whose parts cannot be made again from the record.
         same: what a run that is there already must be a search by, as must the seed be its own.
         artifacts: as of `begin`.
     """
@@ -109,7 +109,7 @@ def begin_or_go_on(
         except RunExists:
             if same is None:
                 raise  # else another process ran the same command, and was faster
-    run = Run(open_store(store), name)
+    run = Run(open_store(store), name, recipe=recipe if recipe.file is not None else None)
     if same is not None:
         _check_same(run, same, seed)
     where = where.or_else(Where.of_record(run.config["note"]))
@@ -120,13 +120,11 @@ def begin_or_go_on(
     budget = raised or Budget(**run.config["budget"])
     what = "its budget is used up" if _used_up(run, budget) else "goes on"
     say(f"run {name!r} is in {without_passwords(store)} already and {what}: {budget}")
-    go = partial(resumed, run, raised, where=where, go_on=go_on, data=data, own=own)
+    go = partial(resumed, run, raised, where=where, go_on=go_on, data=data)
     return go() if same is None else _once_free(go, store)
 
 
-def resumed(
-    run: Run, raised: Budget | None, *, where: Where, go_on: str, data: str | None = None, own: Recipe | None = None
-) -> Run:
+def resumed(run: Run, raised: Budget | None, *, where: Where, go_on: str, data: str | None = None) -> Run:
     """Go on with a run, with a live view on stderr: to the budget that it was begun with, or to another one."""
     with watched(raised or Budget(**run.config["budget"]), go_on, run) as watch:
         return run.resume(
@@ -134,11 +132,6 @@ def resumed(
             workers=where.number(run.config["workers"]),
             executor=where.make(run.config["workers"]),
             data=data,
-            space=own.space if own else None,
-            evaluator=own.evaluator if own else None,
-            searcher=own.searcher if own else None,
-            reward=own.reward if own else None,
-            stopping=own.stopping if own else None,
             watch=watch,
         )
 
@@ -166,7 +159,6 @@ def beside(
     where: Where,
     go_on: str,
     data: str | None = None,
-    own: Recipe | None = None,
     always: bool = False,
 ) -> Run | None:
     """The random search beside a run, begun or gone on with until it has as many trials, and otherwise the same.
@@ -174,8 +166,6 @@ def beside(
     None where none was asked for (unless `always`), or the run itself was not searched to its end. Comparisons equalise
     the evaluator's cost: a budget in seconds becomes the trials that it was enough for.
     """
-    from archsmith._search.run import resolve
-    from archsmith.core.config import from_config
     from archsmith.core.evaluator import Limits
     from archsmith.recipes import Recipe
     from archsmith.searchers import Random
@@ -190,21 +180,21 @@ def beside(
     where = where.or_else(Where.of_record(config["note"]))
     if where.workers is None:
         where = replace(where, workers=None if where.executor == "ray" else config["workers"])
-    reward = own.reward if own else None
-    if own is None and to_config(getattr(run.evaluator, "default_reward", None)) != config["reward"]:
-        reward = from_config(config["reward"], resolve)
-    stopping = from_config(config["stopping"], resolve) if config.get("stopping") is not None else None
+    reward = None
+    if not same_config(config["reward"], to_config(getattr(run.evaluator, "default_reward", None))):
+        reward = run.made("reward", config["reward"])
     control = Recipe(
         name=f"{run.name}-random",
         summary=f"random search beside {run.name}",
-        space=own.space if own else run.space,
+        space=run.space,
         evaluator=run.evaluator,
-        searcher=(own.control_searcher or Random()) if own else from_config(wanted, resolve),
+        searcher=run.made("searcher", wanted),
         budget=Budget(trials=trials),
         reward=reward,
         limits=Limits(**config["limits"]),
-        stopping=own.stopping if own else stopping,
+        stopping=run.made("stopping", config.get("stopping")),
         control=False,
+        file=config["note"].get("file"),
     )
     return begin_or_go_on(
         control,
@@ -216,7 +206,6 @@ def beside(
         note={key: value for key, value in config["note"].items() if key not in ("control", "fitted")},
         trials=trials,
         data=data,
-        own=control if own else None,
     )
 
 
@@ -234,7 +223,7 @@ def _check_same(run: Run, recipe: Recipe, seed: int) -> None:
         "seed": (seed, run.config["seed"]),
     }
     for part, (given, found) in parts.items():
-        if given != found:
+        if not same_config(found, given, any_module=True):
             raise UsageError(
                 f"run {run.name!r} was begun with another {part}: recorded {shown(found)}, given {shown(given)}; go on with it "
                 f"as it is by `archsmith resume {run.name}`, or begin one of another name"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +11,10 @@ import typer
 
 from archsmith.cli.looking import (
     DEFAULT_STORE,
+    MEMORY,
     ArtifactsOption,
     JsonOption,
+    RecipeOption,
     RunName,
     StoreOption,
     command_line,
@@ -103,7 +103,11 @@ def register(app: typer.Typer) -> None:
 
 def search(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE|FILE.py", help="A name of `archsmith recipes`, or a file of yours.")
+        str,
+        typer.Argument(
+            metavar="RECIPE|FILE.py",
+            help="A name of `archsmith recipes`, or a file of yours; of several recipes in it one: FILE.py:NAME.",
+        ),
     ],
     data: DataOption = None,
     trials: TrialsOption = None,
@@ -159,16 +163,14 @@ def search(
     if estimate:
         _tell_estimate(found, as_json)
         return
-    own = [recipe] if recipe.endswith(".py") else []
     if not go_on_with and name is not None and name in names_in(store):  # before the data are read
-        go_on = command_line("resume", name, *own, store=store)
+        go_on = command_line("resume", name, store=store)
         raise RunExists(
             f"a run named {name!r} is in this store already; go on with it by {go_on}, or by this command with "
             "--resume, or choose another name"
         )
     name = name if name is not None else free_name(store, found.name)
-    go_on = command_line("resume", name, *own, store=store)
-    file = found if own else None
+    go_on = command_line("resume", name, store=store)
     run = begin_or_go_on(
         found,
         name=name,
@@ -178,30 +180,30 @@ def search(
         go_on=go_on,
         trials=trials,
         data=data if go_on_with else None,
-        own=file,
         same=found if go_on_with else None,
         artifacts=artifacts,
     )
-    control_run = beside(run, store=store, where=where, go_on=go_on, own=file)
+    control_run = beside(run, store=store, where=where, go_on=go_on)
     runs = [run] if control_run is None else [run, control_run]
     if as_json:
         print(json.dumps([summary_json(run.summary) for run in runs], indent=2))
         return
     for run in runs:
         print(_outcome(run))
-    verbs = [
-        "report",
-        *(["compare"] if len(runs) > 1 else []),
-        *(["finish"] if run.store.artifacts is not None else []),
-    ]
+    if store == MEMORY:
+        say("the run was kept in memory alone and ends with this command; keep it in a file with --store FILE.db")
+        return
+    verbs = ["report"]
+    if run.best is not None:
+        verbs += ["compare"] if control_run is not None and control_run.best is not None else []
+        verbs += ["finish"] if run.store.artifacts is not None else []
     say(f"next: {'   or: '.join(command_line(verb, name, store=store) for verb in verbs)}")
 
 
 def resume(
     name: RunName,
-    file: Annotated[
-        str | None, typer.Argument(metavar="[FILE.py]", help="The file of yours that it was begun with.")
-    ] = None,
+    file: Annotated[str | None, typer.Argument(metavar="[FILE.py]", help="The same as --recipe.")] = None,
+    recipe: RecipeOption = None,
     data: Annotated[str | None, typer.Option("--data", help="Where the same data set is now.")] = None,
     trials: TrialsOption = None,
     seconds: SecondsOption = None,
@@ -215,14 +217,13 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a run that was interrupted, or raise its budget; and with the random search beside it."""
-    run = open_existing(store, name)
+    run = open_existing(store, name, recipe=recipe if recipe is not None else file)
     where = Where.named(executor, workers, address, cpus, gpus).or_else(Where.of_record(run.config["note"]))
-    own = load_recipe(file) if file is not None else None
     asked = any(limit is not None for limit in (trials, seconds, epochs))
     raised = Budget(trials=trials, seconds=seconds, epochs=epochs) if asked else None
-    go_on = command_line("resume", name, *([file] if file is not None else []), store=store)
-    run = resumed(run, raised, where=where, go_on=go_on, data=data, own=own)
-    control = beside(run, store=store, where=where, go_on=go_on, data=data, own=own)
+    go_on = command_line("resume", name, store=store)
+    run = resumed(run, raised, where=where, go_on=go_on, data=data)
+    control = beside(run, store=store, where=where, go_on=go_on, data=data)
     if as_json:
         print(json.dumps(summary_json(run.summary), indent=2))
         return
@@ -274,22 +275,20 @@ def _tell_estimate(recipe: Recipe, as_json: bool) -> None:
 
 
 def load_recipe(recipe: str) -> Recipe:
-    """The recipe of that name, or the one that a file of the user's holds."""
+    """The recipe of that name, or the one that a file of the user's holds: FILE.py, or FILE.py:NAME."""
+    from archsmith._search.recipe_file import is_recipe_file, run_recipe_file
+    from archsmith.core.evaluator import as_evaluator
+    from archsmith.core.space import as_space
     from archsmith.recipes import Recipe, get_recipe
 
-    if not recipe.endswith(".py"):
+    if not is_recipe_file(recipe):
         return get_recipe(recipe)
-    if not os.path.isfile(recipe):
-        raise UsageError(f"there is no file {recipe!r}")
-    import runpy
-
-    sys.path.insert(0, os.path.dirname(os.path.abspath(recipe)))
-    found = runpy.run_path(recipe, run_name="archsmith_recipe").get("recipe")
+    found, file = run_recipe_file(recipe)
     if not isinstance(found, Recipe):
         raise UsageError(
-            f"{recipe} must hold a value named `recipe` that is an archsmith.recipes.Recipe, got {found!r}"
+            f"{file.recipe} of {file.path} must be an archsmith.recipes.Recipe, got {type(found).__name__}"
         )
-    return found
+    return replace(found, space=as_space(found.space), evaluator=as_evaluator(found.evaluator), file=file.to_json())
 
 
 def _adapted(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from archsmith.core.errors import UsageError
@@ -33,13 +35,62 @@ def to_config(value: Any) -> Any:
 
 
 def type_name(thing: Any) -> str:
-    """ "spaces.ConvChain" for what archsmith ships, "module:name" for anything else."""
+    """ "spaces.ConvChain" for what archsmith ships, "module:name" for anything else.
+
+    The module of what was defined in a script is the name under which the script would be imported.
+    """
     module = getattr(thing, "__module__", "?")
+    if module == "__main__":
+        module = _main_name()
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     parts = module.split(".")
     if parts[0] == "archsmith" and len(parts) > 1 and "<" not in name:
         return f"{parts[1]}.{name}"
     return f"{module}:{name}"
+
+
+def _main_name() -> str:
+    """What `import` would call the module `__main__`; "__main__" for a notebook or an interactive session."""
+    main = sys.modules.get("__main__")
+    if (spec := getattr(main, "__spec__", None)) is not None:  # python -m package.module
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if isinstance(file, str) and file.endswith(".py") else "__main__"
+
+
+def same_config(recorded: Any, given: Any, *, any_module: bool = False) -> bool:
+    """Whether two configurations, as `to_config` writes them, are of the same thing.
+
+    A function or class of the user's is the same if it has the same qualified name and its module is called the same,
+    whatever package that was imported from. The module of a notebook has no name, so it agrees with any.
+
+    Args:
+        recorded, given: the configurations.
+        any_module: whether the module does not matter: a person gives a piece as the recorded one, and may have renamed
+            its file.
+    """
+    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
+        return recorded.keys() == given.keys() and all(
+            _same_type(recorded[key], given[key], any_module)
+            if key == "type"
+            else same_config(recorded[key], given[key], any_module=any_module)
+            for key in recorded
+        )
+    if isinstance(recorded, list | tuple) and isinstance(given, list | tuple):
+        return len(recorded) == len(given) and all(
+            same_config(one, other, any_module=any_module) for one, other in zip(recorded, given, strict=True)
+        )
+    return isinstance(recorded, bool) == isinstance(given, bool) and bool(recorded == given)
+
+
+def _same_type(recorded: Any, given: Any, any_module: bool) -> bool:
+    if recorded == given or not isinstance(recorded, str) or not isinstance(given, str):
+        return bool(recorded == given)
+    (module, colon, name), (other_module, other_colon, other_name) = recorded.partition(":"), given.partition(":")
+    if not (colon and other_colon) or name != other_name:
+        return False
+    last, other_last = module.rpartition(".")[2], other_module.rpartition(".")[2]
+    return any_module or "__main__" in (module, other_module) or last == other_last
 
 
 def from_config(config: Any, resolve: Callable[[str], Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,12 @@ def _escaped(code: int) -> str:
 def without_passwords(text: str) -> str:
     """A text with the passwords of the URLs in it hidden: what is printed and recorded is read by others."""
     return _OPTION.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
+
+
+def command_text(verb: str, name: str, *options: str) -> str:
+    """A command of archsmith's about what has that name, such as a run, as a person types it in a shell."""
+    words = [verb, *options, "--", name] if name.startswith("-") else [verb, name, *options]
+    return without_passwords(shlex.join(["archsmith", *words]))
 
 
 def in_columns(rows: Sequence[Sequence[str]]) -> str:

@@ -6,16 +6,19 @@ A child is isolated: whatever it does to its process is a failed trial, and limi
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import psutil
@@ -299,14 +302,42 @@ def physical_cores() -> int:
     return max(1, count)
 
 
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle, which also sends a cached function that the other process cannot import: as one with an empty cache."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, functools._lru_cache_wrapper) and not _importable(obj):
+            return _cached, (obj.__wrapped__, obj.cache_parameters())
+        return super().reducer_override(obj)
+
+
+def _cached(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Callable[..., Any]:
+    cached: Callable[..., Any] = functools.lru_cache(**parameters)(function)
+    return cached
+
+
+def _importable(thing: Any) -> bool:
+    """Whether another process finds it by its module and name; what a script or a notebook defines it does not."""
+    found: Any = sys.modules.get(thing.__module__) if thing.__module__ != "__main__" else None
+    for name in thing.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is thing
+
+
+def _dumps(value: Any) -> bytes:
+    with io.BytesIO() as file:
+        _Pickler(file).dump(value)
+        return file.getvalue()
+
+
 def pickled(job: Job, names: Sequence[str]) -> bytes:
     """Fields of a job as bytes. Raises UsageError naming the one that cannot be sent."""
     try:
-        return bytes(cloudpickle.dumps([getattr(job, name) for name in names]))
+        return _dumps([getattr(job, name) for name in names])
     except Exception:
         for name in names:
             try:
-                cloudpickle.dumps(getattr(job, name))
+                _dumps(getattr(job, name))
             except Exception as error:
                 raise UsageError(
                     f"the {name} cannot be sent to another process: {error}; leave out what holds a lock, a file or a "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from archsmith.core.budget import Budget
 from archsmith.core.errors import UsageError
@@ -31,6 +33,7 @@ class Recipe:
         control_searcher: the random search, where it needs settings too (None: `Random()`).
         finish: how it is finished.
         stopping: the rule that ends hopeless children early; None: all are trained to their end, as in the papers.
+        file: where it was loaded from, where that is a file of the user's, as a run's record keeps it.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Recipe:
     control_searcher: Searcher | None = None
     finish: FinishPlan | None = None
     stopping: Rule | None = None
+    file: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.scale not in ("paper", "desk"):

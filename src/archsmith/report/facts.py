@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsmith._search.saved import Saved, Savings
+from archsmith.core.config import same_config
 from archsmith.core.errors import ArchsmithError, UnknownName
 from archsmith.core.finish import Measure, in_todays_words
 from archsmith.core.space import Space, decode, trace
@@ -299,7 +300,9 @@ def _control(run: Run, summary: RunSummary, name: str | None) -> RunReader | Non
 
 def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """What must be equal for two searches to be compared, and is not. What each was given to spend is shown instead."""
-    return [part for part in ("space", "evaluator", "reward", "data") if one.get(part) != other.get(part)]
+    return [
+        part for part in ("space", "evaluator", "reward", "data") if not same_config(one.get(part), other.get(part))
+    ]
 
 
 def _type(config: Any) -> str:

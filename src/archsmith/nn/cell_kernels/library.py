@@ -24,6 +24,7 @@ from pathlib import Path
 import filelock
 
 from archsmith.core.errors import UsageError
+from archsmith.core.private_folder import is_private, private_folder
 
 _WAYS = ("plain", "native", "compiled")
 _HERE = Path(__file__).parent
@@ -118,7 +119,7 @@ def built(name: str, source: bytes, flags: tuple[str, ...] = ()) -> Path:
     stem = f"{name}-{_digest(source, _own_source(), _machine().encode(), repr((flags, _TUNED)).encode())}"
     compiler = _compiler()
     made_by = _digest(repr([(part, _stamp(part)) for part in compiler]).encode()) if compiler else "*"
-    folder = _folder()
+    folder = private_folder("cells")
     if folder is not None:
         found = sorted(folder.glob(f"{stem}-{made_by}.so"))
         for path in found:
@@ -171,30 +172,12 @@ def _compile(compiler: list[str], source: bytes, flags: tuple[str, ...], path: P
 def _sound(path: Path) -> bool:
     """Whether a file is ours alone and as it was written. Half a library would end the process when it is loaded."""
     try:
-        if not _ours(path):
+        if not is_private(path):
             return False
         content = path.read_bytes()
     except OSError:
         return False
     return len(content) > _DIGEST and hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
-
-
-def _ours(path: Path) -> bool:
-    status = path.lstat()
-    own = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
-    return own and not status.st_mode & 0o022 and not path.is_symlink()
-
-
-def _folder() -> Path | None:
-    """Where libraries are kept, or None where there is no place that only we can write."""
-    given = os.environ.get("ARCHSMITH_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    with suppress(OSError, RuntimeError):
-        folder = (Path(given) if given else Path(home) / "archsmith").expanduser() / "cells"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _ours(folder) and os.access(folder, os.W_OK):
-            return folder
-    return None
 
 
 def _compiler() -> list[str]:

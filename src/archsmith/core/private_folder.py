@@ -1,0 +1,27 @@
+"""A folder of the user's cache that nobody else can write, for what is run later."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def private_folder(name: str) -> Path | None:
+    """The folder of that name in the one that the environment variable ARCHSMITH_CACHE names, or in
+    $XDG_CACHE_HOME/archsmith, or in ~/.cache/archsmith; None where no such folder can be had."""
+    given = os.environ.get("ARCHSMITH_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    with suppress(OSError, RuntimeError):
+        folder = (Path(given) if given else Path(home) / "archsmith").expanduser() / name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if is_private(folder) and os.access(folder, os.W_OK):
+            return folder
+    return None
+
+
+def is_private(path: Path) -> bool:
+    """Whether only this user can write a file or folder. Raises OSError where it is not there."""
+    status = path.lstat()
+    own = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return own and not status.st_mode & 0o022 and not path.is_symlink()
