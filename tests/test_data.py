@@ -156,7 +156,7 @@ X, Y = pictures()
     ("arrays", "words"),
     [
         ({"x_train": X}, "no array 'y_train'"),
-        ({"images": X, "labels": Y}, "no array 'x_train'"),
+        ({"pixels": X, "answers": Y}, "no array 'x_train'"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "only one of x_test and y_test"),
         ({"x_train": X.astype(np.float32), "y_train": Y}, "must be uint8.*got float32"),
         ({"x_train": np.full(X.shape, np.nan), "y_train": Y}, "NaN"),

@@ -87,7 +87,7 @@ def published_run(
     One that is there already is gone on with. Raises UsageError when the store has another of that name.
     """
     if name is None:
-        stem = os.path.basename(os.path.abspath(evaluator.data)).split(".")[0]
+        stem = os.path.basename(os.path.abspath(str(evaluator.data))).split(".")[0]
         name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{space.network}-{stem}")
     path = store.removeprefix("sqlite:///")
     opened = open_store(store) if "://" in path or Path(path).exists() else None

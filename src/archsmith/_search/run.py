@@ -252,7 +252,7 @@ class Run:
         epochs: float | None = None,
         workers: int | None = None,
         executor: Executor | None = None,
-        data: str | os.PathLike[str] | None = None,
+        data: Any = None,
         space: Space | Callable[..., Any] | None = None,
         evaluator: Evaluator | Callable[[Any], Any] | None = None,
         searcher: Any | None = None,
@@ -263,8 +263,8 @@ class Run:
     ) -> Run:
         """Go on to the budget, or to a higher one given here. What a kill interrupted runs again, as the same trial.
 
-        Parts that archsmith ships are made again from the record; your own must be passed. `data` relocates the data
-        set, whose content must be the same.
+        Parts that archsmith ships are made again from the record; your own must be passed. `data` is
+        where the data set lies now, or the arrays that it is; its content must be the same.
         """
         from archsmith._search.session import resume
 

@@ -152,7 +152,7 @@ def resume(
     epochs: float | None,
     workers: int | None,
     executor: Executor | None,
-    data: str | os.PathLike[str] | None,
+    data: Any,
     space: Space | Callable[[Choose], Architecture] | None,
     evaluator: Evaluator | Callable[[Architecture], Any] | None,
     searcher: Searcher | None,
@@ -166,7 +166,7 @@ def resume(
     space = as_space(space, build) if space is not None else run.space
     evaluator = as_evaluator(evaluator) if evaluator is not None else run.evaluator
     if data is not None:
-        moved = with_data(evaluator, os.fspath(data))
+        moved = with_data(evaluator, os.fspath(data) if isinstance(data, os.PathLike) else data)
         if moved is None:
             raise UsageError(f"data= relocates a data set, and the evaluator of run {run.name!r} has none")
         evaluator = moved

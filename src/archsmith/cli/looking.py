@@ -308,10 +308,11 @@ def data_lines(dataset: dict[str, Any]) -> list[str]:
     parts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test"))
     unreadable = f"; {dataset['unreadable']} files could not be read" if dataset["unreadable"] else ""
     height, width, depth = dataset["shape"]
+    own = "; validation split: official" if dataset.get("validation_split") == "official" else ""
     return [
         f"{dataset['name']}: {parts}, {len(dataset['classes'])} classes{unreadable}",
         f"read as {height} x {width} pixels, {'grey' if depth == 1 else f'{depth} channels'}; "
-        f"test split: {dataset['test_split']}",
+        f"test split: {dataset['test_split']}{own}",
         *dataset.get("remarks", ()),
     ]
 

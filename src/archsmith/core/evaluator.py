@@ -125,7 +125,7 @@ class Evaluator(Protocol):
         ...
 
 
-def with_data(evaluator: Evaluator, data: str) -> Evaluator | None:
+def with_data(evaluator: Evaluator, data: Any) -> Evaluator | None:
     """The evaluator on a data set that lies elsewhere: its `data`, or the `table` it looks results up in; None where it
     has neither."""
     for name in ("data", "table"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archsmith.training.arrays import Arrays
 from archsmith.training.image_classification import ImageClassification
 from archsmith.training.landscape import Landscape
 from archsmith.training.language_model import LanguageModel
@@ -10,6 +11,7 @@ from archsmith.training.tabular import Tabular
 from archsmith.training.translation import Translation
 
 __all__ = [
+    "Arrays",
     "ImageClassification",
     "Landscape",
     "LanguageModel",

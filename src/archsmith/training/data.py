@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +47,8 @@ class ImageData:
         remarks: what else a person should know of how it was read.
         contents: a short digest of each file, or of each array, by name.
         layout: how folders and files were read, in a line: classes, splits, and what was ignored.
+        validation: positions in `images` of those to validate with, or None where the source has no such split.
+        files, test_files: the file of each image, where it has one.
     """
 
     name: str
@@ -62,6 +63,9 @@ class ImageData:
     remarks: tuple[str, ...] = ()
     contents: Mapping[str, str] = field(default_factory=dict)
     layout: str = ""
+    validation: Labels | None = None
+    files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,7 @@ class ImageSplits:
         train, validation: positions, ascending, without overlap.
         test_images, test_labels: the test split.
         official_test: whether the source came with that test split.
+        validation_split: where the validation split is from, in words.
         split_digest: SHA-256 of which images are in which split, hexadecimal.
     """
 
@@ -83,6 +88,7 @@ class ImageSplits:
     test_labels: Labels
     official_test: bool
     split_digest: str
+    validation_split: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -99,6 +105,7 @@ class ImageSplits:
             "validation": len(self.validation),
             "test": len(self.test_labels),
             "test_split": "official" if self.official_test else f"stratified {TEST_FRACTION:.0%}, seed {TEST_SEED}",
+            "validation_split": self.validation_split,
             "sha256": self.data.digest,
             "split_sha256": self.split_digest,
             "unreadable": len(self.data.unreadable),
@@ -111,13 +118,18 @@ class ImageSplits:
 # --- splits -----------------------------------------------------------------------------------------------------------
 
 
-def stratified(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labels]:
+def stratified(labels: Labels, fraction: float, seed: int, among: Labels | None = None) -> tuple[Labels, Labels]:
     """Positions of the rest and of a part of about `fraction`, both ascending, each class in proportion.
+
+    `among` are the positions that are divided; None: all.
 
     The part has round(fraction * count) members, shared out by largest remainder; but at least one of each class, and
     not all of it.
     Only the raw output of PCG64 is used, whose stream numpy guarantees: one seed, one split, everywhere.
     """
+    if among is not None:
+        rest, part = stratified(labels[among], fraction, seed)
+        return among[rest], among[part]
     count = len(labels)
     order = np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
     classes, sizes = np.unique(labels, return_counts=True)
@@ -135,29 +147,38 @@ def stratified(labels: Labels, fraction: float, seed: int) -> tuple[Labels, Labe
 def split(data: ImageData, validation: float, seed: int, max_train: int | None = None) -> ImageSplits:
     """The data with its test split, its validation split and, where asked for, fewer images to learn from.
 
-    `max_train` is a stratified subset of what training and validation share, drawn with the same seed.
+    The source's own splits are kept. `max_train` is a stratified subset of what training and validation share, drawn with
+    the same seed; of a source's own validation images no more than their part of it are kept.
     Raises DataError when a class has too few images for every split to have one of each.
     """
-    pool = np.arange(len(data.labels))
-    _enough(data, pool, 2 if data.test_labels is not None else 3, "one for each of its splits")
+    from archsmith.training.duplicates import remarks_on
+
+    official = data.test_images is not None and data.test_labels is not None
+    given = data.validation
+    pool = np.arange(len(data.labels)) if given is None else np.setdiff1d(np.arange(len(data.labels)), given)
+    _enough(data, pool, 1 + (not official) + (given is None), "one for each of its splits")
+    which = []
     if data.test_images is None or data.test_labels is None:
-        pool, held_out = stratified(data.labels, TEST_FRACTION, TEST_SEED)
+        pool, held_out = stratified(data.labels, TEST_FRACTION, TEST_SEED, pool)
         test_images, test_labels = data.images[held_out], data.labels[held_out]
-        which = [held_out]
+        which.append(held_out)
     else:
         test_images, test_labels = data.test_images, data.test_labels
-        which = []
-    data = _with_shared_noted(data, data.images[pool], test_images)
-    if max_train is not None and max_train < len(pool):
-        if max_train < 2 * len(data.class_names):
-            raise DataError(
-                f"max_train must be at least twice the {len(data.class_names)} classes of {data.name}, got {max_train}"
-            )
-        _, kept = stratified(data.labels[pool], max_train / len(pool), seed)
-        pool = pool[kept]
-    _enough(data, pool, 2, "one to train on and one to validate with")
-    rest, part = stratified(data.labels[pool], validation, seed)
-    train, valid = pool[rest], pool[part]
+    learned = pool if given is None else np.union1d(pool, given)
+    if max_train is not None and max_train < 2 * len(data.class_names) and max_train < len(learned):
+        raise DataError(
+            f"max_train must be at least twice the {len(data.class_names)} classes of {data.name}, got {max_train}"
+        )
+    if given is None:
+        pool = _at_most(data, pool, max_train, seed)
+        _enough(data, pool, 2, "one to train on and one to validate with")
+        train, valid = stratified(data.labels, validation, seed, pool)
+        origin = f"stratified {validation:.3g} of the rest, seed {seed}"
+    else:
+        part = None if max_train is None else max(len(data.class_names), round(validation * max_train))
+        train = _at_most(data, pool, None if max_train is None or part is None else max_train - part, seed)
+        valid = _at_most(data, given, part, seed)
+        origin = "official"
     if len(np.unique(data.labels[train])) < len(data.class_names):
         raise DataError(
             f"validation={validation} leaves a class of {data.name} without an image to train on; make it smaller"
@@ -165,19 +186,19 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
     digest = hashlib.sha256()
     for positions in (train, valid, *which):
         digest.update(positions.astype("<i8").tobytes() + b"|")
-    official = data.test_labels is not None
-    return ImageSplits(data, train, valid, test_images, test_labels, official, digest.hexdigest())
+    remarks = remarks_on(data, learned, valid, test_images, test_labels)
+    if missing := sorted(set(range(len(data.class_names))) - set(data.labels[valid].tolist())):
+        remarks.append(f"no validation image of {data.name} is of the class {data.class_names[missing[0]]!r}")
+    if remarks:
+        data = dataclasses.replace(data, remarks=(*data.remarks, *remarks))
+    return ImageSplits(data, train, valid, test_images, test_labels, official, digest.hexdigest(), origin)
 
 
-def _with_shared_noted(data: ImageData, learned: Bytes, test: Bytes) -> ImageData:
-    """The data with a remark where test images are also learned from: their accuracy is then no test of anything new."""
-    seen = {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in learned}
-    shared = sum(hashlib.blake2b(image.tobytes(), digest_size=16).digest() in seen for image in test)
-    if not shared:
-        return data
-    remark = f"{shared:,} of the {len(test):,} test images of {data.name} are also among those learned from"
-    warnings.warn(f"{remark}; a test accuracy flatters by so much", stacklevel=3)
-    return dataclasses.replace(data, remarks=(*data.remarks, remark))
+def _at_most(data: ImageData, pool: Labels, count: int | None, seed: int) -> Labels:
+    """The positions, or a stratified part of about so many of them."""
+    if count is None or count >= len(pool):
+        return pool
+    return stratified(data.labels, count / len(pool), seed, pool)[1]
 
 
 def _enough(data: ImageData, pool: Labels, least: int, why: str) -> None:
@@ -224,7 +245,7 @@ def _plain(name: str) -> str:
 
 def _load_named(name: str, size: int | None, channels: int | None) -> ImageData:
     if name == "digits":
-        return _converted(_digits(), size, channels)
+        return converted(_digits(), size, channels)
     from archsmith.training.download import fetch
 
     path = fetch(name)
@@ -235,7 +256,7 @@ def _load_named(name: str, size: int | None, channels: int | None) -> ImageData:
 def _load_path(path: str, size: int | None, channels: int | None, version: int) -> ImageData:
     from archsmith.training.image_files import read_path
 
-    return _converted(read_path(Path(path), size, channels), size, channels)
+    return converted(read_path(Path(path), size, channels), size, channels)
 
 
 @functools.lru_cache(maxsize=4)
@@ -252,7 +273,7 @@ def is_there(path: Path) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _converted(data: ImageData, size: int | None, channels: int | None) -> ImageData:
+def converted(data: ImageData, size: int | None, channels: int | None) -> ImageData:
     """The data with every image resized and converted; unchanged where it already is as asked."""
     shape = data.images.shape[1:]
     if (size is None or shape[:2] == (size, size)) and (channels is None or shape[2] == channels):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Mapping
+import os
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,14 @@ from archsmith.core.shown import shown
 from archsmith.core.space import Space
 from archsmith.core.trial import Result
 from archsmith.rewards import cubed_accuracy
+from archsmith.training.arrays import Arrays
 from archsmith.training.latency import Latency
 from archsmith.training.settings import distinct, located, number, whole
 
 if TYPE_CHECKING:
     import torch
 
-    from archsmith.training.data import ImageSplits
+    from archsmith.training.data import ImageData, ImageSplits
 
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -48,7 +50,9 @@ class ImageClassification:
 
     Args:
         data: "digits", "mnist", "fashion-mnist", "cifar10" or "cifar100", or a path: a folder (or .tar.gz, .zip) with
-            one folder of pictures a class, an .npz, a folder of IDX files, CIFAR's binary archive.
+            one folder of pictures a class, an .npz, a folder of IDX files, CIFAR's binary archive. Or arrays:
+            `(images, labels)`, `((x_train, y_train), (x_test, y_test))`, or a mapping with these names and x_val and y_val:
+            of numpy or torch, the channels last or first, bytes or floating point from 0 to 1; or lists of pictures.
         epochs: passes over the training images.
         batch_size: images a step; an epoch is divided into batches of about equal size, none larger.
         learning_rate: the peak; a child that decides its own overrides it.
@@ -86,7 +90,7 @@ class ImageClassification:
             metric "latency", in milliseconds. Unlike all else it does not repeat to the bit. None: not measured.
     """
 
-    data: str = "digits"
+    data: str | os.PathLike[str] | Arrays | Sequence[Any] | Mapping[str, Any] = "digits"
     epochs: int = 50
     batch_size: int = 64
     learning_rate: float = 0.1
@@ -119,7 +123,7 @@ class ImageClassification:
     default_reward = staticmethod(cubed_accuracy)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", located(str(self.data), _is_name))
+        object.__setattr__(self, "data", _located(self.data))
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
         for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):
             whole(name, getattr(self, name), least)
@@ -163,7 +167,7 @@ class ImageClassification:
             )
 
     @classmethod
-    def desk(cls, data: str = "digits", epochs: int = 20, max_train: int | None = None) -> ImageClassification:
+    def desk(cls, data: Any = "digits", epochs: int = 20, max_train: int | None = None) -> ImageClassification:
         """Settings for short trainings of small children on two cores; change others with `dataclasses.replace`."""
         return cls(data, epochs, upsample=1.0, pad=0.125, max_train=max_train)
 
@@ -174,9 +178,7 @@ class ImageClassification:
         given: ImageSplits | None = loaded.given(self._data_key)
         if given is not None:
             return given
-        from archsmith.training import data
-
-        whole = data.load(self.data, self.size, self.channels)
+        whole = _read(self.data, self.size, self.channels)
         return _split(whole, self.validation, self.split_seed, self.max_train)
 
     def loaded(self) -> dict[Hashable, ImageSplits]:
@@ -273,7 +275,24 @@ def _split(whole: Any, validation: float, seed: int, max_train: int | None) -> I
     return data.split(whole, validation, seed, max_train)
 
 
+def _located(data: object) -> str | Arrays:
+    """A name or an absolute path as text, or arrays. Raises UsageError for what is none of that."""
+    if isinstance(data, Arrays):
+        return data
+    if isinstance(data, str | os.PathLike):
+        return located(os.fspath(data), _is_name)
+    from archsmith.training.array_input import arrays_of
+
+    return arrays_of(data)
+
+
 def _is_name(name: str) -> bool:
     from archsmith.training.data import is_name
 
     return is_name(name)
+
+
+def _read(data: object, size: int | None, channels: int | None) -> ImageData:
+    from archsmith.training.data import converted, load
+
+    return converted(data.read(), size, channels) if isinstance(data, Arrays) else load(str(data), size, channels)

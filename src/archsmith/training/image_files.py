@@ -10,15 +10,20 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
 
 from archsmith.core.errors import DataError
-from archsmith.training.data import FASHION, Bytes, ImageData, Labels, content_digest
+from archsmith.training.array_names import by_key
+from archsmith.training.data import FASHION, Bytes, ImageData
+from archsmith.training.image_arrays import checked, of_arrays
 from archsmith.training.listing import PICTURE_SUFFIXES
 from archsmith.training.system_files import is_system_file
 from archsmith.training.unpacking import ARCHIVES, DAMAGED, npz_names, open_tar, read_npz, unpacked
+
+__all__ = ["checked", "read_path"]
 
 _FASHION_LABELS = (
     "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7"  # SHA-256 of Fashion-MNIST's training labels
@@ -209,101 +214,13 @@ def _read_cifar(name: str, files: Mapping[str, bytes]) -> ImageData:
 
 
 def _read_npz(path: Path) -> ImageData:
-    """`x_train`, `y_train` and optionally `x_test`, `y_test`: uint8 images (NHW or NHWC), whole-number labels."""
+    """`x_train`, `y_train` and, where there are any, `x_val`, `y_val`, `x_test` and `y_test`; see `array_names`."""
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is no .npz file: numpy.savez writes a zip archive, and this is none, or cut short")
-    have = npz_names(path)
-    for key in ("x_train", "y_train"):
-        if key not in have:
-            raise DataError(
-                f"{path} has no array {key!r}; it has {', '.join(map(repr, have)) or 'none'}. Save the images "
-                "as x_train and their labels as y_train (and x_test, y_test, if there is a test set)"
-            )
-    if ("x_test" in have) != ("y_test" in have):
-        raise DataError(f"{path} has only one of x_test and y_test; give both, or neither")
-    arrays = read_npz(path, [key for key in ("x_train", "y_train", "x_test", "y_test") if key in have])
-    return checked(str(path), arrays["x_train"], arrays["y_train"], arrays.get("x_test"), arrays.get("y_test"), None)
-
-
-# --- one check for all ------------------------------------------------------------------------------------------------
-
-
-def checked(
-    name: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    x_test: np.ndarray | None,
-    y_test: np.ndarray | None,
-    class_names: list[str] | tuple[str, ...] | None,
-) -> ImageData:
-    """Arrays as a data set, once they have passed every check. Without names the classes are "0", "1", ...
-
-    Raises DataError that names the array, the rule and the value.
-    """
-    images, labels = _images(name, "x_train", x), _labels(name, "y_train", y, len(x))
-    if class_names is None:
-        present = np.unique(labels)
-        missing = np.flatnonzero(present[: len(present)] != np.arange(len(present)))
-        if len(missing):
-            raise DataError(
-                f"{name}: y_train must use the labels 0 to {len(present) - 1} for its {len(present)} classes, "
-                f"and has none that is {missing[0]} but one that is {present[-1]}"
-            )
-        class_names = tuple(str(k) for k in range(len(present)))
-    test_images, test_labels = None, None
-    if x_test is not None and y_test is not None:
-        test_images, test_labels = _images(name, "x_test", x_test), _labels(name, "y_test", y_test, len(x_test))
-        if images.shape[1:] != test_images.shape[1:]:
-            raise DataError(
-                f"{name}: x_train has images of {images.shape[1:]} and x_test of {test_images.shape[1:]}; they must agree"
-            )
-        if test_labels.max() >= len(class_names):
-            raise DataError(
-                f"{name}: y_test has the label {test_labels.max()}; y_train knows 0 to {len(class_names) - 1}"
-            )
-    kept: dict[str, np.ndarray] = {"x_train": images, "y_train": labels}
-    if test_images is not None and test_labels is not None:
-        kept |= {"x_test": test_images, "y_test": test_labels}
-    return ImageData(
-        name=name,
-        images=images,
-        labels=labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        class_names=tuple(class_names),
-        digest=content_digest(list(kept.values()), class_names),
-        contents={key: content_digest([array], ())[:16] for key, array in kept.items()},
-        # Grey pictures may be of characters, which mean something else in the mirror; Fashion-MNIST's are of clothes.
-        mirrored_is_same=images.shape[3] == 3 or tuple(class_names) == FASHION,
-    )
-
-
-def _images(name: str, key: str, x: np.ndarray) -> Bytes:
-    if x.dtype != np.uint8:
-        nan = " with NaN in it" if x.dtype.kind == "f" and np.isnan(x).any() else ""
-        raise DataError(f"{name}: {key} must be uint8 (0 to 255), got {x.dtype}{nan}")
-    if x.ndim not in (3, 4) or 0 in x.shape:
-        raise DataError(
-            f"{name}: {key} must be [count, height, width] or [count, height, width, channels], got {x.shape}"
-        )
-    if x.ndim == 3:
-        x = x[..., None]
-    if x.shape[3] > 4:
-        hint = "; with channels first, use x.transpose(0, 2, 3, 1)" if x.shape[1] <= 4 else ""
-        raise DataError(f"{name}: {key} must have 1 to 4 channels in its last dimension, got {x.shape}{hint}")
-    return np.require(x, requirements=["C", "W"])  # torch warns of arrays that cannot be written to
-
-
-def _labels(name: str, key: str, y: np.ndarray, count: int) -> Labels:
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise DataError(f"{name}: {key} must be one label for each image, [count], got {y.shape}")
-    if y.dtype.kind not in "iu":
-        nan = " with NaN in it" if y.dtype.kind == "f" and np.isnan(y).any() else ""
-        raise DataError(f"{name}: {key} must be whole numbers (an integer dtype), got {y.dtype}{nan}")
-    if len(y) != count:
-        raise DataError(f"{name}: {key} has {len(y):,} labels for {count:,} images; they must be as many")
-    if y.min() < 0 or y.max() >= count + 2**16:
-        raise DataError(f"{name}: {key} must be 0 to the number of classes minus one, got {y.min()} to {y.max()}")
-    return y.astype(np.int64)
+    found, others = by_key(str(path), npz_names(path))
+    arrays = read_npz(path, list(found.values()))
+    data = of_arrays(str(path), {key: arrays[name] for key, name in found.items()})
+    if not others:
+        return data
+    remark = f"not used of {path.name}: the arrays {', '.join(map(repr, others[:8]))}"
+    return replace(data, remarks=(*data.remarks, remark))
