@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archsmith.core.budget import Budget
+from archsmith.core.checks import Array, python_scalar
 from archsmith.core.config import same_config, to_config
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.searcher import Searcher
@@ -182,7 +183,10 @@ def _placeless(config: Any) -> Any:
 
 
 def _chosen(seeds: int | Sequence[int]) -> list[int]:
+    seeds = python_scalar(seeds)
     chosen = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1 else seeds
+    if isinstance(chosen, Array | Sequence):
+        chosen = [python_scalar(seed) for seed in chosen]
     if (
         not isinstance(chosen, Sequence)
         or not 1 <= len(chosen) <= MOST_SEEDS

@@ -39,6 +39,7 @@ from archsmith._search import Run
 from archsmith._search.run import resolve
 from archsmith._search.session import DEFAULT_STORE
 from archsmith._search.trainings import Watch
+from archsmith.core.checks import whole_number
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.evaluator import Limits
@@ -204,8 +205,7 @@ def _reward(run: Run, evaluator: Finishable) -> Reward:
 
 
 def _executor(workers: int) -> Executor:
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise UsageError(f"workers must be a whole number of at least 1, got {workers!r}")
+    workers = whole_number(workers, "workers", 1)
     return InProcess() if workers == 1 else ProcessPool(workers)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsmith._search.recipe_file import Pieces, RecipeFile, find_recipe
+from archsmith.core.checks import whole_number
 from archsmith.core.config import from_config, same_config, to_config
 from archsmith.core.errors import CorruptStore, UsageError
 from archsmith.core.evaluator import Evaluator, as_evaluator, with_data
@@ -153,9 +154,7 @@ class Run:
 
     def top(self, k: int) -> list[Trial]:
         """The k trials with the highest rewards, best first."""
-        if k < 1:
-            raise UsageError(f"top(k) needs k of at least 1, got {k}")
-        return self.reader.top(k)
+        return self.reader.top(whole_number(k, "k of top(k)", 1))
 
     def pareto(self, *metrics: str) -> list[Trial]:
         """The trials that no other beats in every metric, in the order of the last: `run.pareto("accuracy", "latency")`

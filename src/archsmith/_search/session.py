@@ -19,6 +19,7 @@ from archsmith._search.run import Run
 from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.budget import Budget
+from archsmith.core.checks import whole_number
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import same_config, to_config
 from archsmith.core.data_changes import DOCUMENT, contents_of
@@ -97,7 +98,8 @@ def search(
     budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
     limits = limits if limits is not None else Limits()
     rule = _rule(stopping, evaluator)
-    live = searcher.start(space, derive_seed(_checked_seed(seed), "searcher"))
+    seed = whole_number(seed, "seed")
+    live = searcher.start(space, derive_seed(seed, "searcher"))
     _check(space, evaluator)
     config = {
         "space": to_config(space),
@@ -404,17 +406,10 @@ def _clock_of(executor: Executor) -> dict[str, Any]:
 
 
 def _executor(workers: int, simulated: Mapping[str, Any] | None = None) -> Executor:
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise UsageError(f"workers must be a whole number of at least 1, got {workers!r}")
+    workers = whole_number(workers, "workers", 1)
     if simulated is not None:
         return Simulated(workers, seconds=simulated.get("seconds"), faults=Faults.of(simulated.get("faults")))
     return InProcess() if workers == 1 else ProcessPool(workers)
-
-
-def _checked_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise UsageError(f"seed must be a whole number, got {seed!r}")
-    return seed
 
 
 def _checked_searcher(searcher: Searcher | None) -> Searcher:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 
 
@@ -23,6 +24,7 @@ class Budget:
     epochs: float | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("trials", "seconds", "epochs"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from archsmith.core.checks import plain_fields
+
 if TYPE_CHECKING:
     import torch
 
@@ -23,6 +25,7 @@ class Task:
     num_classes: int = 10
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
         if not self.input_shape or any(not isinstance(n, int) or n < 1 for n in self.input_shape):
             raise ValueError(f"input_shape must be positive whole numbers, got {self.input_shape}")
@@ -51,6 +54,7 @@ class TextTask:
     tied: bool = False
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_sizes(self, {"vocabulary": 2, "layers": 1})
 
 
@@ -74,6 +78,7 @@ class TranslationTask:
     embedding: int | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_sizes(self, {"source_vocabulary": 2, "target_vocabulary": 2, "layers": 1})
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from archsmith.core.checks import python_scalar
 from archsmith.core.errors import UsageError
 
 
@@ -18,6 +19,7 @@ def to_config(value: Any) -> Any:
     A function is recorded by name ("module:function"), for people to read; only what archsmith ships can be made
     again from the record.
     """
+    value = python_scalar(value)
     if isinstance(value, str | int | float | bool | type(None)):
         return value
     if isinstance(value, Mapping):

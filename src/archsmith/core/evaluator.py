@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import ChildFailed, Diverged, UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.number import as_number, numbers_by_name
@@ -30,6 +31,7 @@ class Limits:
     memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("seconds", "parameters", "memory_bytes"):
             value = getattr(self, name)
             if value is not None and not value > 0:

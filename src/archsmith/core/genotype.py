@@ -25,6 +25,17 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def same_json(a: Any, b: Any) -> bool:
+    """Whether two values are the same JSON text: True is not 1, 1.0 is not 1, and -0.0 is not 0.0."""
+    if a is b:
+        return True
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(same_json(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same_json, a, b))
+    return type(a) is type(b) and bool(a == b) and (a != 0 or repr(a) == repr(b))
+
+
 def read_json(text: str) -> Any:
     """The value of a JSON text. Raises ValueError for what would mean one thing to one reader and another to the next: a key
     that stands twice in an object, and numbers that are none; RecursionError for one nested without end."""

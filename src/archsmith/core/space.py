@@ -7,17 +7,22 @@ The same function of `choose` serves random search (answer at random), a control
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import json
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from types import FunctionType
 from typing import Any, Protocol, cast, runtime_checkable
 
+from archsmith.core.checks import PLAIN, Array, python_scalar
 from archsmith.core.child import AnyTask, Child, Task, as_child
 from archsmith.core.errors import IllegalGenotype, UsageError
-from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar
+from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar, same_json
 from archsmith.core.grown import GrownSpace, edited, wander
 from archsmith.core.shown import shown
 from archsmith.core.walk import Choose, Question, RandomWalk, RecordingWalk, ReplayWalk, option_index
@@ -78,14 +83,22 @@ def as_space(
 
 def identity(space: Space) -> dict[str, Any]:
     """The space's name, version and options, as a genotype carries them. Shared between calls: do not change it."""
-    try:
-        return _identity(cast(Hashable, space))
-    except TypeError:  # a space that cannot be hashed
-        return _identity.__wrapped__(cast(Hashable, space))
+    known = _identities.get(id(space))
+    if known is not None and known[0]() is space:
+        return known[1]
+    made = _identity(space)
+    if _is_constant(space):
+        key = id(space)
+        with contextlib.suppress(TypeError):  # an object without room for weak references
+            _identities[key] = weakref.ref(space, lambda _: _identities.pop(key, None)), made
+    return made
 
 
-@functools.lru_cache(maxsize=256)
-def _identity(space: Hashable) -> dict[str, Any]:
+# Of spaces that cannot change, by the object: spaces that are equal, such as S(1) and S(True), have other identities.
+_identities: dict[int, tuple[weakref.ref[Space], dict[str, Any]]] = {}
+
+
+def _identity(space: Space) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if isinstance(space, FunctionSpace):
         function = space.function
@@ -99,18 +112,29 @@ def _identity(space: Hashable) -> dict[str, Any]:
     return {"name": type(space).__name__, "version": getattr(space, "version", 1), "options": _plain(options)}
 
 
+def _is_constant(value: Any) -> bool:
+    """Whether that is a frozen dataclass whose fields are scalars, tuples of such, and other such dataclasses."""
+    if type(value) in PLAIN or isinstance(value, FunctionType | range):
+        return True
+    if type(value) is tuple:
+        return all(map(_is_constant, value))
+    parameters = getattr(type(value), "__dataclass_params__", None)
+    frozen = parameters is not None and parameters.frozen
+    return frozen and all(_is_constant(getattr(value, f.name)) for f in dataclasses.fields(value))
+
+
 def _plain(value: Any) -> Any:
-    """Tuples as lists and nested spaces as their identities, all the way down: what JSON would give back."""
+    """Tuples and arrays as lists and nested spaces as their identities, all the way down: what JSON would give back."""
+    value = python_scalar(value)
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [_plain(v) for v in value]
-    if not isinstance(value, _SCALAR_TYPES) and isinstance(value, Space):
-        return identity(value)
-    return value if isinstance(value, _SCALAR_TYPES) else repr(value)
-
-
-_SCALAR_TYPES = (str, int, float, bool, type(None))
+    if isinstance(value, list | tuple | range | Array):
+        return [_plain(v) for v in cast(Iterable[Any], value)]
+    if isinstance(value, str | int | float):
+        return json.loads(json.dumps(value))  # a member of an enumeration of such
+    return identity(value) if isinstance(value, Space) else repr(value)
 
 
 def sample(space: Space, rng: Random) -> Genotype:
@@ -128,13 +152,15 @@ def decode(space: Space, genotype: Genotype) -> Architecture:
     Raises IllegalGenotype when it belongs to another space, or has an unknown, missing or illegal answer.
     """
     own = identity(space)
-    if genotype.space is not own and genotype.space != own:
+    if genotype.space is not own and not same_json(genotype.space, own):
         for field in ("name", "version", "options"):
             what, given, needed = field, genotype.space.get(field), own[field]
-            if given == needed:
+            if same_json(given, needed):
                 continue
             if isinstance(given, Mapping) and isinstance(needed, Mapping) and given.keys() == needed.keys():
-                option = next(name for name in needed if given[name] != needed[name])  # the rest would bury it
+                option = next(
+                    name for name in needed if not same_json(given[name], needed[name])
+                )  # the rest would bury it
                 what, given, needed = f"option {option}", given[option], needed[option]
             raise IllegalGenotype(
                 f"this genotype is of another space: its {what} is {shown(given)}, "
@@ -167,19 +193,23 @@ def default_task(space: Space) -> AnyTask:
     return cast(AnyTask, getattr(space, "task", Task()))
 
 
-def mutate(space: Space, genotype: Genotype, rng: Random) -> Genotype:
+def mutate(space: Space, genotype: Genotype, rng: Random, questions: Sequence[Question] | None = None) -> Genotype:
     """A copy with one choice, uniformly drawn, changed to another value (a subset: one member flipped).
 
     Answers that are still legal stay, new questions are answered at random, orphans go. A space with a `mutate` of
     its own is asked instead. A genotype whose every choice has one option comes back unchanged. Of a grown space: one
     edit, drawn until one succeeds.
+
+    Args:
+        questions: those of `script(space)`, where the caller has them: several times faster than a trace.
     """
     own = getattr(space, "mutate", None)
     if own is not None:
         return cast(Genotype, own(genotype, rng))
     if isinstance(space, GrownSpace):
         return edited(space, genotype, rng)
-    questions = _asked(space, genotype.answers)
+    if questions is None or not _fits(questions, genotype.answers):
+        questions = trace(space, genotype.answers)
     changeable = [q for q in questions if (q.options if q.subset else len(q.options) > 1)]
     if not changeable:
         return genotype
@@ -199,24 +229,33 @@ def mutate(space: Space, genotype: Genotype, rng: Random) -> Genotype:
     return Genotype(genotype.space, walk.answers)
 
 
-def _asked(space: Space, answers: Mapping[str, Answer]) -> Sequence[Question]:
-    """The questions behind these answers, by the space's script where it has one: several times faster than a trace.
+def mutator(space: Space) -> Callable[[Genotype, Random], Genotype]:
+    """`mutate` for one run of that space, whose questions are worked out once."""
+    known: list[Sequence[Question] | None] = []
+
+    def mutated(genotype: Genotype, rng: Random) -> Genotype:
+        if not known:
+            asks = not isinstance(space, GrownSpace) and getattr(space, "mutate", None) is None
+            known.append(script(space) if asks else None)
+        return mutate(space, genotype, rng, known[0])
+
+    return mutated
+
+
+def _fits(questions: Sequence[Question], answers: Mapping[str, Answer]) -> bool:
+    """Whether these can be the questions behind the answers.
 
     A dependence that has escaped the script costs a mutation that is another than was drawn, not a legal genotype:
     mutations are replayed.
     """
-    try:
-        questions = _script(cast(Hashable, space), 16)
-    except TypeError:  # a space that cannot be hashed
-        questions = None
-    if questions is None or len(questions) != len(answers):
-        return trace(space, answers)
+    if len(questions) != len(answers):
+        return False
     for question in questions:
         answer = answers.get(question.name, _MISSING)
         members = answer if question.subset and isinstance(answer, list) else (answer,)
         if any(member not in question.options for member in members):
-            return trace(space, answers)
-    return questions
+            return False
+    return True
 
 
 _MISSING: Any = object()
@@ -283,9 +322,15 @@ def enumerate_genotypes(space: Space) -> Iterator[Genotype]:
             pending.extend([*prefix, i] for i in reversed(range(len(question.options))))
 
 
-@functools.lru_cache(maxsize=256)
-def _script(hashable: Hashable, probes: int) -> tuple[Question, ...] | None:
-    space = cast(Space, hashable)
+def script(space: Space, probes: int = 16) -> tuple[Question, ...] | None:
+    """The questions of a space whose questions do not depend on answers, or None when they do.
+
+    Worked out by trying every option of every question beside random answers to the others. A dependence on a rare
+    combination can escape that, so whoever samples by the script checks each sample with `decode`.
+
+    It is worked out anew by each call, since a space may read what changes, such as a global: who needs it often
+    keeps it for as long as one run lasts.
+    """
     rng = Random(0)
     script: tuple[Question, ...] | None = None
 
@@ -316,19 +361,6 @@ def _script(hashable: Hashable, probes: int) -> tuple[Question, ...] | None:
             if not asked(forced):
                 return None
     return script
-
-
-def script(space: Space) -> tuple[Question, ...] | None:
-    """The questions of a space whose questions do not depend on answers, or None when they do.
-
-    Found by trying every option of every question beside random answers to the others. A dependence on a rare
-    combination can escape that, so whoever samples by the script checks each sample with `decode`.
-    """
-    try:
-        hash(space)
-    except TypeError:
-        return _script.__wrapped__(cast(Hashable, space), 16)
-    return _script(cast(Hashable, space), 16)
 
 
 def space_size(space: Space) -> int | None:

@@ -8,33 +8,42 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
-from typing import Any, Protocol, TypeVar
+from types import GeneratorType
+from typing import Any, Protocol, TypeVar, cast
 
+from archsmith.core.checks import PLAIN, python_scalar
 from archsmith.core.errors import IllegalGenotype, UsageError
-from archsmith.core.genotype import Answer, Scalar
+from archsmith.core.genotype import Answer, Scalar, same_json
 from archsmith.core.shown import shown
 
 T = TypeVar("T")
+MOST_OPTIONS = 1_000_000
+"""How many options a choice may have."""
 
 
 class Choose(Protocol):
-    """The callback a space asks its choices through. A name is asked once; options are JSON scalars."""
+    """The callback a space asks its choices through. A name is asked once.
 
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+    Options are JSON scalars in an order: a tuple, a list, a range, the keys of a dict, an array. Numbers of numpy or torch
+    are answered as the Python numbers that they are.
+    """
+
+    def __call__(self, name: str, options: Iterable[T], *, kind: str | None = None) -> T:
         """One of `options`. `kind` groups choices that share a softmax (default: the name without its numbers)."""
         ...
 
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+    def subset(self, name: str, options: Iterable[T], *, kind: str | None = None) -> list[T]:
         """Any number of `options`, in their order."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One choice as it was asked.
+    """One choice as it was asked. Two are equal when their answers are the same JSON: True is not 1, and 1.0 is not 1.
 
     Args:
         name: the author's name for it, unique within a genotype.
@@ -50,6 +59,59 @@ class Question:
     kind: str
     subset: bool = False
     refers: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Question):
+            return NotImplemented
+        return (
+            self.name == other.name
+            and same_json(self.options, other.options)
+            and self.kind == other.kind
+            and self.subset == other.subset
+            and self.refers == other.refers
+        )
+
+
+def as_options(name: str, options: Any) -> tuple[Any, ...]:
+    """What was given as the options of a choice, as a tuple, with the scalars of array libraries as Python's.
+
+    Raises UsageError for what has no order or is no collection, and for more than MOST_OPTIONS.
+    """
+    if type(options) in _LISTS and len(options) <= MOST_OPTIONS and PLAIN.issuperset(map(type, options)):
+        return tuple(options)
+    if isinstance(options, str | bytes | bytearray):
+        raise UsageError(
+            f"the options of choice {name!r} must be a sequence such as (8, 16), got the text {shown(options)}, which "
+            f"is a sequence of letters; write ({shown(options)},) for a single option"
+        )
+    if isinstance(options, set | frozenset):
+        raise UsageError(
+            f"the options of choice {name!r} are a {type(options).__name__}, which has no order, and a run must be able "
+            "to repeat them; write them as a tuple, such as tuple(sorted(...))"
+        )
+    once = isinstance(options, Iterator)
+    if isinstance(options, GeneratorType) and options.gi_frame is None:
+        raise _used_up(name, options)
+    try:
+        items = iter(options)
+    except TypeError:
+        raise UsageError(
+            f"the options of choice {name!r} must be a sequence such as (8, 16), got {shown(options)}; "
+            "write (value,) for a single option"
+        ) from None
+    listed = tuple(python_scalar(option) for option in islice(items, MOST_OPTIONS + 1))
+    if len(listed) > MOST_OPTIONS:
+        raise UsageError(f"choice {name!r} has more than {MOST_OPTIONS:,} options; offer fewer, or ask in two choices")
+    if once and not listed and not isinstance(options, GeneratorType):
+        raise _used_up(name, options)
+    return listed
+
+
+def _used_up(name: str, options: Any) -> UsageError:
+    return UsageError(
+        f"the options of choice {name!r} are a {type(options).__name__} that was read before: it gives its items once, "
+        "and a space is asked many times; write tuple(...) where it is made"
+    )
 
 
 @functools.lru_cache(maxsize=65536)
@@ -70,18 +132,22 @@ class RandomWalk:
         self._draw = rng.random
         self.answers: dict[str, Any] = {}
 
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
-        if name in self.answers or not options:
-            raise _bad_question(name, options, self.answers)
-        value = options[int(self._draw() * len(options))]
+    def __call__(self, name: str, options: Iterable[T], *, kind: str | None = None) -> T:
+        listed: Sequence[T] = options if type(options) in _LISTS else as_options(name, options)  # type: ignore[assignment]
+        if name in self.answers or not listed:
+            raise _bad_question(name, self.answers)
+        value = listed[int(self._draw() * len(listed))]
+        if type(value) not in PLAIN:
+            value = python_scalar(value)
         self.answers[name] = value
         return value
 
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+    def subset(self, name: str, options: Iterable[T], *, kind: str | None = None) -> list[T]:
+        listed: Sequence[T] = options if type(options) in _LISTS else as_options(name, options)  # type: ignore[assignment]
         if name in self.answers:
-            raise _bad_question(name, options, self.answers)
+            raise _bad_question(name, self.answers)
         draw = self._draw
-        value = [option for option in options if draw() < 0.5]
+        value = [option if type(option) in PLAIN else python_scalar(option) for option in listed if draw() < 0.5]
         self.answers[name] = value
         return list(value)
 
@@ -96,31 +162,35 @@ class ReplayWalk:
         self._rng = rng
         self.answers: dict[str, Any] = {}
 
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
-        if name in self.answers or not options:
-            raise _bad_question(name, options, self.answers)
+    def __call__(self, name: str, options: Iterable[T], *, kind: str | None = None) -> T:
+        listed: Sequence[T] = options if type(options) in _LISTS else as_options(name, options)  # type: ignore[assignment]
+        if name in self.answers or not listed:
+            raise _bad_question(name, self.answers)
         try:
-            index = options.index(self._given[name])
-            value = options[index]
+            index = listed.index(self._given[name])
+            value = listed[index]
             if type(value) is not type(self._given[name]):
-                value = options[option_index(options, self._given[name])]
+                listed = as_options(name, listed)
+                value = listed[option_index(listed, self._given[name])]
         except (KeyError, ValueError):
             if self._rng is None:
-                raise _refusal(name, options, self._given, "one of") from None
-            value = options[int(self._rng.random() * len(options))]
+                raise _refusal(name, listed, self._given, "one of") from None
+            value = python_scalar(listed[int(self._rng.random() * len(listed))])
         self.answers[name] = value
         return value
 
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+    def subset(self, name: str, options: Iterable[T], *, kind: str | None = None) -> list[T]:
         if name in self.answers:
-            raise _bad_question(name, options, self.answers)
+            raise _bad_question(name, self.answers)
+        listed: Sequence[T] = tuple(options) if type(options) in _LISTS else as_options(name, options)
         given = self._given.get(name, _MISSING)
         if isinstance(given, list | tuple):
-            listed, start, chosen = tuple(options), 0, []
+            start, chosen = 0, list[T]()
             for member in given:
                 try:
                     index = listed.index(member, start)
                     if type(listed[index]) is not type(member):
+                        listed = as_options(name, listed)
                         index = option_index(listed, member)
                 except ValueError:
                     continue
@@ -131,8 +201,8 @@ class ReplayWalk:
                 self.answers[name] = chosen
                 return list(chosen)
         if self._rng is None:
-            raise _refusal(name, options, self._given, "a list, in option order, of any of")
-        value = [o for o in options if self._rng.random() < 0.5]
+            raise _refusal(name, listed, self._given, "a list, in option order, of any of")
+        value = [python_scalar(o) for o in listed if self._rng.random() < 0.5]
         self.answers[name] = value
         return list(value)
 
@@ -152,14 +222,14 @@ class RecordingWalk:
         self.answers: dict[str, Any] = {}
         self.questions: list[Question] = []
 
-    def _ask(self, name: str, options: Sequence[Any], kind: str | None, subset: bool) -> tuple[Question, Any]:
-        if name in self.answers or not (options or subset):
-            raise _bad_question(name, options, self.answers)
+    def _ask(self, name: str, options: Iterable[Any], kind: str | None, subset: bool) -> tuple[Question, Any]:
         if not isinstance(name, str):
             raise UsageError(f"the name of a choice must be text, got {name!r}")
-        listed = tuple(options)
+        listed = as_options(name, options)
+        if name in self.answers or not (listed or subset):
+            raise _bad_question(name, self.answers)
         for option in listed:
-            if type(option) not in _SCALARS or (isinstance(option, float) and not math.isfinite(option)):
+            if type(option) not in PLAIN or (isinstance(option, float) and not math.isfinite(option)):
                 raise UsageError(
                     f"the options of choice {name!r} must be text, finite numbers, true, false or null, got {option!r}"
                 )
@@ -176,21 +246,21 @@ class RecordingWalk:
         self.questions.append(question)
         return question, self._answer(question)
 
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
-        _, index = self._ask(name, options, kind, subset=False)
-        value: T = options[index]
+    def __call__(self, name: str, options: Iterable[T], *, kind: str | None = None) -> T:
+        question, index = self._ask(name, options, kind, subset=False)
+        value: Any = question.options[index]
         self.answers[name] = value
-        return value
+        return cast(T, value)
 
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
-        _, indices = self._ask(name, options, kind, subset=True)
-        value = [options[i] for i in indices]
+    def subset(self, name: str, options: Iterable[T], *, kind: str | None = None) -> list[T]:
+        question, indices = self._ask(name, options, kind, subset=True)
+        value: list[Any] = [question.options[i] for i in indices]
         self.answers[name] = value
         return list(value)
 
 
 _MISSING: Any = object()
-_SCALARS = frozenset({str, int, float, bool, type(None)})
+_LISTS = frozenset({tuple, list, range})  # of which an option can be taken as they are
 
 
 def option_index(options: Sequence[Any], given: Any) -> int:
@@ -204,7 +274,7 @@ def option_index(options: Sequence[Any], given: Any) -> int:
     raise ValueError(given)
 
 
-def _bad_question(name: str, options: Sequence[Any], answers: Mapping[str, Answer]) -> UsageError:
+def _bad_question(name: str, answers: Mapping[str, Answer]) -> UsageError:
     if name in answers:
         return UsageError(f"the space asked choice {name!r} twice; every choice needs a name of its own")
     return UsageError(f"choice {name!r} has no options; a space must offer at least one")

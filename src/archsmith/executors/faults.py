@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.config import from_config
 from archsmith.core.errors import UsageError
 
@@ -46,6 +47,7 @@ class Faults:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check("failures_per_hour", self.failures_per_hour, 0, "at least 0")
         _check("straggler_share", self.straggler_share, 0, "from 0 to 1", most=1)
         _check("straggler_slowdown", self.straggler_slowdown, 1, "at least 1")

@@ -23,6 +23,7 @@ from typing import Any
 import cloudpickle
 import psutil
 
+from archsmith.core.checks import whole_number
 from archsmith.core.errors import ArchsmithError, UsageError
 from archsmith.core.executor import Completed, Event, Job, Progress, Started
 from archsmith.core.trial import Cost, Failure, Result, TrialState
@@ -72,15 +73,14 @@ class ProcessPool:
             raise UsageError("ProcessPool needs Linux or macOS; on Windows use InProcess(), or run inside WSL")
         workers = physical_cores() if workers is None else workers
         for name, value, least in (("workers", workers, 1), ("threads", threads, 1), ("retries", retries, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            whole_number(value, name, least)
         for name, seconds in (("start_timeout", start_timeout), ("kill_grace", kill_grace)):
             if not seconds >= 0:
                 raise UsageError(f"{name} must be a number of seconds of at least 0, got {seconds!r}")
-        self._slots = workers
-        self.threads = threads
+        self._slots = int(workers)
+        self.threads = int(threads)
         self.device = device
-        self.retries = retries
+        self.retries = int(retries)
         self.start_timeout = start_timeout
         self.kill_grace = kill_grace
         self._workers: list[WorkerProcess] = []

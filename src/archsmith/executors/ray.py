@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from archsmith.core import loaded
+from archsmith.core.checks import whole_number
 from archsmith.core.errors import ArchsmithError, UsageError
 from archsmith.core.executor import Completed, Event, Job, Progress, Started
 from archsmith.core.hosting import Host
@@ -94,8 +95,8 @@ class Ray:
         kill_grace: float = 5.0,
     ) -> None:
         for name, count, least in (("workers", workers, 1), ("threads", threads, 1), ("retries", retries, 0)):
-            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < least):
-                raise UsageError(f"{name} must be a whole number of at least {least}, got {count!r}")
+            if count is not None:
+                whole_number(count, name, least)
         amounts = {"cpus": cpus, "gpus": gpus, "start_timeout": start_timeout, "kill_grace": kill_grace}
         for name, amount in (amounts | dict(resources or {})).items():
             if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < math.inf:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from archsmith.core.checks import python_scalar, whole_number
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import Clock, Completed, Event, Job, Progress, Started
 from archsmith.core.trial import Cost, Failure, Result, TrialState
@@ -50,8 +51,7 @@ class Simulated:
         device: str = "auto",
         faults: Faults | None = None,
     ) -> None:
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise UsageError(f"workers must be a whole number of at least 1, got {workers!r}")
+        workers, seconds = whole_number(workers, "workers", 1), python_scalar(seconds)
         if seconds is not None and (
             isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf")
         ):

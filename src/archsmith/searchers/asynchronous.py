@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import ArchsmithError, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -70,6 +71,7 @@ class Asynchronous:
     processes: int = 2
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not isinstance(self.learner, Reinforce):
             raise UsageError(
                 f"learner of Asynchronous must be a Reinforce, got {type(self.learner).__name__}: a replica pushes one gradient "

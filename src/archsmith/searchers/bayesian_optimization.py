@@ -31,11 +31,12 @@ from typing import TypeAlias
 
 import numpy as np
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
-from archsmith.core.space import Space, identity, mutate, next_question, sample, trace
+from archsmith.core.space import Space, identity, mutator, next_question, sample, trace
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.searchers.blas import one_blas_thread
 from archsmith.searchers.gaussian_process import Belief, Columns, Encoder, Floats, GaussianProcess
@@ -67,6 +68,7 @@ class BayesianOptimization:
     memory: int = 400
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name, least in (("initial", 2), ("candidates", 1), ("memory", 10)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -92,6 +94,7 @@ class LiveBayesianOptimization:
     def __init__(self, config: BayesianOptimization, space: Space, seed: int) -> None:
         self._config = config
         self._space = space
+        self._mutate = mutator(space)
         self._seed = seed
         self._asked = 0
         self._encoder = Encoder()
@@ -159,9 +162,9 @@ class LiveBayesianOptimization:
             if rng.random() < 0.1:
                 return at_random()
             number, genotype, _, _ = parents[int(rng.random() * len(parents))]
-            child = mutate(self._space, genotype, rng)
+            child = self._mutate(genotype, rng)
             while rng.random() < 0.5:
-                child = mutate(self._space, child, rng)
+                child = self._mutate(child, rng)
             return Proposal(child, parent=number)
 
         wanted = self._config.candidates
@@ -179,7 +182,7 @@ class LiveBayesianOptimization:
             best, promised = list(found.items())[at], (improvement[at], mean[at])
             top = best[1]
             found = self._new(
-                lambda top=top: Proposal(mutate(self._space, top.genotype, rng), top.parent),  # type: ignore[misc]
+                lambda top=top: Proposal(self._mutate(top.genotype, rng), top.parent),  # type: ignore[misc]
                 1 + wanted // 4,
                 tries=1 + wanted // 2,
             )

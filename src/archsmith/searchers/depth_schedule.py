@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture, Scalar
 from archsmith.core.space import Space
@@ -35,6 +36,7 @@ class DepthSchedule:
     choice: str = "layers"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.start < 1:
             raise UsageError(f"the start of a depth schedule must be at least 1 layer, got {self.start}")
         if self.step < 0:
@@ -89,12 +91,12 @@ class Forced:
         self._name = name
         self._value = value
 
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+    def __call__(self, name: str, options: Iterable[T], *, kind: str | None = None) -> T:
         if name == self._name:
             options = [option for option in options if option == self._value]
         return self._walk(name, options, kind=kind)
 
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+    def subset(self, name: str, options: Iterable[T], *, kind: str | None = None) -> list[T]:
         return self._walk.subset(name, options, kind=kind)
 
 

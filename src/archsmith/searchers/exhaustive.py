@@ -5,13 +5,13 @@ It learns nothing and ends by itself. In an order of chance, whatever budget end
 
 from __future__ import annotations
 
-import functools
 import math
 import random
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
@@ -36,6 +36,7 @@ class Exhaustive:
     shuffle: bool = True
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not isinstance(self.shuffle, bool):
             raise UsageError(f"shuffle of Exhaustive must be True or False, got {shown(self.shuffle)}")
 
@@ -128,15 +129,7 @@ def _listed(space: Space) -> _Questions | _List:
         if listed.size > LARGEST:
             raise _too_large(f"{listed.size:,}")
         return listed
-    try:
-        return _walked(cast(Hashable, space))
-    except TypeError:  # a space that cannot be hashed
-        return _List(enumerate_genotypes(space))
-
-
-@functools.lru_cache(maxsize=4)
-def _walked(space: Hashable) -> _List:
-    return _List(enumerate_genotypes(cast(Space, space)))
+    return _List(enumerate_genotypes(space))
 
 
 def _too_large(size: str) -> UsageError:

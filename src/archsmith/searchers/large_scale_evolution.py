@@ -24,12 +24,13 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.grown import GrownSpace
 from archsmith.core.searcher import State
-from archsmith.core.space import Space, identity, mutate, sample
+from archsmith.core.space import Space, identity, mutator, sample
 from archsmith.core.trial import Proposal, Trial, TrialState
 
 __all__ = ["LargeScaleEvolution"]
@@ -47,6 +48,7 @@ class LargeScaleEvolution:
     population: int = 1000
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         value = self.population
         if isinstance(value, bool) or not isinstance(value, int) or value < 2:
             raise UsageError(f"population of LargeScaleEvolution must be a whole number of at least 2, got {value!r}")
@@ -62,6 +64,7 @@ class LiveLargeScaleEvolution:
     def __init__(self, config: LargeScaleEvolution, space: Space, seed: int) -> None:
         self._config = config
         self._space = space
+        self._mutate = mutator(space)
         self._seed = seed
         self._rng = random.Random()
         self._asked = 0
@@ -87,7 +90,7 @@ class LiveLargeScaleEvolution:
             while self._members() > self._config.population and len(self._alive) > 2:
                 self._tournament()
             number, genotype, _ = self._tournament()
-            proposal = Proposal(mutate(self._space, genotype, self._rng), parent=number)
+            proposal = Proposal(self._mutate(genotype, self._rng), parent=number)
         self._asked += 1
         self._training += 1
         return proposal

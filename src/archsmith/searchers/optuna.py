@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import ReplayMismatch, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -62,6 +63,7 @@ class Optuna:
     population_size: int | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.sampler not in SAMPLERS:
             raise UsageError(f"sampler of Optuna must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         for name, least, without in (("n_startup_trials", 1, ("nsga2",)), ("population_size", 2, ("tpe", "gp"))):

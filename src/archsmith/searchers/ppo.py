@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.space import Space
 from archsmith.searchers import policy
@@ -69,6 +70,7 @@ class PPO:
     depth_schedule: DepthSchedule | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         policy.check(self)
         policy.whole(self, "epochs")
         if not policy.is_number(self.clip) or not 0 < self.clip < math.inf:

@@ -36,6 +36,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype, Scalar
@@ -79,6 +80,7 @@ class QLearning:
     memory: int | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check(self)
 
     @classmethod

@@ -22,11 +22,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
-from archsmith.core.space import Space, identity, mutate, sample
+from archsmith.core.space import Space, identity, mutator, sample
 from archsmith.core.trial import Proposal, Trial, TrialState
 
 __all__ = ["RegularizedEvolution"]
@@ -51,6 +52,7 @@ class RegularizedEvolution:
     unique: bool = False
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("population", "sample"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -76,6 +78,7 @@ class LiveRegularizedEvolution:
     def __init__(self, config: RegularizedEvolution, space: Space, seed: int) -> None:
         self._config = config
         self._space = space
+        self._mutate = mutator(space)
         self._seed = seed
         self._rng = random.Random()
         self._asked = 0
@@ -99,7 +102,7 @@ class LiveRegularizedEvolution:
                 proposal = Proposal(sample(self._space, self._rng))
             else:
                 number, genotype, _ = max(self._draw(), key=lambda member: member[2])
-                proposal = Proposal(mutate(self._space, genotype, self._rng), parent=number)
+                proposal = Proposal(self._mutate(genotype, self._rng), parent=number)
             if not self._config.unique or proposal.genotype.key not in self._seen:
                 break
         if self._config.unique:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.space import Space
 from archsmith.searchers import policy
 from archsmith.searchers.depth_schedule import DepthSchedule
@@ -62,6 +63,7 @@ class Reinforce:
     depth_schedule: DepthSchedule | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         policy.check(self)
 
     @classmethod

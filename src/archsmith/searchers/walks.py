@@ -6,7 +6,7 @@ the walks go in lockstep, and equal questions are answered together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
@@ -92,13 +92,13 @@ class _Rehearsal:
     def __init__(self, questions: tuple[Question, ...], values: Sequence[Any]) -> None:
         self._lines: Iterator[tuple[Question, Any]] = iter(zip(questions, values, strict=True))
 
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+    def __call__(self, name: str, options: Iterable[T], *, kind: str | None = None) -> T:
         question, value = next(self._lines, (None, None))
         if question is None or name != question.name or question.subset or tuple(options) != question.options:
             raise OffScript(name)
         return cast(T, value)
 
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+    def subset(self, name: str, options: Iterable[T], *, kind: str | None = None) -> list[T]:
         question, value = next(self._lines, (None, None))
         if question is None or name != question.name or not question.subset or tuple(options) != question.options:
             raise OffScript(name)
@@ -172,13 +172,13 @@ class _PausedWalk:
     def _pause(self, question: Question) -> int:
         raise _Pause
 
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+    def __call__(self, name: str, options: Iterable[T], *, kind: str | None = None) -> T:
         if self._step == len(self._given):
             return self._recording(name, options, kind=kind)
         self._step += 1
         return cast(T, self._given[self._step - 1])
 
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+    def subset(self, name: str, options: Iterable[T], *, kind: str | None = None) -> list[T]:
         if self._step == len(self._given):
             return self._recording.subset(name, options, kind=kind)
         self._step += 1

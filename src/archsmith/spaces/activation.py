@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Curve, Diagram, Edge, Node, Plot
 from archsmith.core.errors import ChildFailed, UsageError
@@ -53,6 +54,7 @@ class Activation:
     kind: ClassVar[str] = "activation"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         check_model(self)
         if isinstance(self.units, bool) or not isinstance(self.units, int) or not 1 <= self.units <= MAX_UNITS:
             raise UsageError(

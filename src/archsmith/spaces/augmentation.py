@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UnknownName, UsageError
@@ -68,6 +69,7 @@ class Augmentation:
     kind: ClassVar[str] = KIND
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not isinstance(self.model, str) or not self.model:
             raise UsageError(f"model of Augmentation must be the name of a network, got {shown(self.model)}")
         count = self.sub_policies

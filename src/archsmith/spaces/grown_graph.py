@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UsageError
@@ -51,6 +52,7 @@ class GrownGraph(GrownSpace):
     kind: ClassVar[str] = "grown_graph"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name, most in (("learning_rate", 100.0), ("stem", 1024.0)):
             value = getattr(self, name)
             if value is None and name == "stem":

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UsageError
@@ -90,6 +91,7 @@ class MobileBlocks:
     kind: ClassVar[str] = KIND
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_space(self)
 
     @classmethod

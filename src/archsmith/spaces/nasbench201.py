@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UsageError
@@ -44,6 +45,7 @@ class NASBench201:
     kind: ClassVar[str] = "nasbench201"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("channels", "repeats"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4096:

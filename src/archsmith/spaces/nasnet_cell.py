@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import LimitExceeded, UsageError
@@ -103,6 +104,7 @@ class NASNetCell:
     kind: ClassVar[str] = KIND
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         whole("blocks of NASNetCell", self.blocks, 1, MAX_BLOCKS)
         names: tuple[tuple[str, tuple[str, ...]], ...]
         names = (("operations", ALL_OPERATIONS), ("combinations", COMBINATIONS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from archsmith.core.space import Space, identity
@@ -26,8 +26,8 @@ class Prefixed:
     def __init__(self, choose: Choose, prefix: str) -> None:
         self._choose, self._prefix = choose, prefix
 
-    def __call__(self, name: str, options: Sequence[T], *, kind: str | None = None) -> T:
+    def __call__(self, name: str, options: Iterable[T], *, kind: str | None = None) -> T:
         return self._choose(f"{self._prefix}.{name}", options, kind=f"{self._prefix}.{kind or kind_of(name)}")
 
-    def subset(self, name: str, options: Sequence[T], *, kind: str | None = None) -> list[T]:
+    def subset(self, name: str, options: Iterable[T], *, kind: str | None = None) -> list[T]:
         return self._choose.subset(f"{self._prefix}.{name}", options, kind=f"{self._prefix}.{kind or kind_of(name)}")

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, TextTask, TranslationTask
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import IllegalGenotype, LimitExceeded, UsageError
@@ -72,6 +73,7 @@ class RecurrentCell:
     """The paper's: a language model of Penn Treebank."""
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         base = self.base
         if isinstance(base, bool) or not isinstance(base, int) or not 2 <= base <= MAX_BASE or base & (base - 1):
             raise UsageError(f"base of RecurrentCell must be a power of two from 2 to {MAX_BASE}, got {shown(base)}")

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import ChildFailed, UsageError
@@ -57,6 +58,7 @@ class UpdateRule:
     kind: ClassVar[str] = "update_rule"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         check_model(self)
         if isinstance(self.groups, bool) or not isinstance(self.groups, int) or not 1 <= self.groups <= MAX_GROUPS:
             raise UsageError(

@@ -27,6 +27,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.finish import Measure
 from archsmith.core.stopping import Verdict
@@ -55,6 +56,7 @@ class ASHA:
     higher_is_better: bool | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         whole("ASHA", "eta", self.eta, 2)
         whole("ASHA", "minimum", self.minimum, 1)
         if self.maximum is not None:

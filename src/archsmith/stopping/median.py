@@ -24,6 +24,7 @@ from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.finish import Measure
 from archsmith.core.stopping import Verdict
@@ -48,6 +49,7 @@ class Median:
     higher_is_better: bool | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         whole("Median", "grace", self.grace, 0)
         whole("Median", "trials", self.trials, 1)
         compared("Median", self.metric, self.higher_is_better, None)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from archsmith.core import loaded
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import Child, Task
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import Context
@@ -123,6 +124,7 @@ class ImageClassification:
     default_reward = staticmethod(cubed_accuracy)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         object.__setattr__(self, "data", _located(self.data))
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
         for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Genotype, Scalar
@@ -38,6 +39,7 @@ class Landscape:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not 0 <= self.ruggedness <= 1:
             raise UsageError(f"ruggedness must be between 0 and 1, got {self.ruggedness!r}")
         if not (self.noise >= 0 and math.isfinite(self.noise)):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from archsmith.core import loaded
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, TextTask
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import Context
@@ -113,6 +114,7 @@ class LanguageModel:
     baseline_name = "LSTM"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         object.__setattr__(self, "data", located(str(self.data), _is_name))
         for name, least in (
             ("epochs", 1), ("batch_size", 1), ("unroll", 1), ("parameters", 1), ("layers", 1), ("decay_after", 0),

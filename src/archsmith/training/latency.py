@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.shown import shown
 from archsmith.training.settings import whole
@@ -50,6 +51,7 @@ class Latency:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if self.engine not in ENGINES:
             raise UnknownName("engine of a latency", str(self.engine), ENGINES)
         for name, least in (("threads", 1), ("batch", 1), ("repeats", 3), ("warmup", 0)):

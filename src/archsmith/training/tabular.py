@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.errors import ChildFailed, DataError, UnknownName, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Answer, Genotype
@@ -71,6 +72,7 @@ class Tabular:
     default_reward = staticmethod(value)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         object.__setattr__(self, "table", _found(str(self.table)))
         object.__setattr__(self, "metrics", _named(self.metrics))
         names = [name for _, name in _pairs(self)]
@@ -133,7 +135,7 @@ class Tabular:
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
         """The genotype's row. Raises IllegalGenotype, DataError for a table that cannot be used, and ChildFailed when
         it has no such row, or no number there."""
-        index = self._index(space)
+        index = self._index(space, genotype)
         decode(space, genotype)
         row = self._row(index, genotype)
         number, took = index.values[row], index.seconds[row]
@@ -214,7 +216,7 @@ class Tabular:
 
     def row_of(self, space: Space, genotype: Genotype) -> int:
         """The number of a genotype's row. Raises ChildFailed when there is none."""
-        return self._row(self._index(space), genotype)
+        return self._row(self._index(space, genotype), genotype)
 
     def _row(self, index: _Index, genotype: Genotype) -> int:
         row = index.rows.get(index.key(genotype.answers))
@@ -244,8 +246,9 @@ class Tabular:
             "sha256": self.fingerprint(),
         }
 
-    def _index(self, space: Space) -> _Index:
-        choices = self.choices
+    def _index(self, space: Space, genotype: Genotype | None = None) -> _Index:
+        """The table by the space's choices, which are those that a genotype answers where questions do not depend on answers."""
+        choices = self.choices or (tuple(genotype.answers) if genotype is not None else ())
         if not choices:
             questions = script(space)
             if questions is None:

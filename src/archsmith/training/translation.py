@@ -13,6 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import Child, TranslationTask
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import Context
@@ -111,6 +112,7 @@ class Translation:
     default_reward = staticmethod(bleu)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         object.__setattr__(self, "data", _located(self.data))
         for name, least in (("epochs", 1), ("batch_size", 1), ("layers", 1), ("source_words", 1), ("target_words", 1)):
             whole(name, getattr(self, name), least)
