@@ -135,8 +135,8 @@ class Tabular:
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
         """The genotype's row. Raises IllegalGenotype, DataError for a table that cannot be used, and ChildFailed when
         it has no such row, or no number there."""
-        index = self._index(space, genotype)
         decode(space, genotype)
+        index = self._index(space, genotype)
         row = self._row(index, genotype)
         number, took = index.values[row], index.seconds[row]
         if number != number or number in (math.inf, -math.inf):
@@ -216,7 +216,7 @@ class Tabular:
 
     def row_of(self, space: Space, genotype: Genotype) -> int:
         """The number of a genotype's row. Raises ChildFailed when there is none."""
-        return self._row(self._index(space, genotype), genotype)
+        return self._row(self._index(space), genotype)
 
     def _row(self, index: _Index, genotype: Genotype) -> int:
         row = index.rows.get(index.key(genotype.answers))
@@ -247,7 +247,7 @@ class Tabular:
         }
 
     def _index(self, space: Space, genotype: Genotype | None = None) -> _Index:
-        """The table by the space's choices, which are those that a genotype answers where questions do not depend on answers."""
+        """The table by the space's choices; where a legal genotype is given, by those that it answers, which takes no time."""
         choices = self.choices or (tuple(genotype.answers) if genotype is not None else ())
         if not choices:
             questions = script(space)
