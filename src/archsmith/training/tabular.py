@@ -136,7 +136,10 @@ class Tabular:
         """The genotype's row. Raises IllegalGenotype, DataError for a table that cannot be used, and ChildFailed when
         it has no such row, or no number there."""
         decode(space, genotype)
-        index = self._index(space, genotype)
+        try:
+            index = self._index(space, genotype)
+        except UsageError:  # where the questions depend on answers, that is what is to be said
+            index = self._index(space)
         row = self._row(index, genotype)
         number, took = index.values[row], index.seconds[row]
         if number != number or number in (math.inf, -math.inf):
