@@ -439,25 +439,6 @@ def test_without_the_extra_the_message_says_how_to_install_it(tmp_path: Path, mo
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_earlier_export_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
-    first, second = model_of(SPACES["plain"], 0), model_of(SPACES["plain"], 1)
-    folder = export(first, path=tmp_path / "deep" / "m")
-    (folder / "stale.txt").write_text("of the earlier export")
-    assert export(second, path=folder) == folder
-    assert load(folder).genotype == second.genotype
-    assert not (folder / "stale.txt").exists()
-    other = tmp_path / "mine"
-    other.mkdir()
-    (other / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="is no earlier export"):
-        export(first, path=other)
-    assert (other / "thesis.txt").read_text() == "years of work"
-    with pytest.raises(UsageError, match="is no earlier export"):
-        export(first, path=other / "thesis.txt")
-    with pytest.raises(UsageError, match="cannot write"):
-        export(first, path=other / "thesis.txt" / "m")
-
-
 def test_an_export_that_fails_leaves_the_earlier_one(tmp_path: Path) -> None:
     folder = export(model_of(SPACES["plain"], 0), path=tmp_path / "m")
     before = load_file(folder / "model.safetensors")

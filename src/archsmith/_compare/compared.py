@@ -136,17 +136,18 @@ class Compared:
         """The curves of figure 6: every other group is held against the baseline's."""
         return {}
 
-    def report(self, path: str | Path) -> Path:
+    def report(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the comparison as one self-contained HTML page, and give its path.
 
-        Raises UsageError when the path cannot be written.
+        An earlier page there is replaced, another file only with `force`, and a database never. Raises UsageError when
+        the path cannot be written.
         """
         from archsmith._compare.page import page
         from archsmith._page.document import check_place, write
 
         path = Path(path)
-        check_place(path, "comparison")
-        write(path, page(self), "comparison")
+        check_place(path, "comparison", force=force)
+        write(path, page(self), "comparison", force=force)
         return path
 
     def to_json(self) -> dict[str, Any]:

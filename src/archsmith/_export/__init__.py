@@ -11,6 +11,7 @@ from archsmith._describe import Thing, find
 from archsmith._export.activation import is_activation, write_activation
 from archsmith._export.augmentation import is_augmentation, write_augmentation
 from archsmith._export.cell import write_cell
+from archsmith._export.export_folder import check_folder
 from archsmith._export.from_run import model_of
 from archsmith._export.image_model import ImageModel
 from archsmith._export.image_onnx import write_image_onnx
@@ -37,6 +38,7 @@ __all__ = [
     "Prediction",
     "Score",
     "TextModel",
+    "check_folder",
     "export",
     "generate",
     "load",
@@ -68,6 +70,7 @@ def export(
     filters: int | None = None,
     form: str | None = None,
     width: float | None = None,
+    force: bool = False,
 ) -> Path:
     """Write a network as a folder, or a recurrent cell as a file, and give its path.
 
@@ -85,11 +88,12 @@ def export(
             joined. The trained network of a run of activations is written as source from its folder in format pytorch.
         format: "pytorch" (safetensors and JSON, for archsmith), "onnx" (for anything) or "source" (one plain PyTorch
             file that needs no archsmith).
-        path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`); an earlier export
-            there is replaced.
+        path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`). An earlier export
+            there is replaced at once; what else is in its folder stays. Another folder with files in it is refused.
         seed: of the weights of a network that was not trained. All that follows is of such a one too.
         input_shape, num_classes: other images than it was published for.
         cells, filters, form, width: another size, as in `describe`.
+        force: of a single file: whether one there that archsmith did not write is replaced. A database never is.
 
     Raises UsageError when a run has no trained weights, or the place cannot be written.
     """
@@ -106,11 +110,11 @@ def export(
         raise UsageError(f"{asked[0]} cannot be chosen of a network that was trained, only of one that was not")
     if isinstance(model, Run):
         if format == "source" and isinstance(model.space, UpdateRule):
-            return write_optimizer(model, place)
+            return write_optimizer(model, place, force=force)
         if format == "source" and isinstance(model.space, Activation):
-            return write_activation(model, place)
+            return write_activation(model, place, force=force)
         if format == "source" and isinstance(model.space, Augmentation):
-            return write_augmentation(model, place)
+            return write_augmentation(model, place, force=force)
         model = model_of(model)
     elif not isinstance(model, Model):
         if not trained:
@@ -119,7 +123,7 @@ def export(
                 architecture = find(model).architecture
                 alone = write_optimizer if is_rule(architecture) else write_cell
                 alone = write_activation if is_activation(architecture) else alone
-                return (write_augmentation if is_augmentation(architecture) else alone)(model, place)
+                return (write_augmentation if is_augmentation(architecture) else alone)(model, place, force=force)
             model = untrained(found, seed=seed, input_shape=input_shape, num_classes=num_classes, size=size)
         else:
             model = load(model)  # type: ignore[arg-type]  # `trained` says that it is a path

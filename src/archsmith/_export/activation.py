@@ -65,7 +65,7 @@ def is_activation(architecture: Any) -> bool:
     return isinstance(architecture, dict) and architecture.get("kind") == Activation.kind
 
 
-def write_activation(thing: Run | Thing, path: Path | None) -> Path:
+def write_activation(thing: Run | Thing, path: Path | None, *, force: bool = False) -> Path:
     """Write the activation of a run's best trial, or an activation, as a file; run it, compare it, and give its path.
 
     A path that does not end with .py is a folder, and the file in it is called activation.py. An earlier export there is
@@ -96,7 +96,7 @@ def write_activation(thing: Run | Thing, path: Path | None) -> Path:
     _check(function, text, name)
     path = default if path is None else path
     path = path if path.suffix == ".py" else path / "activation.py"
-    place_file(text, path)
+    place_file(text, path, force=force)
     return path
 
 

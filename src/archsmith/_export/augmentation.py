@@ -162,7 +162,7 @@ def best_joined(run: Run, most: int = JOINED) -> tuple[dict[str, Any], list[int]
     return joined([decode(run.space, trial.genotype) for trial in best]), [trial.number for trial in best]
 
 
-def write_augmentation(thing: Run | Thing, path: Path | None) -> Path:
+def write_augmentation(thing: Run | Thing, path: Path | None, *, force: bool = False) -> Path:
     """Write the policy of a run, its five best joined, or a policy, as a file; run it, compare it, and give its path.
 
     A path that does not end with .py is a folder, and the file in it is called augmentation.py. An earlier export there is
@@ -190,7 +190,7 @@ def write_augmentation(thing: Run | Thing, path: Path | None) -> Path:
     text = augmentation_file(architecture, title)
     _check(architecture, text)
     path = path if path.suffix == ".py" else path / "augmentation.py"
-    place_file(text, path)
+    place_file(text, path, force=force)
     return path
 
 

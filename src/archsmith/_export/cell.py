@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from archsmith._describe import Thing, find
 from archsmith._export.cell_source import cell_file
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import canonical_json
+from archsmith.core.output_files import write_output
 from archsmith.discovered import NETWORKS, Discovered
 from archsmith.nn.cell_graph import CellGraph, from_architecture
 from archsmith.nn.recurrent import GraphCell, GraphRNN
@@ -26,7 +25,7 @@ MARK = "Written by archsmith "
 _TOLERANCE = 1e-9  # in double precision, of two ways to sum
 
 
-def write_cell(thing: Thing, path: Path | None) -> Path:
+def write_cell(thing: Thing, path: Path | None, *, force: bool = False) -> Path:
     """Write the file (default: called after the cell, here), run it and compare it with the module, and give its path.
 
     An earlier export there is replaced. Raises UsageError when the thing is no recurrent cell, or the place is taken.
@@ -50,7 +49,7 @@ def write_cell(thing: Thing, path: Path | None) -> Path:
     about += [f"    {line}" for line in textwrap.wrap(_tokens(what.architecture), 112)]
     text = cell_file(graph, prefix, title, "\n".join(about))
     _check(graph, text, prefix)
-    place_file(text, path)
+    place_file(text, path, force=force)
     return path
 
 
@@ -100,20 +99,15 @@ def _check(graph: CellGraph, text: str, prefix: str) -> None:
                 )
 
 
-def place_file(text: str, path: Path) -> None:
-    """Write the file whole or not at all; an earlier export is replaced, and nothing else."""
+def is_source(text: str) -> bool:
+    """Whether archsmith wrote a Python file, from the text that it begins with."""
+    return text.startswith(('"""', 'r"""')) and MARK in text
+
+
+def place_file(text: str, path: Path, *, force: bool = False) -> None:
+    """Write the file whole or not at all. An earlier export is replaced, another file only with `force`."""
     try:
-        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:4_000]:
-            raise UsageError(f"{path} is there already and is no earlier export; name another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(partial, 0o644)  # mkstemp makes it private
-            os.replace(partial, path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {path}: {error}") from None
+    write_output(path, text, "export", is_source, force=force)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from archsmith._export.export_folder import CARD, FORMAT
 from archsmith._export.image_model import ImageModel
-from archsmith._export.model import CARD, FORMAT, VERSION
+from archsmith._export.model import VERSION
 from archsmith._export.text_model import TextModel
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import shown

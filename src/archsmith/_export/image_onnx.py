@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from archsmith._export.export_folder import fresh_folder
 from archsmith._export.image_model import ImageModel
-from archsmith._export.model import fresh_folder, write_documents
+from archsmith._export.model import write_documents
 from archsmith._export.onnx_file import FILE, open_onnx, save_onnx
 from archsmith._export.picture_source import FILE as READ_IMAGE
 from archsmith._export.picture_source import read_image_file, reads_pictures

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from archsmith._export.card import told
+from archsmith._export.export_folder import fresh_folder
 from archsmith._export.image_model import ImageModel
-from archsmith._export.model import fresh_folder, write_documents, write_weights
+from archsmith._export.model import write_documents, write_weights
 from archsmith._export.network_source import network_source
 from archsmith._export.picture_source import TYPES, decoding_source, reads_pictures
 from archsmith._export.source import FILE, one_line, run_source

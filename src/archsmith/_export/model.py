@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from archsmith._export.card import readme
+from archsmith._export.export_folder import CARD, FORMAT, write_json
 from archsmith.core.child import AnyTask
-from archsmith.core.errors import UsageError
 from archsmith.nn.count import count_parameters
 
-FORMAT, VERSION = "archsmith model", 1
-CARD, README, WEIGHTS = "model.json", "README.md", "model.safetensors"
+VERSION = 1
+README, WEIGHTS = "README.md", "model.safetensors"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -140,31 +136,3 @@ def write_documents(model: Model, folder: Path, card: Mapping[str, Any]) -> None
         (folder / name).write_text(text, encoding="utf-8", newline="")
     write_json(folder / CARD, card)
     (folder / README).write_text(readme(card), encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Readable JSON, NaN refused."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def fresh_folder(path: Path) -> Iterator[Path]:
-    """A folder to write an export into, which takes its place when the block ends well, and goes when it does not.
-
-    An earlier export is replaced. Raises UsageError when anything else is there, or the place cannot be written.
-    """
-    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / CARD).is_file()):
-        raise UsageError(f"{path} is there already and is no earlier export; name another place")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise UsageError(f"cannot write to {path.parent}: {error.strerror or error}") from None
-    try:
-        os.chmod(made, 0o755)  # mkdtemp makes it private
-        yield made
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(made, path)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

@@ -87,7 +87,7 @@ def is_rule(architecture: Any) -> bool:
     return isinstance(architecture, dict) and architecture.get("kind") == UpdateRule.kind
 
 
-def write_optimizer(thing: Run | Thing, path: Path | None) -> Path:
+def write_optimizer(thing: Run | Thing, path: Path | None, *, force: bool = False) -> Path:
     """Write the optimizer of a run's best rule, or of a rule, as a file; run it, compare it, and give its path.
 
     A path that does not end with .py is a folder, and the file in it is called optimizer.py. An earlier export there is
@@ -114,7 +114,7 @@ def write_optimizer(thing: Run | Thing, path: Path | None) -> Path:
     _check(rule, text, name)
     path = default if path is None else path
     path = path if path.suffix == ".py" else path / "optimizer.py"
-    place_file(text, path)
+    place_file(text, path, force=force)
     return path
 
 

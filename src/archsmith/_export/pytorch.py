@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from archsmith._export.documents import kind_of, read_card
+from archsmith._export.export_folder import CARD, fresh_folder
 from archsmith._export.image_model import ImageModel
-from archsmith._export.model import CARD, WEIGHTS, Model, fresh_folder, write_documents, write_weights
+from archsmith._export.model import WEIGHTS, Model, write_documents, write_weights
 from archsmith._export.text_model import TextModel
 from archsmith._search.run import resolve
 from archsmith.core.config import from_config

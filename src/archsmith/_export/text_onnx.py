@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archsmith._export.model import fresh_folder, write_documents
+from archsmith._export.export_folder import fresh_folder
+from archsmith._export.model import write_documents
 from archsmith._export.onnx_file import FILE, VOCABULARY, open_onnx, save_onnx
 from archsmith._export.text_model import TextModel
 from archsmith._export.text_source import plain_model

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from archsmith._export.card import told
 from archsmith._export.cell_source import IMPORTS, cell_source
-from archsmith._export.model import fresh_folder, write_documents, write_weights
+from archsmith._export.export_folder import fresh_folder
+from archsmith._export.model import write_documents, write_weights
 from archsmith._export.source import FILE, one_line, run_source
 from archsmith._export.text_model import TextModel
 from archsmith._export.vocabulary import END, UNKNOWN, WORD

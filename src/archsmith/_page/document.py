@@ -2,62 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.resources
-import os
-import tempfile
 from pathlib import Path
 
 from archsmith._page.html import Html, escape, tag
-from archsmith.core.errors import UsageError
+from archsmith.core.output_files import check_output, write_output
 
 # Nothing is loaded and no script runs, whatever the page holds: a second lock behind the escaping.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+_BEGINNING = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy"'
 
 
 def document(title: str, *main: Html | None) -> str:
     """The whole page as text, with its style inside."""
     css = importlib.resources.files("archsmith._page").joinpath("page.css").read_text(encoding="utf-8")
     head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)} · archsmith</title>"
         f'<link rel="icon" href="data:,"><style>{css}</style>'
     )
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{tag("main", *main)}</body></html>\n'
+    return f"{_BEGINNING} {head}</head>\n<body>{tag('main', *main)}</body></html>\n"
 
 
-def check_place(path: Path, what: str) -> None:
-    """Raise UsageError when no file can be there; `what` it is goes into the message. For before the page is made."""
-    if os.path.isdir(path):
-        raise UsageError(f"the {what} is a file, and {str(path)!r} is a folder; name a file in it, such as {what}.html")
-    if not os.path.isdir(path.parent):
-        raise UsageError(f"the {what} cannot be written to {str(path)!r}: there is no folder {str(path.parent)!r}")
+def is_page(text: str) -> bool:
+    """Whether archsmith wrote a page, from the text that it begins with."""
+    return text.startswith(_BEGINNING) and "· archsmith</title>" in text
 
 
-def write(path: Path, text: str, what: str) -> None:
-    """Write a page: a reader never sees half of one, and a full disk leaves the old one.
-
-    Raises UsageError when the place cannot be written.
-    """
-    try:
-        _replace(path, text)
-    except OSError as error:
-        raise UsageError(
-            f"the {what} cannot be written to {str(path)!r}: {error.strerror or error}; name another place for it"
-        ) from None
+def check_place(path: Path, what: str, *, force: bool = False) -> None:
+    """Raise UsageError unless a page may be written there; `what` it is goes into the message. For before it is made."""
+    check_output(path, what, is_page, force=force)
 
 
-def _replace(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it readable by its owner alone; a page is made to be shown
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+def write(path: Path, text: str, what: str, *, force: bool = False) -> None:
+    """Write a page, whole or not at all. An earlier page is replaced, another file only with `force`. Raises UsageError."""
+    write_output(path, text, what, is_page, force=force)

@@ -284,11 +284,17 @@ class Run:
             watch=watch,
         )
 
-    def report(self, path: str | os.PathLike[str] | None = None, *, control: str | None = None) -> Path:
-        """Write the run's page, one self-contained HTML file, and give its path (default: `<name>.html` here)."""
+    def report(
+        self, path: str | os.PathLike[str] | None = None, *, control: str | None = None, force: bool = False
+    ) -> Path:
+        """Write the run's page, one self-contained HTML file, and give its path (default: `<name>.html` here).
+
+        An earlier page there is replaced, another file only with `force`, and a database never.
+        """
         from archsmith.report import write_report
 
-        return write_report(self, Path(path) if path is not None else Path(f"{self.name}.html"), control=control)
+        place = Path(path) if path is not None else Path(f"{self.name}.html")
+        return write_report(self, place, control=control, force=force)
 
     def to_dataframe(self) -> pd.DataFrame:
         """A row per trial: number, state, reward, metrics, cost, reason of failure, and the answers as `choice.*`.

@@ -152,13 +152,16 @@ class Correlated:
         """The same with what a reader should know, and when the test sets were looked at."""
         return replace(self, notes=list(notes), at=at)
 
-    def page(self, path: Path) -> Path:
-        """Write its page, one HTML file that works offline, and give its path. Raises UsageError when it cannot be."""
+    def page(self, path: Path, *, force: bool = False) -> Path:
+        """Write its page, one HTML file that works offline, and give its path.
+
+        An earlier page there is replaced, another file only with `force`. Raises UsageError when it cannot be written.
+        """
         from archsmith._page.document import check_place, write
         from archsmith._transfer.page import page
 
-        check_place(path, "correlation")
-        write(path, page(self), "correlation")
+        check_place(path, "correlation", force=force)
+        write(path, page(self), "correlation", force=force)
         return path
 
     def to_json(self) -> dict[str, Any]:

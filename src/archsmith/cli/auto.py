@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, summary_json
+from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, summary_json
 from archsmith.cli.runs import begin_or_go_on, beside, free_name, say, tell_data
 from archsmith.cli.searching import TrialsOption
 from archsmith.cli.where import Where, WorkersOption, cores
@@ -52,6 +52,7 @@ def auto(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the page and the model.")] = Path(
         "out"
     ),
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """The whole job on a data set: search, random search beside it, finish, report, export.
@@ -59,8 +60,9 @@ def auto(
     Without a budget it takes some minutes on two cores, which shows the machinery and no more; give it --seconds 3600.
     Interrupted, the same command with --name goes on where it was.
     """
-    from archsmith._export import export
+    from archsmith._export import check_folder, export
     from archsmith._finish.time import within
+    from archsmith._page.document import check_place
     from archsmith.cli.models import finish_run, print_finished
     from archsmith.recipes import for_data
 
@@ -79,8 +81,17 @@ def auto(
         again += [option, given] if given != default else []
     for option, amount in (("--seconds", seconds), ("--trials", trials), ("--seed", seed or None)):
         again += [option, f"{amount:g}"] if amount is not None else []
+    again += ["--force"] if force else []
     go_on = without_passwords(shlex.join(again))
 
+    page, folder, source = output / f"{name}.html", output / name, output / f"{name}-source"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {output}: {error.strerror or error}; name another --output") from None
+    check_place(page, "report", force=force)  # before hours of training
+    for place in (folder, source):
+        check_folder(place)
     tell_data(recipe)
     say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {without_passwords(store)}")
     run = begin_or_go_on(recipe, name=name, store=store, seed=seed, where=where, go_on=go_on, data=data)
@@ -102,10 +113,9 @@ def auto(
         say(f"interrupted; every finished training is kept. Go on with: {go_on}")
         raise
     say("4/4 writing the page and the model")
-    output.mkdir(parents=True, exist_ok=True)
-    page = run.report(output / f"{name}.html", control=control.name)
-    model = export(run, format="pytorch", path=output / name)
-    source = export(run, format="source", path=output / f"{name}-source")
+    run.report(page, control=control.name, force=force)
+    model = export(run, format="pytorch", path=folder)
+    export(run, format="source", path=source)
     if as_json:
         found = {
             "run": summary_json(run.summary),

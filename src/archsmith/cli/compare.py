@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, open_existing, print_columns, store_exists
+from archsmith.cli.looking import (
+    DEFAULT_STORE,
+    ForceOption,
+    JsonOption,
+    StoreOption,
+    open_existing,
+    print_columns,
+    store_exists,
+)
 from archsmith.cli.runs import say
 from archsmith.cli.searching import DataOption, TrialsOption, load_recipe, relocated
 from archsmith.cli.where import AddressOption, CpusOption, ExecutorOption, GpusOption, Where
@@ -72,6 +80,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a page: one HTML file that works offline.")
     ] = None,
+    force: ForceOption = False,
     store: StoreOption = DEFAULT_STORE,
     claims: Annotated[
         bool, typer.Option("--claims", help="List the papers' claims that can be run, and stop.")
@@ -84,12 +93,15 @@ def compare(
     claim, what the store does not have yet is run first, each searcher with each seed; the same command again goes on.
     """
     from archsmith._compare import compare as compare_
+    from archsmith._page.document import check_place
 
     if claims:
         _list_claims(as_json)
         return
     if not names:
         raise UsageError("name the runs to be compared, a recipe with --searchers, or a claim (--claims lists them)")
+    if output is not None:
+        check_place(output, "comparison", force=force)
     of_recipe = {"--searchers": searchers, "--seeds": seeds, "--trials": trials, "--workers": workers, "--data": data}
     given = [option for option, value in {**of_recipe, "--executor": executor}.items() if value is not None]
     if _is_made(names, store, bool(given)):
@@ -99,7 +111,7 @@ def compare(
         found = _made(names[0], searchers, seeds, trials, where, data, baseline, store)
     else:
         found = compare_([open_existing(store, name) for name in names], baseline=baseline)
-    page = found.report(output) if output is not None else None
+    page = found.report(output, force=force) if output is not None else None
     if as_json:
         print(json.dumps({**found.to_json(), "page": str(page) if page is not None else None}, indent=2))
         return

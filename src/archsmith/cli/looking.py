@@ -37,6 +37,10 @@ ArtifactsOption = Annotated[
         "(default: a folder beside the SQLite file).",
     ),
 ]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Replace a file that archsmith did not write; a database never is."),
+]
 MovedData = Annotated[str | None, typer.Option("--data", help="Where the run's data set is now.")]
 RecipeOption = Annotated[
     str | None,
@@ -262,10 +266,11 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The page's path (default: RUN.html).")] = None,
     control: Annotated[str | None, typer.Option(help="The random-search run to draw beside it.")] = None,
     recipe: RecipeOption = None,
+    force: ForceOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write a run's page: one HTML file that works offline. Prints its path."""
-    print(open_existing(store, name, recipe=recipe).report(output, control=control))
+    print(open_existing(store, name, recipe=recipe).report(output, control=control, force=force))
 
 
 def summary_json(summary: RunSummary) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import typer
 from archsmith.cli.looking import (
     DEFAULT_STORE,
     ArtifactsOption,
+    ForceOption,
     JsonOption,
     MovedData,
     RecipeOption,
@@ -143,6 +144,7 @@ def export(
     width: WidthOption = None,
     data: MovedData = None,
     recipe: RecipeOption = None,
+    force: ForceOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write a network with its weights as files that others can use, or a cell as one file. Prints their path."""
@@ -163,6 +165,7 @@ def export(
         filters=filters,
         form=form,
         width=width,
+        force=force,
     )
     if run is None and written.is_dir():
         print(f"nothing was trained: the weights are drawn at random from seed {seed}", file=sys.stderr)
@@ -258,16 +261,21 @@ def describe(
 def draw(
     thing: Thing,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The SVG's path (default: stdout).")] = None,
+    force: ForceOption = False,
 ) -> None:
     """Draw a network as SVG."""
     from archsmith._describe import diagram_of
+    from archsmith.core.output_files import check_output, write_output
     from archsmith.report.draw import draw as draw_
+    from archsmith.report.draw import is_drawing
 
+    if output is not None:
+        check_output(output, "drawing", is_drawing, force=force)
     svg = draw_(diagram_of(_network(thing, "draw")))
     if output is None:
         print(svg)
     else:
-        output.write_text(svg, encoding="utf-8")
+        write_output(output, svg, "drawing", is_drawing, force=force)
         print(output)
 
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsmith.cli.looking import DEFAULT_STORE, JsonOption, StoreOption, data_lines, print_columns, store_exists
+from archsmith.cli.looking import (
+    DEFAULT_STORE,
+    ForceOption,
+    JsonOption,
+    StoreOption,
+    data_lines,
+    print_columns,
+    store_exists,
+)
 from archsmith.core.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -120,6 +128,7 @@ def transfer(
             "--output", "-o", help="The page's path (default: RUN-transfer.html).", rich_help_panel=CORRELATION
         ),
     ] = None,
+    force: ForceOption = False,
     seeds: Annotated[
         int | None, typer.Option("--seeds", help="Trainings of each network (default: 3; with --correlate 1).")
     ] = None,
@@ -172,9 +181,11 @@ def transfer(
                 "--folder": folder,
             },
         )
-        _correlate(thing, found, sets, options, top, spread, page, seeds or 1, seed, workers, as_json)
+        _correlate(thing, found, sets, options, top, spread, page, force, seeds or 1, seed, workers, as_json)
         return
-    _refuse("a transfer without --correlate", {"--top": top, "--spread": spread, "--output": page})
+    _refuse(
+        "a transfer without --correlate", {"--top": top, "--spread": spread, "--output": page, "--force": force or None}
+    )
     if len(sets) > 1:
         raise UsageError("a transfer goes to one data set: name one --data, or ask for --correlate")
     one = sets[0] if sets else None
@@ -239,6 +250,7 @@ def _correlate(
     top: int | None,
     spread: int | None,
     page: Path | None,
+    force: bool,
     seeds: int,
     seed: int,
     workers: int | None,
@@ -252,7 +264,7 @@ def _correlate(
     if not isinstance(found, Run):
         raise UsageError(f"--correlate is about the architectures of a run, and {thing[:80]} is none")
     path = page if page is not None else Path(f"{found.name}-transfer.html")
-    check_place(path, "correlation")
+    check_place(path, "correlation", force=force)
     with _going_on(), FinishView() as watch:
         done = _transfer.correlate(
             found,
@@ -265,7 +277,7 @@ def _correlate(
             watch=watch,
             **options,
         )
-    written = done.page(path)
+    written = done.page(path, force=force)
     if as_json:
         print(json.dumps({**done.to_json(), "page": str(written)}, indent=2))
         return

@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 
-def write_report(run: Run, path: Path, *, control: str | None = None) -> Path:
+def write_report(run: Run, path: Path, *, control: str | None = None, force: bool = False) -> Path:
     """Write a run's page, one HTML file that needs nothing else, and give its path.
 
     Args:
         run: what it is of; it may still be running.
-        path: where to; an earlier file there is replaced, all at once.
+        path: where to; an earlier page there is replaced, all at once.
         control: the random-search run to show beside it. By default the run `<name>-random` of the same store, else
             the latest random search there with the same space, evaluator, data, reward and budget.
+        force: whether a file there that archsmith did not write is replaced. A database never is.
 
     Raises:
         UnknownName: the store has no run named `control`.
@@ -29,6 +30,6 @@ def write_report(run: Run, path: Path, *, control: str | None = None) -> Path:
     from archsmith.report.page import page
 
     path = Path(path)
-    check_place(path, "report")
-    write(path, page(gather(run, control=control)), "report")
+    check_place(path, "report", force=force)
+    write(path, page(gather(run, control=control)), "report", force=force)
     return path

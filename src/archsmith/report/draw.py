@@ -32,6 +32,7 @@ FILL_AND_STROKE = {
     "output": ("#fbdfe2", "#bf4a5a"),
 }
 TEXT, QUIET, LINE = "#1d2126", "#545c66", "#868f9a"
+_BEGINNING = '<svg xmlns="http://www.w3.org/2000/svg"'
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 
 HEIGHT, GAP, ROW_GAP, COLUMN_GAP, MARGIN = 30, 16, 44, 22, 16
@@ -64,6 +65,11 @@ _Layout: TypeAlias = tuple[dict[str, _Box], list[str], float]
 """The boxes by their nodes' ids, the arrows as SVG, and how far to the right they reach."""
 
 
+def is_drawing(text: str) -> bool:
+    """Whether archsmith drew an SVG document, from the text that it begins with."""
+    return text.startswith(_BEGINNING) and f'font-family="{FONT}"' in text
+
+
 def draw(diagram: Diagram) -> str:
     """The diagram as an SVG document that a file or a page can hold as it is."""
     apart = diagram.layout == "graph" and _are_apart(diagram)
@@ -82,7 +88,7 @@ def draw(diagram: Diagram) -> str:
         description += " " + told(diagram.plot)
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
+            f'{_BEGINNING} viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
             f'height="{_n(height)}" role="img" aria-label="{_text(diagram.title)}" font-family="{FONT}">',
             f"<title>{_text(diagram.title)}</title>",
             f"<desc>{_text(description)}</desc>",

@@ -1,0 +1,127 @@
+"""Writes a file where a person named one: whole or not at all, and never over what archsmith did not write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from archsmith.core.errors import UsageError
+
+_HEAD = 4096  # bytes that tell what a file is
+_DATABASES = (".db", ".db3", ".sqlite", ".sqlite3", ".duckdb", ".mdb", ".accdb")
+_BESIDE_DATABASES = ("-wal", "-shm", "-journal", ".lock")
+_SIGNATURES = (
+    (0, b"SQLite format 3\0"),
+    (0, b"\x37\x7f\x06\x82"),  # SQLite's write-ahead log, in both byte orders
+    (0, b"\x37\x7f\x06\x83"),
+    (0, b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"),  # SQLite's rollback journal
+    (8, b"DUCK"),
+    (4, b"Standard Jet DB"),
+    (4, b"Standard ACE DB"),
+)
+
+
+def check_output(path: Path, what: str, is_ours: Callable[[str], bool], *, force: bool = False) -> None:
+    """Raise UsageError unless a file may be written to `path`. For before it is made, which may take long.
+
+    A file that is there is replaced if it is empty, or archsmith wrote it, or with `force`. A database, a store's weights,
+    a folder, and a file that may not be written to are never replaced.
+
+    Args:
+        path: where to.
+        what: what is written, for messages, such as "report".
+        is_ours: whether archsmith wrote a file, from the text that it begins with.
+        force: whether a file that somebody else wrote is replaced.
+    """
+    shown = str(path)
+    if "\0" in shown:
+        raise UsageError(f"the {what} cannot be written to {shown!r}: no path has a NUL in it")
+    try:
+        if os.path.isdir(path):
+            raise UsageError(f"the {what} is a file, and {shown!r} is a folder; name a file in it")
+        parent = Path(os.path.realpath(path)).parent if os.path.islink(path) else path.parent
+        if not os.path.isdir(parent):
+            raise UsageError(f"the {what} cannot be written to {shown!r}: there is no folder {str(parent)!r}")
+        if not os.path.exists(path):
+            return
+        mode = os.stat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+            return
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"the {what} cannot be written to {shown!r}, which is no file; name another place for it")
+        if (kind := kept_kind(path)) is not None:
+            raise UsageError(
+                f"{shown!r} is {kind}, and the {what} never replaces one, not even with --force; name another place for it"
+            )
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+        if not os.access(path, os.W_OK):
+            raise UsageError(
+                f"the {what} cannot be written to {shown!r}: the file is read-only; name another place for it"
+            )
+        if head and not force and not is_ours(head.decode("utf-8", "replace")):
+            raise UsageError(
+                f"{shown!r} is there already and is no earlier export or page of archsmith's; name another place for the "
+                f"{what}, or replace the file with --force (in Python, force=True)"
+            )
+    except OSError as error:
+        raise UsageError(
+            f"the {what} cannot be written to {shown!r}: {error.strerror or error}; name another place for it"
+        ) from None
+
+
+def write_output(path: Path, text: str, what: str, is_ours: Callable[[str], bool], *, force: bool = False) -> None:
+    """Write a file: a reader never sees half of one, and a full disk leaves the old one. See `check_output`.
+
+    A symbolic link stays one, and the file that it leads to is written. Raises UsageError.
+    """
+    check_output(path, what, is_ours, force=force)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a named pipe
+            with open(path, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+        else:
+            _replace(Path(os.path.realpath(path)), text)
+    except OSError as error:
+        raise UsageError(
+            f"the {what} cannot be written to {str(path)!r}: {error.strerror or error}; name another place for it"
+        ) from None
+
+
+def kept_kind(path: Path) -> str | None:
+    """What a file is, if it must never be replaced, such as "a database"; None for any other. Raises OSError."""
+    path = Path(os.path.realpath(path))
+    name = path.name.lower()
+    if name.endswith(_BESIDE_DATABASES):
+        return "part of a database"
+    if name.endswith(_DATABASES):
+        return "a database"
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if any(head[at : at + len(sign)] == sign for at, sign in _SIGNATURES):
+        return "a database"
+    return "a file of weights" if name.endswith(".safetensors") else None
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else default_mode())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def default_mode() -> int:
+    """The permissions that a new file gets: mkstemp makes it readable by its owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
