@@ -140,8 +140,15 @@ def test_a_search_in_which_every_child_failed_says_why(tmp_path: Path) -> None:
     broken = RECIPE.replace("evaluator=Landscape()", "evaluator=as_evaluator(lambda architecture: 1 / 0)")
     (tmp_path / "mine.py").write_text("from archsmith.core.evaluator import as_evaluator" + broken)
     done = archsmith("search", "mine.py", "--no-control", folder=tmp_path)
-    assert "12 failed" in done.stdout
-    assert "division by zero" in done.stdout, done.stderr
+    assert done.returncode == 1
+    assert "error: all of the first 10 trials of run 'mine' failed" in done.stderr
+    assert "10 x error: ZeroDivisionError: division by zero" in done.stderr
+    assert "go on with: archsmith resume mine mine.py" in done.stderr
+    best = archsmith("best", "mine", folder=tmp_path)
+    assert best.returncode == 2
+    assert "trial 0 failed (error): ZeroDivisionError" in best.stderr
+    (tmp_path / "mine.py").write_text(RECIPE)
+    assert "; best reward" in archsmith("resume", "mine", "mine.py", folder=tmp_path).stdout
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:

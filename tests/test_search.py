@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 import archsmith as smith
-from archsmith.core.errors import ReplayMismatch, RunExists, RunLocked, StoreError, UnknownName, UsageError
+from archsmith.core.errors import (
+    AllTrialsFailed,
+    NoReward,
+    ReplayMismatch,
+    RunExists,
+    RunLocked,
+    StoreError,
+    UnknownName,
+    UsageError,
+)
 from archsmith.core.trial import TrialState
 from archsmith.searchers import Random, Reinforce
 from archsmith.store import open_store
@@ -52,8 +61,12 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "x", None])
 def test_an_evaluator_that_gives_nonsense_makes_failed_trials(value: Any) -> None:
-    run = smith.search(chain, lambda architecture: value, trials=3, store="memory://")
-    assert all(t.state is TrialState.FAILED and t.result.failure.message for t in run.trials())
+    store = open_store("memory://")
+    with pytest.raises(AllTrialsFailed):
+        smith.search(chain, lambda architecture: value, trials=3, store=store, name="r")
+    run = smith.open_run(store, "r")
+    assert [t.state for t in run.trials()] == [TrialState.FAILED] * 3
+    assert all(t.result.failure.message for t in run.trials())
     assert run.best is None
 
 
@@ -75,8 +88,8 @@ def test_a_dict_of_metrics_needs_a_reward_and_takes_one() -> None:
     def metrics(architecture: Any) -> dict[str, float]:
         return {"accuracy": 0.5, "latency": 2.0}
 
-    failed = smith.search(chain, metrics, trials=1, store="memory://")
-    assert "reward=" in next(failed.trials()).result.failure.message
+    with pytest.raises(NoReward, match="reward="):
+        smith.search(chain, metrics, trials=1, store="memory://")
     run = smith.search(
         chain, metrics, reward=lambda r: r.metrics["accuracy"] / r.metrics["latency"], trials=2, store="memory://"
     )

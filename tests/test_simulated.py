@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archsmith as smith
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import AllTrialsFailed, UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Started
 from archsmith.core.space import as_space, sample
@@ -264,7 +264,10 @@ def test_a_result_without_a_cost_in_seconds_is_refused_and_a_default_helps() -> 
 
 @pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1.0])
 def test_a_child_whose_cost_is_no_time_has_failed(cost: float) -> None:
-    run = smith.search(number, Timed(lambda _: cost), trials=5, store="memory://", executor=Simulated(2))
+    store = open_store("memory://")
+    with pytest.raises(AllTrialsFailed, match="the cost of a child in seconds must be finite"):
+        smith.search(number, Timed(lambda _: cost), trials=5, store=store, name="r", executor=Simulated(2))
+    run = smith.open_run(store, "r")
     assert run.summary.counts["failed"] == 5
     assert run.summary.seconds == 0.0, "the clock shows nothing that is no time"
 
@@ -273,13 +276,21 @@ def test_a_clock_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("archsmith.executors.simulated.MOST_IN_NO_TIME", 50)
 
     class Fails:
+        """All but the first two children."""
+
+        def __init__(self) -> None:
+            self.before = 0
+
         def evaluate(self, space: Any, genotype: Any, context: Any) -> Result:
+            self.before += 1
+            if self.before <= 2:
+                return Result({"value": 0.0}, cost=Cost(2.0))
             raise ValueError("no such row")
 
     with pytest.raises(UsageError, match="took no time on the simulated clock"):
         smith.search(number, Fails(), trials=None, seconds=10, store="memory://", executor=Simulated(2))
     run = smith.search(number, Fails(), trials=None, seconds=10, store="memory://", executor=Simulated(2, seconds=2))
-    assert run.summary.counts["failed"] == 10
+    assert run.summary.counts["failed"] == 8
     assert run.summary.counts["stopped"] == 0, "of two that end with the budget, neither is too late"
 
 

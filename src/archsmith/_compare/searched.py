@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from archsmith.core.errors import ArchsmithError, UsageError
+from archsmith.core.errors import ArchsmithError
 from archsmith.core.finish import Measure
 from archsmith.core.store import RunSummary
 from archsmith.core.trial import Trial, TrialState
@@ -156,11 +156,9 @@ def _finite(value: float | None) -> float:
 def measure_of(run: Run) -> Measure:
     """What the run's children are judged by: the measure on its record, else accuracy, where its best trial has such a
     metric; else the reward. Raises UsageError when the run has no trial with a reward."""
-    best = run.best
-    if best is None or best.result is None:
-        raise UsageError(f"run {run.name!r} has no trial that was trained to its end, so there is nothing to compare")
+    best = run.needed_best("there is nothing to compare")
     measure = Measure.from_json(run.config.get("measure"))
-    return measure if measure.name in best.result.metrics else REWARD
+    return measure if best.result is not None and measure.name in best.result.metrics else REWARD
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from archsmith._search.aside import Aside, what_is_left
+from archsmith._search.first_trials import FirstTrials
 from archsmith._search.parents import Parents
 from archsmith._search.twins import Twins
 from archsmith.core.budget import Budget
@@ -56,6 +58,8 @@ class Loop:
 
     _parents: Parents = field(init=False)
     _aside: Aside = field(init=False)
+    _first: FirstTrials = field(init=False)
+    _watch_error: Exception | None = field(default=None, init=False)
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _version: int = field(default=0, init=False)
     _events: int = field(default=0, init=False)
@@ -64,22 +68,29 @@ class Loop:
     _snapshot_cost: float = field(default=0.0, init=False)
 
     def go(self) -> None:
-        """Propose, train, tell, until the budget ends. Raises what the searcher or the store raises."""
+        """Propose, train, tell, until the budget ends. Raises what the searcher, the store or the watch raises.
+
+        Raises AllTrialsFailed, NoReward or UsageError, once the children that run have ended, where going on would be
+        in vain; see `FirstTrials`.
+        """
         self._version = self.searcher.version
         self._aside = aside = Aside(self.rule, self.run)
         summary = self.run.summary()
         proposed, epochs = sum(summary.counts.values()), summary.epochs + aside.epochs
         self._parents = Parents(self.run, self.searcher, proposed)
+        self._first = FirstTrials(self.run, self.reward, self.budget)
         # What a kill interrupted runs again, as the same trial.
         waiting = deque(trial for trial in self.run.unfinished() if trial.state is not TrialState.PAUSED)
         twins = Twins(self.space, self.run.trials())
         exhausted = False  # the searcher has nothing left to propose
         while True:
             ended: list[Trial] = []
+            error = self._watch_error or self._first.verdict()
             free = self.executor.slots - len(self._running) - twins.waiting
             seconds = self.run.elapsed()
-            open_for_more = self.budget.allows(trials=proposed, seconds=seconds, epochs=epochs)
-            goes_on = self.budget.allows(trials=0, seconds=seconds, epochs=epochs)  # a budget of trials counts children
+            open_for_more = error is None and self.budget.allows(trials=proposed, seconds=seconds, epochs=epochs)
+            # A budget of trials counts children.
+            goes_on = error is None and self.budget.allows(trials=0, seconds=seconds, epochs=epochs)
             while goes_on and free > len(waiting) and (paused := aside.going_on()) is not None:
                 waiting.append(paused)
             if open_for_more and free > len(waiting) and not exhausted:
@@ -93,7 +104,7 @@ class Loop:
                     waiting.extend(self.run.propose(asked))
                 proposed += len(asked)
                 self._events += len(asked)
-            if not self._out_of_time():
+            if error is None and not self._out_of_time():
                 for trial in [waiting.popleft() for _ in range(min(free, len(waiting)))]:
                     admitted = twins.admit(trial)
                     if isinstance(admitted, Trial):  # the same child as an earlier one
@@ -102,6 +113,8 @@ class Loop:
                     elif admitted:
                         self._submit(trial)
             if not self._running and not ended:
+                if error is not None:
+                    raise error
                 waits = open_for_more and not exhausted  # the searcher, for results: none comes of those that are aside
                 last = None if waits or self._out_of_time() else aside.last()
                 if last is not None and twins.admit(last):
@@ -109,6 +122,7 @@ class Loop:
                     continue
                 ended = aside.stopped("rule")
                 if not ended:
+                    self._first.check_end()
                     return
             trouble: StoreError | None = None
             for event in () if ended else self.executor.completed(self._timeout()):
@@ -137,8 +151,7 @@ class Loop:
 
     def progress(self, event: Progress) -> None:
         """An epoch of a child, also while `completed` runs it in this process: the moment to stop it."""
-        if self.watch is not None:
-            self.watch(event)
+        self._show(event)
         if self._aside.hopeless(event):
             self._stop(event.trial, "rule")
         if self._out_of_time():
@@ -158,6 +171,7 @@ class Loop:
 
     def _put_aside(self, trial: Trial) -> Trial:
         recorded = self._aside.put(trial)
+        self._first.ended(recorded)
         self._show(recorded)
         self._kept += recorded.result is not None and recorded.result.checkpoint is not None
         self._collect()
@@ -165,6 +179,7 @@ class Loop:
 
     def _submit(self, trial: Trial) -> None:
         self._running[trial.number] = trial
+        self._first.began(trial)
         self.executor.submit(
             Job(
                 trial=trial.number,
@@ -187,17 +202,17 @@ class Loop:
     def _tell(self, trials: list[Trial]) -> list[Trial]:
         """Tell the searcher and record it; gives the trials as they were recorded."""
         self._events += len(trials)
+        learned = snapshot = None
         try:
             self.searcher.tell(trials)
+            if self.searcher.version != self._version:
+                learned = self.searcher.diagnostics()
+            if self._snapshot_due():
+                began = time.monotonic()
+                snapshot = self.searcher.state_dict()
         except BaseException:
             self.run.finish(trials)  # a searcher that errs loses no result
             raise
-        learned = snapshot = None
-        if self.searcher.version != self._version:
-            learned = self.searcher.diagnostics()
-        if self._snapshot_due():
-            began = time.monotonic()
-            snapshot = self.searcher.state_dict()
         recorded = self.run.finish(trials, snapshot=snapshot, learned=learned or None)
         self._version = self.searcher.version
         if snapshot is not None:
@@ -206,6 +221,7 @@ class Loop:
         for trial in recorded:
             self._show(trial)
             self._aside.told(trial)
+            self._first.ended(trial)
             self._kept += self._parents.told(trial)
         self._collect()
         return recorded
@@ -236,9 +252,19 @@ class Loop:
             return None
         return max(0.0, self.budget.seconds - self.run.elapsed())
 
-    def _show(self, trial: Trial) -> None:
-        if self.watch is not None:
-            self.watch(trial)
+    def _show(self, event: Trial | Progress) -> None:
+        """Call the watch. What it raises ends the search, and no training: the children that run end first."""
+        if self.watch is None or self._watch_error is not None:
+            return
+        try:
+            self.watch(event)
+        except Exception as error:
+            self._watch_error = error
+            warnings.warn(
+                f"watch raised {type(error).__name__}: {error}; it is called no more, and the search ends when the children "
+                "that run have ended",
+                stacklevel=2,
+            )
 
 
 def _not_kept(event: Completed) -> StoreError | None:

@@ -129,8 +129,19 @@ class Run:
     def needed_best(self, so: str) -> Trial:
         """The best trial. Raises UsageError where there is none; `so` says what follows: "there is nothing to export"."""
         if (best := self.best) is None:
-            raise UsageError(f"run {self.name!r} has no trial that was trained to its end, so {so}")
+            raise UsageError(f"run {self.name!r} has no trial that was trained to its end, so {so}{self._why_none()}")
         return best
+
+    def _why_none(self) -> str:
+        """Of a run without a best trial: how its first trial failed, and the next step where it only lacks a reward."""
+        for trial in self.trials():
+            if trial.lacks_reward and trial.result is not None:
+                have = ", ".join(sorted(trial.result.metrics))
+                return f"; trial {trial.number} has the metrics {have} and no reward: resume the run with a reward= of those"
+            if trial.result is not None and trial.result.failure is not None:
+                failure = trial.result.failure
+                return f"; trial {trial.number} failed ({failure.reason}): {failure.message}"
+        return ""
 
     def different(self, k: int, key: Callable[[Trial], Hashable], so: str) -> list[Trial]:
         """The best trials, best first, of which no two have the same key; k, or as many as there are.
@@ -235,9 +246,7 @@ class Run:
         """A fresh, untrained module of a trial's architecture (default: the best one's) for the run's own task."""
         from archsmith.core.space import build
 
-        trial = trial or self.best
-        if trial is None:
-            raise UsageError(f"run {self.name!r} has no finished trial yet")
+        trial = trial or self.needed_best("there is nothing to build")
         task = getattr(self.evaluator, "task", None)
         if task is None:
             raise UsageError(f"the evaluator of run {self.name!r} has no task; use archsmith.build with an input shape")

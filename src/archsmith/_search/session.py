@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from archsmith._search.collecting import collect
 from archsmith._search.data_check import check_same_data
 from archsmith._search.loop import Loop, Watch, replay
+from archsmith._search.rewarding import missing_rewards, record_rewards, reward_for, reward_to_go_on_with
 from archsmith._search.run import Run
 from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
@@ -24,7 +25,15 @@ from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import same_config, to_config
 from archsmith.core.data_changes import DOCUMENT, contents_of
 from archsmith.core.errors import DataError, StoreError, UsageError
-from archsmith.core.evaluator import Evaluator, Limits, as_evaluator, epochs_of, with_data
+from archsmith.core.evaluator import (
+    Evaluator,
+    FunctionEvaluator,
+    Limits,
+    as_evaluator,
+    counts_epochs,
+    epochs_of,
+    with_data,
+)
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import Finishable, measure_of
 from archsmith.core.genotype import Architecture, Genotype
@@ -36,7 +45,6 @@ from archsmith.core.stopping import LiveRule, Rule
 from archsmith.core.store import RunWriter, Store
 from archsmith.core.walk import Choose
 from archsmith.executors import Faults, InProcess, ProcessPool, Simulated
-from archsmith.rewards import value
 from archsmith.searchers.random import Random
 from archsmith.store import open_store
 
@@ -94,8 +102,9 @@ def search(
     space = as_space(space, build)
     evaluator = as_evaluator(evaluator)
     searcher = _checked_searcher(searcher)
-    reward = reward if reward is not None else getattr(evaluator, "default_reward", value)
+    reward = reward_for(evaluator, reward)
     budget = Budget(trials=trials, seconds=seconds, epochs=epochs)
+    _check_epochs(budget, evaluator)
     limits = limits if limits is not None else Limits()
     rule = _rule(stopping, evaluator)
     seed = whole_number(seed, "seed")
@@ -174,13 +183,10 @@ def resume(
         evaluator = moved
     check_same_data(run, evaluator, SAME_DATA)
     searcher = searcher if searcher is not None else run.made("searcher", config["searcher"])
-    if reward is None:
-        reward = getattr(evaluator, "default_reward", value)
-        if not same_config(config["reward"], to_config(reward)):
-            reward = run.made("reward", config["reward"])
+    reward = reward_to_go_on_with(run, evaluator, reward)
     if stopping is None:
         stopping = run.made("stopping", config.get("stopping"))
-    for part, given in (("space", space), ("searcher", searcher), ("reward", reward), ("stopping", stopping)):
+    for part, given in (("space", space), ("searcher", searcher), ("stopping", stopping)):
         recorded = config.get(part)  # runs from before there were rules have none
         if not (
             _is_space(recorded, space) if part == "space" else same_config(recorded, to_config(given), any_module=True)
@@ -194,9 +200,10 @@ def resume(
         made = sum(run.summary.counts.values())
         if trials is not None and trials < made:
             raise UsageError(f"run {run.name!r} has {made} trials already; a budget of {trials} is less than that")
-    if (
-        budget == old and run.summary.status == "finished"
-    ):  # its budget was used up: a session would only add to its clock
+    _check_epochs(budget, evaluator)
+    rewards = missing_rewards(run, reward)
+    # Where its budget was used up, a session would only add to its clock.
+    if budget == old and run.summary.status == "finished" and not rewards:
         return Run(run.store, run.name, space=space, evaluator=evaluator)
     simulated = config.get("clock")
     with (
@@ -215,9 +222,13 @@ def resume(
         try:
             if budget != old:
                 writer.configure({"budget": vars(budget) | {}})
+            if not same_config(config["reward"], to_config(reward), any_module=True):
+                writer.configure({"reward": to_config(reward)})
             live = _checked_searcher(searcher).start(space, derive_seed(config["seed"], "searcher"))
             _place(live, used)
             replay(writer, live)
+            if rewards:
+                record_rewards(writer, live, rewards)
         except BaseException:
             writer.close()
             raise
@@ -427,6 +438,16 @@ def _rule(stopping: Rule | None, evaluator: Evaluator) -> LiveRule | None:
         raise UsageError(f"stopping must be one of archsmith.stopping, such as ASHA(), got {stopping!r}")
     says = hasattr(evaluator, "measure") or isinstance(evaluator, Finishable)  # others report what they like
     return stopping.start(measure_of(evaluator) if says else None, epochs_of(evaluator))
+
+
+def _check_epochs(budget: Budget, evaluator: Evaluator) -> None:
+    """Raise UsageError for a budget in epochs where the evaluator has none: nothing would ever count towards it."""
+    if budget.epochs is not None and counts_epochs(evaluator) is False:
+        said = "a plain function" if isinstance(evaluator, FunctionEvaluator) else type(evaluator).__name__
+        raise UsageError(
+            f"a budget of {budget.epochs:g} epochs would never be used up: {said} reports no epochs; give a "
+            "budget in trials or seconds, or an evaluator that calls context.report(epoch, metrics) after each epoch"
+        )
 
 
 def _check(space: Space, evaluator: Evaluator) -> None:

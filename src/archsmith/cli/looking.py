@@ -255,9 +255,7 @@ def _metrics_there(run: Run) -> str:
 
 def best(name: RunName, store: StoreOption = DEFAULT_STORE) -> None:
     """Print the genotype of the best trial, as JSON: archsmith best RUN > genotype.json."""
-    trial = open_existing(store, name).best
-    if trial is None:
-        raise UsageError(f"run {name!r} has no finished trial yet")
+    trial = open_existing(store, name).needed_best("there is no genotype to print")
     print(json.dumps(trial.genotype.to_json(), indent=2))
 
 

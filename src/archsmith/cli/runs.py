@@ -14,7 +14,7 @@ from archsmith.cli.looking import data_lines, store_exists
 from archsmith.cli.where import Where
 from archsmith.core.budget import Budget
 from archsmith.core.config import same_config, to_config
-from archsmith.core.errors import RunExists, RunLocked, UsageError
+from archsmith.core.errors import AllTrialsFailed, NoReward, RunExists, RunLocked, UsageError
 from archsmith.core.finish import ACCURACY, Measure, measure_of
 from archsmith.core.shown import plain, shown, without_passwords
 from archsmith.rewards import value
@@ -285,6 +285,9 @@ def watched(
             yield view
     except KeyboardInterrupt:
         say(f"interrupted; every finished trial is kept. Go on with: {go_on}")
+        raise
+    except (AllTrialsFailed, NoReward):
+        say(f"stopped; every finished trial is kept. Once the cause is corrected, go on with: {go_on}")
         raise
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -127,6 +127,17 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
+class DeclaresMetrics(Protocol):
+    """An evaluator that says which metrics its results have, so that a reward which needs another one is refused before a
+    child is trained."""
+
+    @property
+    def reported_metrics(self) -> Sequence[str]:
+        """The names of the metrics of every result."""
+        ...
+
+
 def with_data(evaluator: Evaluator, data: Any) -> Evaluator | None:
     """The evaluator on a data set that lies elsewhere: its `data`, or the `table` it looks results up in; None where it
     has neither."""
@@ -140,6 +151,16 @@ def epochs_of(evaluator: Evaluator) -> int | None:
     """How many epochs a whole training of the evaluator reports, 0 for none; None where it does not say."""
     said = getattr(evaluator, "reported_epochs", getattr(evaluator, "epochs", None))
     return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
+
+
+def counts_epochs(evaluator: Evaluator) -> bool | None:
+    """Whether the results of an evaluator count towards a budget in epochs; None where it does not say.
+
+    One whose `epochs` is above 0 may state it as the cost of a result, also where its children report none.
+    """
+    said = [getattr(evaluator, name, None) for name in ("reported_epochs", "epochs")]
+    numbers = [number for number in said if isinstance(number, int | float)]
+    return any(numbers) if numbers else None
 
 
 @dataclass(frozen=True)

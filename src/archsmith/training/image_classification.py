@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from archsmith.core import loaded
 from archsmith.core.checks import plain_fields
@@ -122,6 +122,13 @@ class ImageClassification:
     latency: Latency | None = None
 
     default_reward = staticmethod(cubed_accuracy)
+    nonrepeating: ClassVar[tuple[str, ...]] = ("latency", "latency_low", "latency_high")
+
+    @property
+    def reported_metrics(self) -> tuple[str, ...]:
+        """The metrics of every result: the latency where it is measured."""
+        always = ("accuracy", "final_accuracy", "loss", "parameters", "multiply_adds", "train_loss", "train_seconds")
+        return always if self.latency is None else (*always, *self.nonrepeating)
 
     def __post_init__(self) -> None:
         plain_fields(self)

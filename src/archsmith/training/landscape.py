@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
+from typing import ClassVar
 
 from archsmith.core.checks import plain_fields
 from archsmith.core.errors import UsageError
@@ -44,6 +45,8 @@ class Landscape:
             raise UsageError(f"ruggedness must be between 0 and 1, got {self.ruggedness!r}")
         if not (self.noise >= 0 and math.isfinite(self.noise)):
             raise UsageError(f"noise must be zero or above, got {self.noise!r}")
+
+    reported_metrics: ClassVar[tuple[str, ...]] = ("value",)
 
     @property
     def default_reward(self) -> Callable[[Result], float]:

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from archsmith.core import loaded
 from archsmith.core.checks import plain_fields
@@ -112,6 +112,16 @@ class LanguageModel:
 
     default_reward = staticmethod(scaled_perplexity)
     baseline_name = "LSTM"
+    reported_metrics: ClassVar[tuple[str, ...]] = (
+        "perplexity",
+        "final_perplexity",
+        "best_epoch",
+        "loss",
+        "parameters",
+        "multiply_adds",
+        "train_loss",
+        "train_seconds",
+    )
 
     def __post_init__(self) -> None:
         plain_fields(self)

@@ -169,6 +169,11 @@ class Tabular:
         return Result(metrics, curve, Cost(took * share, float(len(curve))))
 
     @property
+    def reported_metrics(self) -> tuple[str, ...]:
+        """The number as "value", and further columns by their names."""
+        return ("value", *([self.called] if self.called is not None else []), *(name for _, name in _pairs(self)))
+
+    @property
     def reported_epochs(self) -> int:
         """How many epochs are told: those of `curve`."""
         return len(self.curve)

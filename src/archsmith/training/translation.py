@@ -110,6 +110,17 @@ class Translation:
     measure: ClassVar[Measure] = BLEU
     baseline_name: ClassVar[str] = "LSTM"
     default_reward = staticmethod(bleu)
+    reported_metrics: ClassVar[tuple[str, ...]] = (
+        "bleu",
+        "perplexity",
+        "best_epoch",
+        "loss",
+        "parameters",
+        "multiply_adds",
+        "steps",
+        "train_loss",
+        "train_seconds",
+    )
 
     def __post_init__(self) -> None:
         plain_fields(self)

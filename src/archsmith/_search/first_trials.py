@@ -1,0 +1,152 @@
+"""Whether a search is of any use, judged by what its first trials came to.
+
+A mistake in the evaluator, the reward or the budget shows at once, and the search would go on in vain: every child fails,
+no reward can be made of any result, or nothing counts towards a budget in epochs. The search then stops with an error that
+says why. It waits for the children that still run: one that comes to something lets the search go on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from archsmith.core.budget import Budget
+from archsmith.core.errors import AllTrialsFailed, ArchsmithError, MissingMetric, NoReward, UsageError
+from archsmith.core.executor import Reward
+from archsmith.core.store import RunWriter
+from archsmith.core.trial import Failure, Trial, TrialState
+from archsmith.executors.run_job import reward_of
+
+FIRST = 10
+"""How many trials of a session are waited for before all of them are said to have failed, or to have no epochs."""
+
+IN_A_ROW = 1_000
+"""How many trials in a row may add nothing to a budget in epochs alone."""
+
+_REASONS_SHOWN = 5
+_TRACEBACK_LINES = 12
+
+
+class FirstTrials:
+    """The first trials of one session of a run.
+
+    Args:
+        run: the run. Where it has a trial that was trained, its children are not said to fail for ever.
+        reward: of the run.
+        budget: of the run.
+    """
+
+    def __init__(self, run: RunWriter, reward: Reward, budget: Budget) -> None:
+        summary = run.summary()
+        self._run, self._reward, self._budget = run, reward, budget
+        self._trained = summary.counts["done"] + summary.counts["paused"] > 0
+        self._first: set[int] = set()  # those that began first, and have not failed yet
+        self._began = 0
+        self._failed: list[Trial] = []  # of the first
+        self._no_reward: NoReward | None = None
+        self._epochs = summary.epochs > 0
+        self._ended = self._without_epochs = 0
+
+    def began(self, trial: Trial) -> None:
+        """A trial is about to be trained."""
+        if self._began < FIRST:
+            self._began += 1
+            self._first.add(trial.number)
+
+    def ended(self, trial: Trial) -> None:
+        """A trial has finished, or was paused."""
+        self._ended += 1
+        epochs = trial.result is not None and trial.result.cost.epochs > 0
+        self._without_epochs = 0 if epochs else self._without_epochs + 1
+        self._epochs = self._epochs or epochs
+        if trial.state is TrialState.FAILED:
+            if trial.number in self._first:
+                self._first.remove(trial.number)
+                self._failed.append(trial)
+            if self._no_reward is None and not self._trained:
+                self._no_reward = no_reward(self._run.summary().name, self._reward, [trial])
+        elif trial.state is not TrialState.STOPPED:
+            self._trained = True
+
+    def verdict(self) -> ArchsmithError | None:
+        """Why the search shall stop when the children that run have ended; None where it may go on."""
+        if not self._trained:
+            if self._no_reward is not None:
+                return self._no_reward
+            if self._began == FIRST and not self._first:
+                return all_failed(self._run.summary().name, self._failed, f"all of the first {FIRST} trials")
+        if self._budget.epochs is not None:
+            never = not self._epochs and self._ended >= FIRST
+            alone = self._budget.trials is None and self._budget.seconds is None
+            if never or (alone and self._without_epochs >= IN_A_ROW):
+                which = f"none of its first {FIRST}" if never else f"none of its last {IN_A_ROW:,}"
+                return UsageError(
+                    f"the budget of run {self._run.summary().name!r} is {self._budget}, and {which} trials reported an epoch, "
+                    "so it would never be used up. Have the evaluator call context.report(epoch, metrics) after each epoch, "
+                    "or state Cost(epochs=...) in its results; or go on with another budget: "
+                    f"open_run(STORE, {self._run.summary().name!r}).resume(trials=...)"
+                )
+        return None
+
+    def check_end(self) -> None:
+        """Raise AllTrialsFailed where the budget is used up, and all of it by trials that failed."""
+        counts = self._run.summary().counts
+        if 0 < counts["failed"] == sum(counts.values()):
+            failed = [trial for trial in self._run.trials() if trial.state is TrialState.FAILED]
+            which = f"all {len(failed):,} trials" if len(failed) > 1 else "the only trial"
+            more = None if self._budget.trials is None else 2 * len(failed)
+            raise all_failed(self._run.summary().name, failed, which, trials=more)
+
+
+def no_reward(name: str, reward: Reward, trials: Iterable[Trial]) -> NoReward | None:
+    """The error for trained trials of which one lacks a metric that the reward needs; None where none does."""
+    for trial in trials:
+        if not trial.lacks_reward or trial.result is None:
+            continue
+        try:
+            reward_of(reward, trial.result)
+        except MissingMetric as error:
+            have = ", ".join(error.metrics)
+            example = "accuracy" if "accuracy" in error.metrics else error.metrics[0]
+            return NoReward(
+                f"no reward can be made of the results of run {name!r}: the reward needs the metric {error.name!r}, and they "
+                f"have: {have}. Give a reward that larger is better of, such as "
+                f"reward=lambda result: result.metrics[{example!r}]. What was trained is kept: open_run(STORE, {name!r})"
+                ".resume(reward=...) makes its reward and goes on",
+                error.metrics,
+            )
+        except Exception:
+            continue  # the trial says why
+    return None
+
+
+def all_failed(name: str, failed: Iterable[Trial], which: str, *, trials: int | None = None) -> AllTrialsFailed:
+    """The error for trials that all failed: each reason with how often, and the end of the first one's traceback.
+
+    Args:
+        name: of the run.
+        failed: the trials.
+        which: they are, for the message.
+        trials: a budget to go on with, where the run's is used up.
+    """
+    failed = sorted(failed, key=lambda trial: trial.number)
+    failures = [_failure(trial) for trial in failed]
+    reasons = Counter(f"{failure.reason}: {failure.message}" for failure in failures)
+    listed = [f"  {count} x {reason}" for reason, count in reasons.most_common(_REASONS_SHOWN)]
+    if len(reasons) > _REASONS_SHOWN:
+        listed.append(f"  and {len(reasons) - _REASONS_SHOWN} more reasons")
+    lines = failures[0].traceback.rstrip().splitlines()[-_TRACEBACK_LINES:]
+    excerpt = (
+        [f"The end of the traceback of trial {failed[0].number}:", *(f"  {line}" for line in lines)] if lines else []
+    )
+    budget = "" if trials is None else f"trials={trials}, "
+    step = (
+        f"Correct the cause, then go on: open_run(STORE, {name!r}).resume({budget}...), with the space=, evaluator= or "
+        "reward= that you changed. Failed trials are not tried again"
+    )
+    return AllTrialsFailed("\n".join([f"{which} of run {name!r} failed:", *listed, *excerpt, step]), reasons)
+
+
+def _failure(trial: Trial) -> Failure:
+    failure = trial.result.failure if trial.result is not None else None
+    return failure if failure is not None else Failure("unknown", "no reason was recorded")

@@ -1,0 +1,152 @@
+"""The reward of a run: which one it goes on with, and the rewards of trials that were trained and lack one."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from archsmith._search.first_trials import no_reward
+from archsmith._search.run import Run
+from archsmith.core.config import same_config, to_config
+from archsmith.core.errors import ArchsmithError, MissingMetric, NoReward, UsageError
+from archsmith.core.evaluator import DeclaresMetrics, Evaluator
+from archsmith.core.executor import Reward
+from archsmith.core.searcher import LiveSearcher
+from archsmith.core.store import RunWriter
+from archsmith.core.trial import Result, Trial, TrialState
+from archsmith.executors.run_job import reward_of
+from archsmith.rewards import value
+
+_COMPARED = 3  # of the best trials, whose rewards are made again
+
+
+def reward_for(evaluator: Evaluator, reward: Reward | None) -> Reward:
+    """The reward of a search: the one given, else the evaluator's own, else the metric "value".
+
+    Raises UsageError, before a child is trained, where no reward can be made: for what is no function of a result, and
+    where the evaluator declares its metrics and one that archsmith's reward needs is not among them.
+    """
+    chosen: Any = reward if reward is not None else getattr(evaluator, "default_reward", value)
+    if isinstance(chosen, type) or not callable(chosen) or not _takes_a_result(chosen):
+        raise UsageError(
+            f"reward must be a function of a result, such as archsmith.rewards.accuracy, got {to_config(chosen)!r:.200}"
+        )
+    if isinstance(evaluator, DeclaresMetrics) and _is_ours(chosen):
+        declared = tuple(evaluator.reported_metrics)
+        try:
+            reward_of(chosen, Result(dict.fromkeys(declared, 1.0)))
+        except MissingMetric as error:
+            raise UsageError(
+                f"the reward needs the metric {error.name!r}, and {type(evaluator).__name__} reports: {', '.join(declared)}; "
+                "give another reward=, or set the evaluator to report that metric"
+            ) from None
+        except ArchsmithError:
+            pass
+    return chosen  # type: ignore[no-any-return]
+
+
+def reward_to_go_on_with(run: Run, evaluator: Evaluator, given: Reward | None) -> Reward:
+    """The reward that a run goes on with: the recorded one; while none of its trials has a reward, another one as well.
+
+    Raises UsageError for another reward where trials have rewards: a searcher cannot compare those of two.
+    """
+    recorded = run.config["reward"]
+    default = reward_for(evaluator, None)
+    if given is not None:
+        reward = reward_for(evaluator, given)
+        if run.best is not None:
+            _check_same(run, reward, recorded)
+        return reward
+    if same_config(recorded, to_config(default), any_module=True):
+        return default
+    if run.best is None and recorded == to_config(value):
+        return default  # the evaluator had no reward of its own when the run began
+    return reward_for(evaluator, run.made("reward", recorded))
+
+
+def missing_rewards(run: Run, reward: Reward) -> dict[int, float]:
+    """The rewards that can be made of trials which lack one, by trial number.
+
+    Raises NoReward where there are such trials, no trial of the run has a reward, and none can be made.
+    """
+    if not run.summary.counts["failed"]:
+        return {}
+    rewards: dict[int, float] = {}
+    lacking: list[Trial] = []
+    said = ""
+    for trial in run.trials():
+        if trial.lacks_reward and trial.result is not None:
+            lacking.append(trial)
+            try:
+                rewards[trial.number] = reward_of(reward, trial.result)
+            except Exception as error:
+                said = said or f"of trial {trial.number}, {type(error).__name__}: {error}"
+    if lacking and not rewards and run.best is None:
+        raise no_reward(run.name, reward, lacking) or NoReward(
+            f"the reward fails for each of the {len(lacking):,} trials of run {run.name!r} that were trained and lack one: "
+            f"{said}. They have the metrics: {', '.join(_metrics(lacking[0]))}",
+            _metrics(lacking[0]),
+        )
+    return rewards
+
+
+def record_rewards(run: RunWriter, searcher: LiveSearcher, rewards: Mapping[int, float]) -> None:
+    """Tell the searcher of trials that have their reward only now, and record both."""
+    trials = [run.trial(number) for number in sorted(rewards)]
+    searcher.tell(
+        [
+            replace(t, state=TrialState.DONE, reward=rewards[t.number], result=replace(t.result, failure=None))
+            for t in trials
+            if t.result is not None
+        ]
+    )
+    run.set_rewards(rewards, snapshot=searcher.state_dict())
+
+
+def _check_same(run: Run, reward: Reward, recorded: Any) -> None:
+    """Raise UsageError where a reward is another one than the run's, by its name or by what it gives."""
+    step = "A run has one reward, since its searcher compares them: begin a new run for another one"
+    if not same_config(recorded, to_config(reward), any_module=True):
+        raise UsageError(
+            f"run {run.name!r} was begun with another reward: recorded {recorded}, given {to_config(reward)}. {step}"
+        )
+    if _is_ours(reward):
+        return
+    differing = [trial for trial in run.top(_COMPARED) if not _gives(reward, trial)]
+    if len(differing) == len(run.top(_COMPARED)):
+        raise UsageError(
+            f"the reward that is given makes another number than {differing[0].reward!r} of trial {differing[0].number}, "
+            f"which run {run.name!r} has recorded. {step}"
+        )
+
+
+def _gives(reward: Reward, trial: Trial) -> bool:
+    """Whether a reward makes of a trial what is recorded; True of one that gives another number each time."""
+    if trial.result is None or trial.reward is None:
+        return True
+    try:
+        made, again = reward_of(reward, trial.result), reward_of(reward, trial.result)
+    except Exception:
+        return False
+    return made != again or math.isclose(made, trial.reward, rel_tol=1e-9)
+
+
+def _is_ours(reward: Reward) -> bool:
+    return str(to_config(reward).get("type", "")).startswith("rewards.")
+
+
+def _takes_a_result(reward: Any) -> bool:
+    try:
+        inspect.signature(reward).bind(Result())
+    except ValueError:  # a function of C's, which does not say what it takes
+        return True
+    except TypeError:
+        return False
+    return True
+
+
+def _metrics(trial: Trial) -> tuple[str, ...]:
+    return tuple(sorted(trial.result.metrics)) if trial.result is not None else ()
