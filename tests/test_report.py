@@ -342,7 +342,7 @@ def test_any_text_is_shown_and_never_obeyed(text: str) -> None:
 
 def test_broken_text_can_be_written(tmp_path: Path) -> None:
     page = page_of(a_run([failed("error", "a name: \udcff \x00 \x1b[31m \u202e", "x" * 20000)]), tmp_path)
-    assert "\ufffd" in page.text
+    assert r"a name: \udcff \x00 \x1b[31m \u202e" in page.text
     assert "its beginning is left out" in page.text
     assert not re.search("[\x00\x1b\u202e]", page.source)
 

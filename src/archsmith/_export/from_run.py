@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.finish import in_todays_words, measure_of, space_finished
 from archsmith.core.genotype import Genotype
+from archsmith.core.shown import plain, spelled
 from archsmith.core.space import build, decode
 from archsmith.discovered import Published
 from archsmith.nn.batch_norm import set_epsilon
@@ -76,7 +78,7 @@ def model_of(run: Run) -> Model:
             "reward": config["reward"],
             "versions": versions(),
             "searched_with": config["versions"],
-            "command": config["command"],
+            "command": plain(config["command"]),
         },
     }
     return _MADE[type(task)](evaluator, network, common)
@@ -195,11 +197,13 @@ def _data(evaluator: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
     """Without the folders of the machine it was trained on."""
-    return {k: _last(v) if k == "data" and isinstance(v, str) else v for k, v in config.items()}
+    return {k: spelled(_last(v)) if k == "data" and isinstance(v, str) else v for k, v in config.items()}
 
 
 def _last(path: str) -> str:
-    return path.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+    """The name of a folder or file, given its path on this or another machine."""
+    windows = path.startswith("\\\\") or path[1:3] == ":\\"
+    return (PureWindowsPath if windows else PurePosixPath)(path).name
 
 
 def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,10 +26,10 @@ def join(pieces: Iterable[Piece], between: str = "") -> Html:
 
 
 def escape(text: str) -> Html:
-    """The text as markup that shows it. Characters that no HTML may hold become U+FFFD."""
+    """The text as markup that shows it. Characters that no HTML may hold are spelled out: `\\x1b`."""
     if isinstance(text, Html):
         return text
-    return Html(html.escape(_UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", text)))
+    return Html(html.escape(_UNSHOWABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)))
 
 
 # Controls, lone surrogates (a broken file name, read back) and noncharacters; tab and line feed may stay. The marks
