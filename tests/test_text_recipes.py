@@ -18,6 +18,7 @@ from archsmith.core.space import build, sample
 from archsmith.recipes import RECIPES, for_data, get_recipe
 from archsmith.searchers import Random, Reinforce
 from archsmith.spaces import RecurrentCell
+from archsmith.store.payload import check_name
 from archsmith.testing.evaluator import RecordingContext
 from archsmith.training import ImageClassification, LanguageModel
 
@@ -142,6 +143,28 @@ def test_text_is_told_from_images_by_looking(tmp_path: Path) -> None:
     np.savez(tmp_path / "arrays.npz", x_train=np.zeros((4, 8, 8), np.uint8), y_train=np.arange(4))
     for path in (pictures, tmp_path / "pictures.tgz", tmp_path / "arrays.npz"):
         assert isinstance(for_data(str(path)).evaluator, ImageClassification), path
+
+
+def test_lists_of_files_beside_classes_make_no_text_of_pictures(tmp_path: Path) -> None:
+    pictures = image_folder(tmp_path / "pictures")
+    for part in ("train", "val", "test"):
+        (pictures / f"{part}.txt").write_text("a/0.png\n")
+    with tarfile.open(tmp_path / "pictures.tgz", "w:gz") as file:
+        file.add(pictures, "pictures")
+    for path in (pictures, tmp_path / "pictures.tgz"):
+        assert isinstance(for_data(str(path)).evaluator, ImageClassification), path
+    (tmp_path / "text" / "figures").mkdir(parents=True)
+    (tmp_path / "text" / "figures" / "1.png").write_bytes(b"")
+    (tmp_path / "text" / "train.txt").write_text(PROSE)
+    assert isinstance(for_data(str(tmp_path / "text")).evaluator, LanguageModel)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("donn\udce9es", "donn_es"), ("a\nb", "a_b"), ("x" * 200, "x" * 60), ("\u202ex", "_x"), ("a\\b", "a_b")],
+)
+def test_a_run_is_named_after_any_data(tmp_path: Path, folder: str, name: str) -> None:
+    assert for_data(str(image_folder(tmp_path / folder))).name == check_name(name)
 
 
 def test_a_text_without_spaces_is_read_by_characters(tmp_path: Path) -> None:

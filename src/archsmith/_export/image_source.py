@@ -74,6 +74,7 @@ def main() -> None:
     """Name the three likeliest classes of each image file."""
     if len(sys.argv) < 2:
         sys.exit("usage: python model.py IMAGE...")
+    sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack characters of names
     network = load()
     unread = 0
     for path in sys.argv[1:]:

@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1 more sober, 0 the likeliest each time")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a console may lack characters of texts and names
     if (given.text is None) == (given.score is None):
         parser.error("give a text to go on with, or --score FILE...")
     if given.length < 1 or not 0 <= given.temperature < math.inf:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from archsmith.core.errors import DataError, UnknownName
+from archsmith.core.shown import spelled
 from archsmith.recipes.images import digits, images
 from archsmith.recipes.recipe import Recipe
 from archsmith.recipes.text import text, text_chars
 
 TEXT_ENDS = (".txt", ".text", ".tokens", ".md", ".rst", ".tex", ".csv", ".json", ".py")
 PACKED = (".gz", ".xz", ".bz2")
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".zip")
 LOOKED_AT = 1 << 16  # bytes of a file
 MEMBERS = 2000  # of an archive
 LEAST_SPACES = 1 / 16  # of the characters of a text that has words: in English it is a sixth, in Finnish a ninth
@@ -40,7 +42,7 @@ def for_data(data: str) -> Recipe:
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; give images or a text, or the name of a data set")
         raise UnknownName("data set", data, [*image_data.NAMES, *text_data.NAMES], "(or give a path)")
-    stem = os.path.basename(os.path.abspath(path)).split(".")[0]
+    stem = _as_run_name(os.path.basename(os.path.abspath(path)).split(".")[0])
     try:
         recipe = _recipe_at(path)
     except OSError as error:
@@ -48,21 +50,33 @@ def for_data(data: str) -> Recipe:
     return _on(recipe, data, stem)
 
 
+def _as_run_name(name: str) -> str:
+    """A file's name, shortened and without the characters that the name of a run cannot have."""
+    return "".join("_" if unicodedata.category(c)[0] == "C" or c in "/\\" else c for c in name)[:60].strip(" .")
+
+
 def _on(recipe: Recipe, data: str, name: str) -> Recipe:
     evaluator = replace(recipe.evaluator, data=data)  # type: ignore[type-var]
     summary = recipe.summary.removeprefix("any text (--data), ").removeprefix("any image data set (--data), ")
-    return replace(recipe, name=name or recipe.name, summary=f"{data}, {summary}", evaluator=evaluator)
+    return replace(recipe, name=name or recipe.name, summary=f"{spelled(data)}, {summary}", evaluator=evaluator)
 
 
 def _recipe_at(path: Path) -> Recipe:
+    from archsmith.training.listing import has_picture_suffix, list_folder
     from archsmith.training.text_files import part_of
+    from archsmith.training.unpacking import ARCHIVES
 
     if path.is_dir():
         entries = sorted(path.iterdir())
+        pictures = list(list_folder(path).pictures())
         parts = [entry for entry in entries if entry.is_file() and part_of(entry.name)]
-        if parts:
+        if parts and not _are_in_classes(pictures):
             return _by_level(_beginning(parts[0]))
-        if not any(e.is_dir() for e in entries) and any(e.name.lower().endswith(TEXT_ENDS) for e in entries):
+        if (
+            not pictures
+            and any(e.name.lower().endswith(TEXT_ENDS) for e in entries)
+            and not any(e.is_dir() for e in entries)
+        ):
             raise DataError(
                 f"the folder {path} has neither one folder of images a class nor train.txt, valid.txt and test.txt; "
                 "name one text file in it, or three so"
@@ -70,10 +84,17 @@ def _recipe_at(path: Path) -> Recipe:
         return images()
     if path.name.lower().endswith(ARCHIVES):
         names = _members(path)
+        if _are_in_classes(PurePosixPath(name).parts for name in names if has_picture_suffix(name)):
+            return images()
         texts = [name for name in names if name.lower().endswith((".txt", ".tokens"))]
         return text() if any(map(part_of, names)) or (len(texts) == 1 == len(names)) else images()
     start = _beginning(path)
     return images() if start is None or path.suffix == ".npz" else _by_level(start)
+
+
+def _are_in_classes(pictures: Iterable[tuple[str, ...]]) -> bool:
+    """Whether pictures at these paths are in two folders or more, and no mere illustrations of a text."""
+    return len({path[:-1] for path in pictures if len(path) > 1}) > 1
 
 
 def _by_level(start: str | None) -> Recipe:
@@ -103,6 +124,7 @@ def _beginning(path: Path) -> str | None:
 
 def _members(path: Path) -> list[str]:
     """The files of an archive by name, some thousand at most."""
+    from archsmith.training.system_files import is_system_file
     from archsmith.training.unpacking import DAMAGED, open_tar, open_zip
 
     try:
@@ -114,4 +136,5 @@ def _members(path: Path) -> list[str]:
                 names = [member.name for member in islice(archive, MEMBERS) if member.isfile()]
     except DAMAGED as error:
         raise DataError(f"{path} is a damaged archive: {error}") from None
-    return [name for name in names if not name.endswith("/") and not os.path.basename(name).startswith(".")]
+    files = [name for name in names if not name.endswith("/")]
+    return [name for name in files if not any(map(is_system_file, filter(".".__ne__, PurePosixPath(name).parts)))]

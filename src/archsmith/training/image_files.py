@@ -11,7 +11,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from archsmith.core.errors import DataError
 from archsmith.training.array_names import by_key
 from archsmith.training.data import FASHION, Bytes, ImageData
 from archsmith.training.image_arrays import checked, of_arrays
-from archsmith.training.listing import PICTURE_SUFFIXES
+from archsmith.training.listing import has_picture_suffix
 from archsmith.training.system_files import is_system_file
 from archsmith.training.unpacking import ARCHIVES, DAMAGED, npz_names, open_tar, read_npz, unpacked
 
@@ -155,7 +155,7 @@ def _cifar_members(path: Path) -> dict[str, bytes]:
                 name = member.name.rpartition("/")[2]
                 if not member.isfile() or is_system_file(name):
                     continue
-                if PurePath(name.lower()).suffix in PICTURE_SUFFIXES:
+                if has_picture_suffix(name):
                     return {}
                 names.add(name)
                 if _is_pickled_cifar(names):

@@ -20,7 +20,7 @@ from archsmith.training.layout import Parts
 from archsmith.training.picture_decoding import looks_like_picture, read_some
 from archsmith.training.system_files import is_system_file
 
-PICTURE_SUFFIXES = frozenset(
+_PICTURE_SUFFIXES = frozenset(
     (
         ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
         ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".avif", ".mpo", ".heic", ".heif", ".tga", ".ico",
@@ -76,7 +76,12 @@ class Listing:
 
 def is_picture(name: str, head: Callable[[], bytes]) -> bool:
     """Whether a file is a picture by its name, or else by its first bytes."""
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES or looks_like_picture(head())
+    return has_picture_suffix(name) or looks_like_picture(head())
+
+
+def has_picture_suffix(name: str) -> bool:
+    """Whether a name ends as those of pictures do."""
+    return os.path.splitext(name)[1].lower() in _PICTURE_SUFFIXES
 
 
 def list_folder(path: Path) -> Listing:
