@@ -22,6 +22,7 @@ from sklearn.datasets import load_digits
 import archsmith as smith
 from archsmith._export import FORMATS, ImageModel, export
 from archsmith._export import image_prediction as prediction_module
+from archsmith.cli.main import main
 from archsmith.core.child import Task
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
@@ -142,12 +143,13 @@ def test_a_file_that_cannot_be_read_is_told_by_name_and_the_others_are_answered(
     exported: dict[str, Path], pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction_module, "BATCH", 2)
-    empty, text = tmp_path / "empty.png", tmp_path / "text.png"
+    empty, text, void = tmp_path / "empty.png", tmp_path / "text.png", tmp_path / "void"
     empty.touch()
+    void.mkdir()
     text.write_text("no picture")
     cut = tmp_path / "cut.png"
     cut.write_bytes(pictures[1].read_bytes()[:-40])
-    asked = [pictures[0], empty, pictures[8], text, cut, tmp_path / "missing.png", tmp_path, pictures[16], pictures[7]]
+    asked = [pictures[0], empty, pictures[8], text, cut, tmp_path / "missing.png", void, pictures[16], pictures[7]]
     predictions = smith.predict(exported["pytorch"], asked, k=1)
     assert [p.label for p in predictions] == ["zero", None, "one", None, None, None, None, "two", "zero"]
     for p in predictions:
@@ -157,7 +159,32 @@ def test_a_file_that_cannot_be_read_is_told_by_name_and_the_others_are_answered(
     assert "zero bytes" in (predictions[1].error or "")
     assert "no picture" in (predictions[3].error or "")
     assert "No such file" in (predictions[5].error or "")
+    assert predictions[6].error == "has no picture in it"
     assert smith.predict(exported["pytorch"], []) == []
+
+
+def test_a_folder_stands_for_the_pictures_in_it(
+    exported: dict[str, Path], pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / ".thumbnails").mkdir()
+    shutil.copy(pictures[0], folder / "zero.png")
+    shutil.copy(pictures[8], folder / "deep" / "er" / "one, without a suffix")
+    shutil.copy(pictures[0], folder / ".thumbnails" / "zero.png")
+    (folder / "deep" / "back").symlink_to(folder)
+    (folder / "deep" / "damaged.png").write_bytes(b"no picture")
+    for other in ("labels.csv", "deep/notes.txt"):
+        (folder / other).write_text("text")
+    with pytest.warns(UserWarning, match=r"2 files of .*new are no pictures and were left out"):
+        predictions = smith.predict(exported["pytorch"], [pictures[16], folder, pictures[0]], k=1)
+    names = [pictures[16], folder / "deep/damaged.png", folder / "deep/er/one, without a suffix", folder / "zero.png"]
+    assert [p.path for p in predictions] == [str(path) for path in [*names, pictures[0]]]
+    assert [p.label for p in predictions] == ["two", None, "one", "zero", "zero"]
+    assert main(["predict", str(exported["pytorch"]), str(folder)]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("\n") == 3
+    assert "left out" in said.err
 
 
 def test_a_prediction_is_plain_json_and_a_line(exported: dict[str, Path], pictures: list[Path]) -> None:

@@ -57,8 +57,11 @@ class Prediction:
         return f"{self.path}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in self.top)
 
 
-def classify(opened: Opened, paths: Sequence[str], k: int) -> list[Prediction]:
-    """What a model says of picture files, in their order: the k likeliest classes of each."""
+def classify(opened: Opened, asked: Sequence[tuple[str, str | None]], k: int) -> list[Prediction]:
+    """What a model says of picture files, in their order: the k likeliest classes of each.
+
+    Each is asked for by its path, with why it cannot be answered, or None.
+    """
     card = opened.card
     channels, size = _channels_and_size(card)
     answers: list[Prediction | None] = []
@@ -75,9 +78,12 @@ def classify(opened: Opened, paths: Sequence[str], k: int) -> list[Prediction]:
         unanswered = [i for i, a in enumerate(answers) if a is None]
         for i, values, indices in zip(unanswered, best.values.tolist(), best.indices.tolist(), strict=True):
             named = [(card["class_names"][j], p) for j, p in zip(indices, values, strict=True)]
-            answers[i] = Prediction(paths[i], named)
+            answers[i] = Prediction(asked[i][0], named)
 
-    for path in paths:
+    for path, why in asked:
+        if why is not None:
+            answers.append(Prediction(path, error=why))
+            continue
         try:
             waiting.append(read_picture(Path(path), size, channels))
             answers.append(None)

@@ -63,13 +63,16 @@ class Score:
         return f"{self.path}: {value} over {self.tokens:,} {self.measure.items}{unknown}"
 
 
-def score(opened: Opened, paths: Sequence[str]) -> list[Score]:
-    """A score of each text file, in their order."""
+def score(opened: Opened, asked: Sequence[tuple[str, str | None]]) -> list[Score]:
+    """A score of each text file, in their order: each by its path, with why it cannot be answered, or None."""
     vocabulary = opened.vocabulary
     assert vocabulary is not None
     measure = PERPLEXITY if vocabulary.level == WORD else BITS_PER_CHARACTER
     scores = []
-    for path in paths:
+    for path, why in asked:
+        if why is not None:
+            scores.append(Score(path, measure, error=why))
+            continue
         try:
             tokens = read_tokens(Path(path), vocabulary)
             loss = mean_loss(

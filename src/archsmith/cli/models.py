@@ -174,7 +174,9 @@ def export(
 
 def predict(
     model: Annotated[Path, typer.Argument(help="What `archsmith export` wrote.")],
-    files: Annotated[list[Path] | None, typer.Argument(help="Image files, or text files for a language model.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Image files, or text files for a language model; or folders.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many classes to name for each image.")] = 3,
     text: Annotated[
         str | None, typer.Option("--continue", metavar="TEXT", help="Have a language model go on with a text.")

@@ -214,12 +214,12 @@ def read_some(path: Path) -> bytes:
     return content
 
 
-def read_picture(content: bytes | str | Path, size: int | tuple[int, int], channels: int | None = None) -> Bytes:
-    """One picture, from its bytes or its path, as uint8 [height, width, channels]; see `decode_picture`.
+def read_picture(content: bytes | str | Path, size: int, channels: int | None = None) -> Bytes:
+    """One picture, from its bytes or its path, as uint8 [size, size, channels]; see `decode_picture`.
 
     Args:
         content: the bytes of the file, or its path.
-        size: of a side of a square, or height and width.
+        size: pixels a side.
         channels: 1 for grey, 3 for colour; None is 1 for grey pictures and 3 for others.
 
     Raises DataError that says why it cannot be read.
@@ -230,11 +230,10 @@ def read_picture(content: bytes | str | Path, size: int | tuple[int, int], chann
             content = read_some(path)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    height, width = (size, size) if isinstance(size, int) else size
     try:
         pixels = open_picture(content).size
         with _one_large_picture if pixels[0] * pixels[1] > LARGE else nullcontext():
-            return decode_picture(content, width, height, channels)
+            return decode_picture(content, size, size, channels)
     except PictureError as error:
         raise DataError(str(error)) from None
 
