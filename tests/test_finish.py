@@ -17,9 +17,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import archsmith as smith
+from archsmith._export.card import readme
+from archsmith._export.from_run import model_of
 from archsmith._finish import FinishPlan
 from archsmith._finish.result import Finished
+from archsmith._finish.time import within
 from archsmith._search.trainings import TrainingProgress
+from archsmith.cli.main import main
 from archsmith.core.child import Child, Task, TextTask
 from archsmith.core.comparison import compare, t_quantile
 from archsmith.core.errors import ChildFailed, Diverged, RunLocked, UsageError
@@ -670,7 +674,7 @@ def test_a_test_without_the_measure_is_named_and_costs_no_look(tmp_path: Path, m
     run = of_words(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(Words, "test", lambda *_: {"accuracy": 0.5, "count": 3.0})
-        with pytest.raises(UsageError, match=r"test of Words must give 'perplexity', and it gave: accuracy, count"):
+        with pytest.raises(UsageError, match=r"test of Words must give 'perplexity', .* it gave: accuracy, count"):
             smith.finish(run, plan=PLAN)
     assert smith.finish(run, plan=PLAN).looks == 1
 
@@ -681,6 +685,36 @@ def test_without_a_hand_designed_network_none_is_claimed_to_be_beside(tmp_path: 
     finished = smith.finish(of_words(tmp_path), plan=PLAN)
     assert [n.name for n in finished.networks] == ["found", "random search"]
     assert "no baseline(parameters, task), so no hand-designed network" in finished.claim
+
+
+def test_epochs_that_time_cut_are_said_wherever_a_network_is_told_of(
+    run: smith.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(Points, "describe_data", lambda self: {"train": 200}, raising=False)
+    plan = within(replace(PLAN, epochs=60), [run], seconds=1e-3, workers=1)
+    assert (plan.epochs, plan.full_epochs) == (2, 60)
+    assert within(PLAN, [run], seconds=1e9, workers=1).full_epochs is None
+    finished = smith.finish(run, plan=plan)
+    said = "2 of 60 epochs, since the time ran out"
+    assert [row[4] for row in finished.table()] == ["epochs each", *["2 of 60"] * 3]
+    assert all("after 2 epochs of each" in c.sentence for c in finished.comparisons)
+    assert "asks for 60 epochs" in finished.claim
+    page = run.report(tmp_path / "page.html").read_text()
+    assert f"Trained for {said}" in page
+    assert "in full" not in page
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", run.name, "--store", run.store.url]) == 0
+    assert said in capsys.readouterr().out
+    card = model_of(run).to_json("pytorch")
+    assert any(f"Trained for {said}" in line for line in readme(card).splitlines())
+
+
+def test_unequal_epochs_are_said_in_the_comparison() -> None:
+    scores = {0: 0.9, 1: 0.91, 2: 0.92}
+    said = compare(
+        scores, {k: v - 0.2 for k, v in scores.items()}, "b", 1000, after="after 12 epochs against 9"
+    ).sentence
+    assert said.startswith("The found network is better than the b after 12 epochs against 9: +20.00 points")
 
 
 def test_a_finish_from_before_there_were_other_measures_still_opens(run: smith.Run) -> None:
@@ -737,7 +771,8 @@ def test_the_preset_suits_what_is_measured() -> None:
     own = LanguageModel()
     assert FinishPlan.for_evaluator(own) == FinishPlan.text_desk()
     assert FinishPlan.for_evaluator(ImageClassification()) == FinishPlan.desk()
-    assert set(FinishPlan.for_evaluator(Words()).scale) == {"learning_rate"}, "what it does not have is left out"
+    assert set(FinishPlan.for_evaluator(Words()).scale) == {"learning_rate", "weight_decay"}
+    assert not FinishPlan.for_evaluator(Points()).grid, "a setting of a user's own may mean something else"
     for evaluator in (own, LanguageModel.desk(), LanguageModel.desk(level="char"), replace(own, initialisation=None)):
         for plan in (FinishPlan.text_desk(), FinishPlan.text_paper()):
             tried = [replace(evaluator, **point) for point in plan.points(evaluator)]

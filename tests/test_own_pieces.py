@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import archsmith as smith
 from archsmith._search import recipe_file
@@ -15,6 +19,8 @@ from archsmith._search.recipe_file import RecipeFile, find_recipe, run_recipe_fi
 from archsmith.cli.main import main
 from archsmith.core.config import same_config
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.finish import Measure
+from archsmith.core.space import build
 
 NEIGHBOUR = """
 import functools
@@ -229,9 +235,6 @@ def test_a_function_of_a_script_is_the_same_when_it_is_imported(tmp_path: Path) 
         "r = s.open_run('runs.db', 'r', space=exp.space, evaluator=exp.score)\n"
         "print(r.resume(trials=4, reward=exp.reward))"
     )
-    subprocess.run([sys.executable, "package/exp.py"], check=True, timeout=120)
-    assert "4 trials" in python(again)
-    (tmp_path / "runs.db").unlink()
     subprocess.run([sys.executable, "-m", "package.exp"], check=True, timeout=120)
     assert "4 trials" in python(again)
 
@@ -280,3 +283,99 @@ def test_open_run_takes_what_is_the_users_own() -> None:
         smith.open_run("runs.db", "r", evaluator=len)
     with pytest.raises(UsageError, match="give space="):
         smith.open_run("runs.db", "r", build=score)
+
+
+# --- finished, whatever its task ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Trains networks of four numbers for two classes: an evaluator of the user's own, which says no more than it must."""
+
+    epochs: int = 2
+    learning_rate: float = 0.1
+    default_reward = staticmethod(smith.rewards.accuracy)
+
+    def task(self) -> Any:
+        return smith.Task((4,), 2)
+
+    def evaluate(self, space: Any, genotype: smith.Genotype, context: Any) -> smith.Result:
+        torch.manual_seed(context.seed)
+        return self.train(build(space, genotype, self.task()), context)
+
+    def train(self, child: Any, context: Any) -> smith.Result:
+        x, y = self.rows(0)
+        optimizer = torch.optim.SGD(child.model.parameters(), self.learning_rate)
+        for epoch in range(1, self.epochs + 1):
+            for _ in range(10):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(child.model(x), y).backward()
+                optimizer.step()
+            context.report(epoch, self.test(child.model))
+        return smith.Result(self.test(child.model), cost=smith.core.trial.Cost(0.1, self.epochs))  # type: ignore[attr-defined]
+
+    def test(self, model: nn.Module, device: str = "cpu") -> dict[str, float]:
+        x, y = self.rows(1)
+        with torch.inference_mode():
+            return {"accuracy": (model(x).argmax(1) == y).float().mean().item()}
+
+    def rows(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.randn(100, 4, generator=torch.Generator().manual_seed(seed))
+        return x, (x[:, 0] * x[:, 1] > 0).long()
+
+
+class Regression(Rows):
+    """The same, told by another number."""
+
+    measure = Measure("error", "error", higher_is_better=False, items="rows")
+
+    def test(self, model: nn.Module, device: str = "cpu") -> dict[str, float]:
+        tested = super().test(model)
+        return {**tested, "error": 1 - tested["accuracy"]}
+
+    def baseline(self, parameters: int, task: Any) -> nn.Module:
+        return nn.Linear(4, 2)
+
+
+def dense(architecture: dict[str, int], task: Any) -> nn.Module:
+    width = architecture["width"]
+    return nn.Sequential(nn.Linear(task.input_shape[0], width), nn.ReLU(), nn.Linear(width, task.num_classes))
+
+
+def test_an_evaluator_of_ones_own_is_finished_without_a_baseline(tmp_path: Path) -> None:
+    smith.search(chain, Rows(), build=dense, trials=3, store="runs.db", name="r")
+    run = smith.open_run("runs.db", "r", space=chain, build=dense, evaluator=Rows())
+    finished = smith.finish(run, top=1, seeds=2, epochs=3)
+    assert [n.name for n in finished.networks] == ["found"]
+    assert "Rows has no baseline(parameters, task), so no hand-designed network" in finished.claim
+    assert finished.measure.items == "examples"
+    assert finished.test_count == 0
+    page = run.report("page.html").read_text()
+    assert "Trained for 3 epochs, what was found" in page
+    assert "no hand-designed network was trained" in page
+    assert sum(p.numel() for p in run.build().parameters()) > 0
+
+
+def test_a_measure_and_a_baseline_of_ones_own_are_used() -> None:
+    smith.search(chain, Regression(), build=dense, trials=3, store="runs.db", name="r")
+    finished = smith.finish(
+        smith.open_run("runs.db", "r", space=chain, build=dense, evaluator=Regression()), top=1, seeds=2
+    )
+    assert [n.name for n in finished.networks] == ["found", "hand-designed network"]
+    assert finished.comparisons[0].margin is None
+    assert "test error" in str(finished)
+
+
+def test_what_cannot_be_finished_says_what_it_lacks() -> None:
+    run = smith.search(chain, score, trials=2, store="runs.db", name="r")
+    with pytest.raises(UsageError, match=r"score has no method task"):
+        smith.finish(run)
+
+
+def test_a_finish_chooses_by_the_reward_of_the_search() -> None:
+    run = smith.search(
+        chain, Rows(), build=dense, reward=lambda r: 1 - r.metrics["accuracy"], trials=2, store="runs.db", name="r"
+    )
+    assert "own reward" not in smith.finish(run, top=1, seeds=1).claim
+    again = smith.open_run("runs.db", "r", space=chain, build=dense, evaluator=Rows())
+    assert "chosen by the evaluator's own reward" in smith.finish(again, top=1, seeds=1, again=True).claim

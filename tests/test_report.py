@@ -414,7 +414,7 @@ def test_what_finish_found_is_shown_with_its_claim(tmp_path: Path) -> None:
         "looked at 2 times",
         f"51{gap}234",
         "trial 3 of <residual network>; changed: learning_rate 0.1",
-        f"Trained in full, what was found (trial 3, 51{gap}234 parameters) has a test accuracy of 97.50 % ± 0.50",
+        f"Trained for 30 epochs, what was found (trial 3, 51{gap}234 parameters) has a test accuracy of 97.50 % ± 0.50",
         "writes the training of seed 1: the best on validation",
     ):
         assert said in page.text, said

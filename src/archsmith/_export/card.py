@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from archsmith.core.finish import Measure
+from archsmith.core.finish import Measure, epochs_text
 
 _IMAGES = {
     "pytorch": """\
@@ -156,7 +156,8 @@ def told(card: Mapping[str, Any]) -> list[str]:
     if (test := metrics.get("test")) is not None:
         over = "of" if measure.percent else "over"
         value = measure.text(test[measure.name])
-        lines.append(f"Test {label} of these weights: {value} {over} {test['count']:,} {measure.items}.")
+        on = f" {over} {test['count']:,} {measure.items}" if test["count"] else ""
+        lines.append(f"Test {label} of these weights: {value}{on}.")
         if test["n"] > 1:
             spread = measure.text(test["mean"], test["deviation"])
             lines.append(f"Over {test['n']} seeds: {spread} (mean and sample standard deviation).")
@@ -167,7 +168,7 @@ def told(card: Mapping[str, Any]) -> list[str]:
     if (drawn := card.get("untrained")) is not None:
         lines.append(f"Nothing was trained: these weights were drawn at random from seed {drawn['seed']}.")
     elif test is None:
-        lines.append("These weights were not tested: `archsmith finish` trains to convergence and tests once.")
+        lines.append("These weights were not tested: `archsmith finish` trains for longer and tests once.")
     if claim := metrics.get("claim"):
         lines.append(claim)
     return lines
@@ -179,13 +180,13 @@ def _origin(card: Mapping[str, Any]) -> list[str]:
     items = "images"
     if "train" in (data := card.get("data", {})):
         items = {"word": "words", "char": "characters"}.get(data.get("level"), items)
-        lines.append(
-            f"Data: {data['name']}; {data['train']:,} {items} to train on, {data['validation']:,} to validate with, "
-            f"{data['test']:,} to test with (test split: {data['test_split']})."
-        )
+        uses = (("train", f"{items} to train on"), ("validation", "to validate with"), ("test", "to test with"))
+        counts = ", ".join(f"{data[part]:,} {use}" for part, use in uses if isinstance(data.get(part), int))
+        split = f" (test split: {data['test_split']})" if "test_split" in data else ""
+        lines.append(f"Data: {data.get('name', 'unnamed')}; {counts}{split}.")
     if "epochs" in (training := card.get("training", {})).get("evaluator", {}):
         whole = f", the validation {items} included" if training["all_data"] else ""
-        lines.append(f"Trained for {training['evaluator']['epochs']:,} epochs{whole}.")
+        lines.append(f"Trained for {epochs_text(training['evaluator']['epochs'], training)}{whole}.")
     for what, cost in card.get("cost", {}).items():
         trials = f"{cost['trials']:,} trials, " if "trials" in cost else ""
         lines.append(f"Cost of the {what}: {trials}{cost['epochs']:,.0f} epochs, {cost['seconds'] / 60:,.1f} minutes.")

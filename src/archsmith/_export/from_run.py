@@ -152,7 +152,7 @@ def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] 
             "beside": beside,
             "claim": document["claim"],
         },
-        "training": {"seed": model["seed"], "all_data": plan["all_data"]},
+        "training": {"seed": model["seed"], "all_data": plan["all_data"], "full_epochs": plan.get("full_epochs")},
         "cost": {"search": _search_cost(run), "finish": document["cost"]},
     }
     settings = _tuples({**plan["final"], **found["settings"], "epochs": int(mine["cost"]["epochs"])})
@@ -167,7 +167,7 @@ def _kept(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]]:
     if best.result is None or best.result.artifact is None or run.store.artifacts is None:
         raise UsageError(
             f"run {run.name!r} has no trained weights: a search keeps none unless its evaluator has keep_weights=True. "
-            f"Train its best network to convergence first: archsmith finish {run.name}"
+            f"Train its best network for longer first: {run.command('finish')}"
         )
     measure, metrics = measure_of(run.evaluator), best.result.metrics
     about = {

@@ -1,4 +1,4 @@
-"""Finishing a search: the winner tuned, trained to convergence and tested once, beside what it must be compared with."""
+"""Finishing a search: the winner tuned, trained for longer and tested once, beside what it must be compared with."""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ from archsmith._search.hand_designed import HandDesigned, Standard, baseline_nam
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.config import same_config
 from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
+from archsmith.core.evaluator import FunctionEvaluator
 from archsmith.core.executor import derive_seed
-from archsmith.core.finish import Finishable, FinishPlan
+from archsmith.core.finish import Finishable, FinishPlan, missing_of
 from archsmith.core.genotype import Genotype
 from archsmith.core.parts import PartSpace
 from archsmith.core.space import Space, decode, identity
@@ -62,11 +63,12 @@ class Contender:
 def finishable(run: Run) -> Finishable:
     """The run's evaluator. Raises UsageError when its children cannot be finished, or the data has changed."""
     evaluator = run.evaluator
-    missing = [name for name in ("task", "train", "test", "epochs") if not hasattr(evaluator, name)]
-    if missing:
+    if (missing := missing_of(evaluator)) is not None:
+        what = evaluator.function if isinstance(evaluator, FunctionEvaluator) else type(evaluator)
         raise UsageError(
-            f"finishing needs an evaluator with task, train, test and epochs, such as ImageClassification or LanguageModel; "
-            f"{type(evaluator).__name__} has no {missing[0]}"
+            f"a finish trains networks for longer and tests them, so it needs an evaluator with task, train, test and epochs, "
+            f"such as ImageClassification (archsmith.core.finish.Finishable says what they are for); "
+            f"{getattr(what, '__name__', what)} has {missing}"
         )
     if run.store.artifacts is None:
         raise UsageError(
@@ -166,6 +168,11 @@ def hand_designed(space: Space, parameters: int, evaluator: Finishable, notes: l
         )
         return []
     hand = HandDesigned(parameters, evaluator)
+    try:
+        hand.build(decode(hand, hand.genotype), evaluator.task())
+    except UsageError as error:
+        notes.append(f"No hand-designed network was trained beside the found one: {error}.")
+        return []
     return [_by_hand(name, f"hand-designed, about {parameters:,} parameters", Network(hand, hand.genotype))]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
 from archsmith._finish.training import Trained, Trainings, trained_module, writing
 from archsmith._search import Run
 from archsmith._search.trainings import TrainingProgress
+from archsmith.core.child import Task
 from archsmith.core.comparison import compare
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.final import Final
-from archsmith.core.finish import Finishable, FinishPlan, Measure, measure_of
+from archsmith.core.finish import ACCURACY, Finishable, FinishPlan, Measure, measure_of
 from archsmith.core.trial import Cost
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def look(
         if not resumed:
             looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": models, "done": False})
             writer.put_document("finish-looks", looks)
-        networks, count, measure = [], 0, measure_of(evaluator)
+        networks, count, measure = [], 0, tested_by(evaluator)
         for contender in contenders:
             finals = []
             for i, trained in enumerate(contender.finals):
@@ -51,7 +53,7 @@ def look(
                     settled = trainings.set(trained.wanted)
                     assert run.store.artifacts is not None
                     metrics = _tested(settled, trained_module(trained, settled, run.store.artifacts), measure)
-                    count = int(metrics["count"])
+                    count = int(metrics.get("count", 0))
                 finals.append(_final(i, trained, metrics, measure, plan))
             networks.append(_network(contender, finals))
         found = networks[0]
@@ -62,7 +64,7 @@ def look(
             candidates=candidates,
             networks=networks,
             comparisons=[
-                compare(found.scores, n.scores, n.name, count, measure=measure, called=c.called)
+                compare(found.scores, n.scores, n.name, count, measure=measure, called=c.called, after=_after(found, n))
                 for c, n in zip(contenders[1:], networks[1:], strict=True)
             ],
             model=_exported(contenders[0].finals, plan),
@@ -80,13 +82,29 @@ def look(
 def _tested(evaluator: Finishable, model: torch.nn.Module, measure: Measure) -> Mapping[str, float]:
     """What the evaluator's test gives. Raises UsageError when what it measures is not among it."""
     metrics = evaluator.test(model)
-    for name in (measure.name, "count"):
-        if name not in metrics:
-            raise UsageError(
-                f"the test of {type(evaluator).__name__} must give {name!r}, and it gave: {', '.join(sorted(metrics))}; "
-                "finish again when it does, which is the same look at the test set"
-            )
+    if measure.name not in metrics:
+        raise UsageError(
+            f"the test of {type(evaluator).__name__} must give {measure.name!r}, by which networks are compared, and it gave: "
+            f"{', '.join(sorted(metrics))}. Give the evaluator the attribute measure, an archsmith.core.finish.Measure of "
+            "what it tests by, and finish again, which is the same look at the test set"
+        )
     return metrics
+
+
+def tested_by(evaluator: Finishable) -> Measure:
+    """The evaluator's measure; where it names none, the accuracy on whatever its networks take."""
+    measure, task = measure_of(evaluator), evaluator.task()
+    is_of_images = isinstance(task, Task) and len(task.input_shape) == 3
+    return measure if is_of_images or measure != ACCURACY else replace(ACCURACY, items="examples")
+
+
+def _after(found: FinishedNetwork, other: FinishedNetwork) -> str:
+    """For how long two networks were trained, as a comparison says it; nothing where one was not, or does not say."""
+    if not found.epochs or not other.epochs:
+        return ""
+    if found.epochs == other.epochs:
+        return f"after {found.epochs:,g} epoch{'s' * (found.epochs != 1)} of each"
+    return f"after {found.epochs:,g} epochs against {other.epochs:,g}"
 
 
 def _final(index: int, trained: Trained, metrics: Mapping[str, float], measure: Measure, plan: FinishPlan) -> Final:

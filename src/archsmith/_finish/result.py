@@ -56,6 +56,12 @@ class FinishedNetwork:
         return spread(list(self.scores.values()))[1]
 
     @property
+    def epochs(self) -> float:
+        """The epochs of one of its final trainings, on average over those that came to their end."""
+        each = [f.cost.epochs for f in self.finals if f.score is not None]
+        return sum(each) / len(each) if each else 0.0
+
+    @property
     def cost(self) -> Cost:
         """What its tuning and its final trainings took."""
         costs = [self.tuning, *(f.cost for f in self.finals)]
@@ -108,6 +114,12 @@ class Finished:
     measure: Measure = ACCURACY
 
     @property
+    def full_epochs(self) -> int | None:
+        """The epochs that a final training should have had, where the found network had fewer; else None."""
+        full = self.plan.get("full_epochs")
+        return full if isinstance(full, int) and full > self.found.epochs else None
+
+    @property
     def found(self) -> FinishedNetwork:
         """The network that the search found."""
         return self.networks[0]
@@ -123,6 +135,11 @@ class Finished:
         said = [c.sentence for c in self.comparisons]
         if not said:
             said = ["Nothing was trained beside the found network, so nothing is claimed."]
+        if self.full_epochs is not None:
+            said.append(
+                f"The recipe asks for {self.full_epochs:,} epochs of each final training, and the time ran out before: which "
+                "of these networks is better when they are trained for longer is not known."
+            )
         if self.looks > 1:
             said.append(
                 f"The test set was looked at {self.looks} times for this run: later looks are optimistic, since what was "
@@ -133,7 +150,9 @@ class Finished:
     def table(self) -> list[tuple[str, ...]]:
         """Rows of text with a head, for a terminal or a page."""
         tested = f"test {self.measure.label}"
-        head = ("network", "parameters", tested, "seeds", "changed settings", "trainings", "epochs", "minutes")
+        head = (
+            "network", "parameters", tested, "seeds", "epochs each", "changed settings", "trainings", "epochs", "minutes"
+        )  # fmt: skip
         rows = []
         for network in self.networks:
             settings = ", ".join(f"{k} {_short(v)}" for k, v in network.settings.items())
@@ -143,6 +162,7 @@ class Finished:
                     f"{network.parameters:,}",
                     score_text(self.measure, network.mean, network.deviation),
                     str(len(network.scores)),
+                    f"{network.epochs:,g}" + (f" of {self.full_epochs:,}" if self.full_epochs is not None else ""),
                     settings or "none",
                     str(network.trainings + len(network.finals)),
                     f"{network.cost.epochs:,.0f}",

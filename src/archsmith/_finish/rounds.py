@@ -36,11 +36,10 @@ from archsmith._finish.published import EPOCHS, evaluator_for, plan_for, publish
 from archsmith._finish.result import Finished
 from archsmith._finish.training import Network, Trained, Trainings, Wanted, writing
 from archsmith._search import Run
-from archsmith._search.run import resolve
 from archsmith._search.session import DEFAULT_STORE
 from archsmith._search.trainings import Watch
 from archsmith.core.checks import whole_number
-from archsmith.core.config import from_config, to_config
+from archsmith.core.config import to_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, Reward, derive_seed
@@ -71,7 +70,7 @@ def finish(
     again: bool = False,
     watch: Watch | None = None,
 ) -> Finished:
-    """Train the best of a run to convergence, beside a hand-designed one of its size and random search's best; test once.
+    """Train the best of a run for longer, beside a hand-designed one of its size and random search's best; test once.
 
     Every training is recorded as it ends: after Ctrl-C or a kill, the same call goes on. A second call gives the
     stored result and looks at nothing.
@@ -133,7 +132,7 @@ def finish(
     config = run.config
     limits = replace(Limits(**config["limits"]), seconds=None)  # a final training takes longer than a trial may
     with closing(executor if executor is not None else _executor(workers)) as used:
-        trainings = Trainings(run, evaluator, _reward(run, evaluator), used, limits, watch)
+        trainings = Trainings(run, evaluator, _reward(run, evaluator, notes), used, limits, watch)
         _choose(contenders, trainings, plan, config["seed"])
         _note_twins(contenders, notes)
         if trained is not None and trained.network is not None:
@@ -191,17 +190,18 @@ def _plan_of(stored: Finished) -> FinishPlan:
     return FinishPlan(**{k: v for k, v in stored.plan.items() if k != "type"})
 
 
-def _reward(run: Run, evaluator: Finishable) -> Reward:
-    recorded = run.config["reward"]
-    own = getattr(evaluator, "default_reward", None)
-    if own is not None and to_config(own) == recorded:
-        return own  # type: ignore[no-any-return]
+def _reward(run: Run, evaluator: Finishable, notes: list[str]) -> Reward:
+    """The run's own reward; where that is the user's and not at hand the evaluator's, which is said."""
     try:
-        return from_config(recorded, resolve)  # type: ignore[no-any-return]
+        return run.reward
     except UsageError:
-        if own is not None:
-            return own  # type: ignore[no-any-return]
-        raise
+        own: Reward | None = getattr(evaluator, "default_reward", None)
+        if own is None:
+            raise
+        notes.append(
+            "What was chosen in the finish was chosen by the evaluator's own reward, since that of the search was not at hand."
+        )
+        return own
 
 
 def _executor(workers: int) -> Executor:

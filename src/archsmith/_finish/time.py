@@ -19,6 +19,8 @@ MOST_EPOCHS = 300
 def within(plan: FinishPlan, runs: Sequence[Run], *, seconds: float, workers: int) -> FinishPlan:
     """The plan with as many final epochs as `seconds` on so many workers allow, and no fewer than the search's.
 
+    Where that is fewer than the plan asks for, `full_epochs` of the plan says how many those were.
+
     `runs` are those that are finished beside each other; a hand-designed network joins them. An epoch costs in
     proportion to what it trains on, as the dearest of the candidates' epochs did.
     """
@@ -35,7 +37,9 @@ def within(plan: FinishPlan, runs: Sequence[Run], *, seconds: float, workers: in
     tuning_seconds = tunings * (plan.tuning_epochs or evaluator.epochs) * epoch_seconds
     final_epoch_seconds = networks * plan.seeds * epoch_seconds * final_items / items
     epochs = math.floor((SPARE * seconds * workers - tuning_seconds) / final_epoch_seconds)
-    return replace(plan, epochs=min(max(epochs, evaluator.epochs), MOST_EPOCHS))
+    fitted = min(max(epochs, evaluator.epochs), MOST_EPOCHS)
+    asked = plan.epochs if plan.epochs is not None else 3 * evaluator.epochs
+    return replace(plan, epochs=fitted, full_epochs=asked if asked > fitted else None)
 
 
 def _items(evaluator: Any) -> int:

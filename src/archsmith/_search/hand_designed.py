@@ -74,7 +74,7 @@ class Standard:
 
 def baseline_name(evaluator: Finishable) -> str | None:
     """What a person calls the network that `HandDesigned` builds; None where nobody says what that is."""
-    own = hasattr(evaluator, "baseline")
-    if not own and not isinstance(evaluator.task(), Task):
+    own, task = hasattr(evaluator, "baseline"), evaluator.task()
+    if not own and not (isinstance(task, Task) and len(task.input_shape) == 3):
         return None
     return str(getattr(evaluator, "baseline_name", "hand-designed network" if own else "residual network"))

@@ -13,12 +13,14 @@ from archsmith.core.checks import whole_number
 from archsmith.core.config import from_config, same_config, to_config
 from archsmith.core.errors import CorruptStore, UsageError
 from archsmith.core.evaluator import Evaluator, as_evaluator, with_data
-from archsmith.core.executor import Executor
+from archsmith.core.executor import Executor, Reward
 from archsmith.core.pareto import pareto
+from archsmith.core.shown import command_text
 from archsmith.core.space import Space, as_space
 from archsmith.core.stopping import Rule
 from archsmith.core.store import RunReader, RunSummary, Store
 from archsmith.core.trial import Trial
+from archsmith.rewards import value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +88,7 @@ class Run:
     Args:
         store: where it is kept.
         name: its name there.
-        space, evaluator: the live objects, where this process has them; else they are made again from the record.
+        space, evaluator, reward: the live objects, where this process has them; else they are made again from the record.
         recipe: where the user's own pieces are taken from; None: from the FILE.py that the record tells of.
     """
 
@@ -98,6 +100,7 @@ class Run:
         space: Space | None = None,
         evaluator: Evaluator | None = None,
         recipe: Pieces | None = None,
+        reward: Reward | None = None,
     ) -> None:
         self.store = store
         self.name = name
@@ -105,6 +108,7 @@ class Run:
         self._space = space
         self._evaluator = evaluator
         self._recipe = recipe
+        self._reward = reward
 
     @property
     def summary(self) -> RunSummary:
@@ -203,9 +207,20 @@ class Run:
             self._evaluator = self.made("evaluator", self.config["evaluator"])
         return self._evaluator
 
+    @property
+    def reward(self) -> Reward:
+        """What is made of a result. Raises UsageError when it is the user's own and this process does not have it."""
+        if self._reward is None:
+            own: Reward = getattr(self.evaluator, "default_reward", value)
+            recorded = self.config["reward"]
+            self._reward = own if same_config(recorded, to_config(own)) else self.made("reward", recorded)
+        return self._reward
+
     def with_evaluator(self, evaluator: Evaluator) -> Run:
         """The same run with an evaluator at hand, such as the recorded one on data that lie elsewhere."""
-        return Run(self.store, self.name, space=self._space, evaluator=evaluator, recipe=self._recipe)
+        return Run(
+            self.store, self.name, space=self._space, evaluator=evaluator, recipe=self._recipe, reward=self._reward
+        )
 
     def made(self, part: str, recorded: Any) -> Any:
         """A part of the run ("space", "searcher", ...) from its record; what is the user's own from the recipe's file.
@@ -241,6 +256,12 @@ class Run:
                 raise UsageError("the run was begun in Python, so no file is on record")
             self._recipe = find_recipe(file)
         return self._recipe
+
+    def command(self, verb: str, *options: str) -> str:
+        """What a person types to have archsmith do something with the run, from any folder; of one in memory, in Python."""
+        if self.store.url.startswith("memory"):
+            return "archsmith.finish(run)" if verb == "finish" else f"run.{verb}()"
+        return command_text(verb, self.name, *options, "--store", self.store.url)
 
     def build(self, trial: Trial | None = None) -> torch.nn.Module:
         """A fresh, untrained module of a trial's architecture (default: the best one's) for the run's own task."""
@@ -287,7 +308,7 @@ class Run:
             space=space if space is not None else self._space,
             evaluator=evaluator if evaluator is not None else self._evaluator,
             searcher=searcher,
-            reward=reward,
+            reward=reward if reward is not None else self._reward,
             stopping=stopping,
             build=build,
             watch=watch,

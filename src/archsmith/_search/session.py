@@ -152,7 +152,7 @@ def search(
             rule=rule,
         )
         _session(loop)
-    return Run(opened, name, space=space, evaluator=evaluator)
+    return Run(opened, name, space=space, evaluator=evaluator, reward=reward)
 
 
 def resume(
@@ -204,7 +204,7 @@ def resume(
     rewards = missing_rewards(run, reward)
     # Where its budget was used up, a session would only add to its clock.
     if budget == old and run.summary.status == "finished" and not rewards:
-        return Run(run.store, run.name, space=space, evaluator=evaluator)
+        return Run(run.store, run.name, space=space, evaluator=evaluator, reward=reward)
     simulated = config.get("clock")
     with (
         closing(executor if executor is not None else _executor(workers or config["workers"], simulated)) as used,
@@ -248,7 +248,7 @@ def resume(
             rule=rule,
         )
         _session(loop)
-    return Run(run.store, run.name, space=space, evaluator=evaluator)
+    return Run(run.store, run.name, space=space, evaluator=evaluator, reward=reward)
 
 
 def open_run(

@@ -73,7 +73,8 @@ class Training:
         child = build(space, genotype, self.evaluator.task())
         if child.learning_rate is not None:
             child = replace(child, learning_rate=child.learning_rate * self.factor)
-        result = self.evaluator.train(child, context, all_data=self.all_data)
+        train = self.evaluator.train
+        result = train(child, context, all_data=True) if self.all_data else train(child, context)
         if self.keep:
             result = replace(result, artifact=context.checkpoint(child.model.state_dict()))
         return result

@@ -217,7 +217,7 @@ def _chosen(run: Run, top: int | None, spread: int | None) -> tuple[list[_Model]
     if len(models) < LEAST_FOR_R:
         raise UsageError(
             f"run {run.name!r} has {len(models)} different architectures that were trained to their end, and a correlation "
-            f"needs at least {LEAST_FOR_R}; search on, with: archsmith resume {run.name}"
+            f"needs at least {LEAST_FOR_R}; search on, with: {run.command('resume', '--trials', str(2 * sum(run.summary.counts.values())))}"
         )
     k = min(len(models), top if top is not None else spread if spread is not None else SPREAD)
     if top is not None:

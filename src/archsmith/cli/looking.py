@@ -14,7 +14,7 @@ import typer
 
 from archsmith.core.errors import RunLocked, UnknownName, UsageError
 from archsmith.core.evaluator import with_data
-from archsmith.core.finish import Measure, in_todays_words
+from archsmith.core.finish import Measure, epochs_of_finals, epochs_text, in_todays_words
 from archsmith.core.shown import command_text, in_columns, without_passwords
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
         print(f"  best       trial {best_trial.number}: reward {best_trial.reward:.6g} ({metrics})")
     if finish is not None:
         measure = Measure.from_json(finish["measure"])
-        tested = ", ".join(f"{n['name']} {_score(n, measure)}" for n in finish["networks"])
+        tested = ", ".join(f"{n['name']} {_score(n, measure)}{_trained(n, finish)}" for n in finish["networks"])
         looked = f"looked at the test set {finish['looks']} time{'s' * (finish['looks'] != 1)}"
         print(f"  tested     {'' if measure.percent else measure.label + ': '}{tested} ({looked})")
     print(f"  versions   {', '.join(f'{k} {v}' for k, v in config['versions'].items())}")
@@ -306,7 +306,10 @@ def score_text(score: float, measure: Measure) -> str:
 
 def data_lines(dataset: dict[str, Any]) -> list[str]:
     """What a run's data are, as its record tells: how many, of what, and what was done with them."""
-    if "shape" not in dataset:
+    needed = {"name", "train", "validation", "test", "unreadable", "shape", "classes", "test_split"}
+    if (
+        not needed <= dataset.keys() or len(dataset["shape"]) != 3
+    ):  # of a text, or as a user's own evaluator describes it
         return _text_lines(dataset)
     parts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test"))
     unreadable = f"; {dataset['unreadable']} files could not be read" if dataset["unreadable"] else ""
@@ -323,7 +326,9 @@ def data_lines(dataset: dict[str, Any]) -> list[str]:
 def _text_lines(dataset: dict[str, Any]) -> list[str]:
     """The same of a text, or of pairs of sentences."""
     items = {"word": "words", "char": "characters"}.get(str(dataset.get("level")), str(dataset.get("kind", "")))
-    counts = ", ".join(f"{dataset[part]:,} {part}" for part in ("train", "validation", "test") if part in dataset)
+    counts = ", ".join(
+        f"{dataset[part]:,} {part}" for part in ("train", "validation", "test") if isinstance(dataset.get(part), int)
+    )
     more = []
     if sizes := dataset.get("vocabulary"):
         more.append("vocabulary of " + " and ".join(f"{n:,}" for n in (sizes if isinstance(sizes, list) else [sizes])))
@@ -364,6 +369,12 @@ def _score(network: dict[str, Any], measure: Measure) -> str:
     if not found:
         return "failed"
     return measure.text(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None)
+
+
+def _trained(network: dict[str, Any], finish: dict[str, Any]) -> str:
+    """For how long a finished network was trained, against what its plan asks for."""
+    epochs = epochs_of_finals(network)
+    return "" if epochs is None else f" after {epochs_text(epochs, finish.get('plan') or {})}"
 
 
 def _phrase(config: Any) -> str:

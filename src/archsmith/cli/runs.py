@@ -226,7 +226,7 @@ def _check_same(run: Run, recipe: Recipe, seed: int) -> None:
         if not same_config(found, given, any_module=True):
             raise UsageError(
                 f"run {run.name!r} was begun with another {part}: recorded {shown(found)}, given {shown(given)}; go on with it "
-                f"as it is by `archsmith resume {run.name}`, or begin one of another name"
+                f"as it is by `{run.command('resume')}`, or begin one of another name"
             )
 
 

@@ -46,6 +46,7 @@ def compare(
     measure: Measure = ACCURACY,
     subject: str = "found network",
     called: str | None = None,
+    after: str = "",
 ) -> Comparison:
     """Compare test scores by seed on one test set of `count` items.
 
@@ -60,12 +61,14 @@ def compare(
     Args:
         found, other: finite scores by seed.
         name: what the other is, for `Comparison.other`.
-        count: how many items the test set has.
+        count: how many items the test set has; 0 where that is not known.
         measure: what the scores are.
         subject: what the sentence calls the found one, after "the".
         called: what it calls the other one (default: "the" and its name).
+        after: for how long both were trained, such as "after 3 epochs of each".
     """
     called = called if called is not None else f"the {name}"
+    after = f" {after}" if after else ""
     seeds = sorted(found.keys() & other.keys())
     n = len(seeds)
     if n == 0:
@@ -73,11 +76,11 @@ def compare(
         return Comparison(name, 0, None, None, None, "no difference shown", said)
     differences = [found[s] - other[s] for s in seeds]
     mean = fmean(differences)
-    margin = _margin([found[s] for s in seeds], [other[s] for s in seeds], count) if measure.percent else None
+    margin = _margin([found[s] for s in seeds], [other[s] for s in seeds], count) if measure.percent and count else None
     if n == 1:
-        said = f"No difference from {called} is shown: {_by(mean, measure)} on one seed, and one seed has no interval."
+        said = f"No difference from {called} is shown{after}: {_by(mean, measure)} on one seed, and one seed has no interval."
         return Comparison(name, 1, mean, None, margin, "no difference shown", said)
-    least = 1 / count if measure.percent else 10.0**-measure.digits
+    least = 1 / count if measure.percent and count else 10.0 ** -(measure.digits + 2 * measure.percent)
     half = t_quantile(n - 1) * max(stdev(differences), least) / math.sqrt(n)
     interval = (mean - half, mean + half)
     between = f"{_signed(interval[0], measure)} to {_signed(interval[1], measure)}"
@@ -87,16 +90,17 @@ def compare(
         else f" (95 % interval {between}, over {n} seeds only)"
     )
     if interval[0] <= 0 <= interval[1]:
-        verdict, said = "no difference shown", f"No difference from {called} is shown: {evidence}."
+        verdict, said = "no difference shown", f"No difference from {called} is shown{after}: {evidence}."
     elif margin is not None and abs(mean) <= margin:
         verdict = "no difference shown"
         said = (
-            f"No difference from {called} is shown: {evidence}, "
+            f"No difference from {called} is shown{after}: {evidence}, "
             f"within the ±{100 * margin:.2f} that a test set of {count:,} leaves open."
         )
     else:
+        tested = f"; the test set has {count:,} {measure.items}" if count else ""
         verdict = "better" if (mean > 0) == measure.higher_is_better else "worse"
-        said = f"The {subject} is {verdict} than {called}: {evidence}; the test set has {count:,} {measure.items}."
+        said = f"The {subject} is {verdict} than {called}{after}: {evidence}{tested}."
     return Comparison(name, n, mean, interval, margin, verdict, said)
 
 

@@ -8,12 +8,14 @@ recurrent cell by "learning rate, weight initialization, dropout rates and decay
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from archsmith.core.child import AnyTask, Child
+from archsmith.core.config import type_name
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Context, Evaluator
 from archsmith.core.space import Space
@@ -109,12 +111,15 @@ def _scored(final: Any) -> Any:
 
 @runtime_checkable
 class Finishable(Evaluator, Protocol):
-    """An evaluator whose children can be finished: tuned, trained to the end and tested. A frozen dataclass with a
-    field for each setting that a plan varies.
+    """An evaluator whose children can be finished: tuned, trained for longer and tested. A frozen dataclass with a
+    field for each setting that a plan varies, and the field `epochs`.
 
-    It may also offer `measure`, a `Measure` (default: `ACCURACY`), and `baseline(parameters, task) -> module`, a
-    hand-designed network of about that size with `baseline_name`, what a person calls it ("LSTM"). Without a baseline
-    images have the residual network of `archsmith.nn.resnet`, and others are finished without one, which is said.
+    It may also offer:
+
+    - `measure`, a `Measure`: the number of `test` by which networks are compared (default: `ACCURACY`);
+    - `baseline(parameters, task) -> module`, a hand-designed network of about that size, and `baseline_name`, what a
+      person calls it ("LSTM"). Without a baseline images have the residual network of `archsmith.nn.resnet`, and others
+      are finished without one, which is said.
     """
 
     @property
@@ -127,12 +132,24 @@ class Finishable(Evaluator, Protocol):
         ...
 
     def train(self, child: Child, context: Context, *, all_data: bool = False) -> Result:
-        """Train `child.model` in place; `all_data` adds the validation set to the training set."""
+        """Train `child.model` in place for `epochs` epochs, from `context.seed`; `all_data` adds the validation set to the
+        training set, and is given only where a plan asks for that."""
         ...
 
     def test(self, model: torch.nn.Module, device: str = "cpu") -> Mapping[str, float]:
-        """The metrics on the test set, that of `measure` and "count" (of what was tested) among them."""
+        """The metrics on the test set, that of `measure` among them. Where it is a share of the items, "count" says of how
+        many: without it no margin for the size of the test set is taken."""
         ...
+
+
+def missing_of(evaluator: Any) -> str | None:
+    """What an evaluator lacks to be `Finishable`, for a message; None where it lacks nothing."""
+    for name in ("task", "train", "test"):
+        if not callable(getattr(evaluator, name, None)):
+            return f"no method {name}"
+    if not dataclasses.is_dataclass(evaluator) or "epochs" not in _fields(evaluator):
+        return "no field epochs; a finish changes settings by dataclasses.replace"
+    return None
 
 
 @dataclass(frozen=True)
@@ -151,6 +168,8 @@ class FinishPlan:
             are longer, such as `("decay_after",)`, or a rate that falls by the epoch would be gone long before the end.
         final: settings of the evaluator to replace in final trainings alone, such as `{"max_train": None}` to learn
             from all the data after a search on a part of it.
+        full_epochs: what `epochs` would be if there were time for it, where it had to be fewer; this is said beside all
+            results.
         seeds: how many final trainings each network gets.
         all_data: whether final trainings learn from the validation set too. Nothing is left then to choose a model
             by, and the first seed's is exported.
@@ -174,6 +193,7 @@ class FinishPlan:
     stretch: Sequence[str] = ()
     space: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = False
+    full_epochs: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.trained, bool):
@@ -191,7 +211,7 @@ class FinishPlan:
             raise UsageError(
                 f'stretch of a finish plan must list settings, such as ("decay_after",), got {self.stretch!r}'
             )
-        for name in ("top", "seeds", "tuning_epochs", "epochs"):
+        for name in ("top", "seeds", "tuning_epochs", "epochs", "full_epochs"):
             value = getattr(self, name)
             if value is None and name.endswith("epochs"):
                 continue
@@ -261,15 +281,23 @@ class FinishPlan:
 
     @classmethod
     def for_evaluator(cls, evaluator: Any) -> FinishPlan:
-        """The desk preset that suits what an evaluator measures, without the settings that it does not have."""
-        return (cls.desk() if measure_of(evaluator).percent else cls.text_desk()).fitting(evaluator)
+        """The desk preset that suits what an evaluator measures, without the settings that it does not have.
+
+        Of an evaluator that archsmith does not ship nothing is replaced, since its settings of the same names may mean
+        something else: its learning rate and weight decay are scaled.
+        """
+        plan = cls.desk() if measure_of(evaluator).percent else cls.text_desk()
+        if not type_name(type(evaluator)).startswith("training."):
+            scale = {name: cls.desk().scale[name] for name in ("learning_rate", "weight_decay")}
+            plan = cls(top=plan.top, scale=scale)
+        return plan.fitting(evaluator)
 
     def fitting(self, evaluator: Any) -> FinishPlan:
-        """This plan without the settings that the evaluator does not have."""
+        """This plan without the settings that the evaluator does not have, or that cannot be scaled as it has them."""
         have = _fields(evaluator)
         return dataclasses.replace(
             self,
-            scale={k: v for k, v in self.scale.items() if k in have},
+            scale={k: v for k, v in self.scale.items() if k in have and _is_scaled(getattr(evaluator, k))},
             grid={k: v for k, v in self.grid.items() if k in have},
             final={k: v for k, v in self.final.items() if k in have},
             stretch=tuple(name for name in self.stretch if name in have),
@@ -312,6 +340,11 @@ class FinishPlan:
                 tried: list[Any] = list(self.grid[name])
             elif own is None:
                 continue  # switched off: there is nothing to multiply
+            elif not _is_scaled(own):
+                raise UsageError(
+                    f"the finish plan multiplies {name!r} of {type(evaluator).__name__}, which is {own!r} and no number; "
+                    "give its values in grid"
+                )
             elif isinstance(own, int) and not isinstance(own, bool):  # epochs stay a whole number, and one at least
                 tried = [max(1, round(own * factor)) for factor in self.scale[name]]
             else:
@@ -323,6 +356,25 @@ class FinishPlan:
         return [{k: v for part in point for k, v in part.items()} for point in product(*own_too)]
 
 
+def epochs_text(epochs: float, plan: Mapping[str, Any]) -> str:
+    """For how long a network was trained, for a person: "12 epochs", or against what the plan of its finish, as JSON, would
+    have given it with more time: "3 of 12 epochs, since the time ran out"."""
+    full = plan.get("full_epochs")
+    if isinstance(full, int) and not isinstance(full, bool) and full > epochs:
+        return f"{epochs:,g} of {full:,} epochs, since the time ran out"
+    return f"{epochs:,g} epoch{'s' * (epochs != 1)}"
+
+
+def epochs_of_finals(network: Mapping[str, Any]) -> float | None:
+    """The epochs that each final training of a network in the document of a finish took, on average; None where that is
+    not on record: a store may come from anywhere."""
+    finals = network.get("finals")
+    costs = [f.get("cost") for f in finals if isinstance(f, Mapping)] if isinstance(finals, list | tuple) else []
+    each = [cost.get("epochs") for cost in costs if isinstance(cost, Mapping)]
+    known = [float(n) for n in each if isinstance(n, int | float) and math.isfinite(n) and n > 0]
+    return sum(known) / len(known) if known else None
+
+
 def space_finished(space: Space, finish: Mapping[str, Any] | None) -> Space:
     """The space of the networks in the document of a finish: the run's own, or one with larger networks.
 
@@ -331,6 +383,10 @@ def space_finished(space: Space, finish: Mapping[str, Any] | None) -> Space:
     plan = (finish or {}).get("plan", {})
     options = plan.get("space", {}) if isinstance(plan, Mapping) else {}
     return FinishPlan(space={k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}).stacked(space)
+
+
+def _is_scaled(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _fields(evaluator: Any) -> set[str]:

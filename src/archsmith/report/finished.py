@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archsmith._page.html import Html, Piece, count, details, duration, join, number, table, tag
-from archsmith.core.finish import Measure
+from archsmith.core.finish import Measure, epochs_of_finals, epochs_text
 from archsmith.report.facts import Facts
 
 Json = Mapping[str, Any]
@@ -27,7 +27,7 @@ def finished(facts: Facts) -> Html | None:
     networks = _mappings(found.get("networks"))
     measure, items = _measure(found), _number(found.get("test_count"))
     cost = _mapping(found.get("cost"))
-    on = f" on the test set of {_items(items, measure)}" if items is not None else ""
+    on = f" on the test set of {_items(items, measure)}" if items else " on the test set"
     times = facts.looks
     note = (
         f"Mean and standard deviation over seeds{on}. The test set was looked at {count(times, 'time')} for this run"
@@ -58,6 +58,13 @@ def test_score(found: Json) -> tuple[str, str] | None:
     return _mean(networks[0], measure), f"mean of {seeds}" + (f", {_items(items, measure)}" if items else "")
 
 
+def trained_for(found: Json) -> str:
+    """For how long the found network was trained, against what the plan asks for; empty where that is not on record."""
+    networks = _mappings(found.get("networks"))
+    epochs = epochs_of_finals(networks[0]) if networks else None
+    return epochs_text(epochs, _mapping(found.get("plan"))) if epochs is not None else ""
+
+
 def found_network(found: Json) -> str:
     """Which trial it is that was tested, and its size: seldom those of the trial with the best reward."""
     networks = _mappings(found.get("networks"))
@@ -85,6 +92,7 @@ def _networks(networks: Sequence[Json], measure: Measure) -> Html:
                 _strip(_scores(network), low, high),
                 _mean(network, measure),
                 f"{len(_scores(network))} of {len(finals)}",
+                number(epochs_of_finals(network)),
                 number(_number(network.get("parameters"))),
                 number(trainings),
                 number(round(_number(cost.get("epochs")) or 0)),
@@ -92,7 +100,18 @@ def _networks(networks: Sequence[Json], measure: Measure) -> Html:
             )
         )
     tested = f"test {measure.label}"
-    head = ("network", "what it is", "each seed", tested, "seeds", "parameters", "trainings", "epochs", "time")
+    head = (
+        "network",
+        "what it is",
+        "each seed",
+        tested,
+        "seeds",
+        "epochs of each",
+        "parameters",
+        "trainings",
+        "epochs",
+        "time",
+    )
     better = "to the right" if measure.higher_is_better else "to the left"
     note = tag(
         "p", f"One dot a seed, all on one scale from {measure.text(low)} to {measure.text(high)}; {better} is better."

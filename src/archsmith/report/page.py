@@ -25,7 +25,7 @@ from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.clustered import clustered
 from archsmith.report.facts import Facts, redacted
-from archsmith.report.finished import finished, found_network, test_score
+from archsmith.report.finished import finished, found_network, test_score, trained_for
 from archsmith.report.names import meaning, metric_text, searcher_name, short_type, type_of, unseen
 from archsmith.report.progress import learning, progress
 
@@ -158,7 +158,9 @@ def _result(facts: Facts) -> Html | None:
     if tested is not None:
         found = "" if published(facts) else found_network(facts.finish or {})
         what = "it" if published(facts) else "what was found"
-        parts.append(f"Trained in full, {what}{f' ({found})' if found else ''} has a test {measure.label} of ")
+        length = trained_for(facts.finish or {})
+        begin = f"Trained for {length}, {what}" if length else f"{what[:1].upper()}{what[1:]}"
+        parts.append(f"{begin}{f' ({found})' if found else ''} has a test {measure.label} of ")
         parts.append(f"{tested[0]} ({tested[1]}): ")
         parts.append(tag("a", "the test", href="#finish"))
         parts.append(".")
@@ -259,7 +261,7 @@ def _commands(facts: Facts) -> Html | None:
     commands = [
         ("go on to its budget" if facts.summary.status == "interrupted" else "go on, with a higher budget",
          f"archsmith resume {name}{'' if facts.summary.status == 'interrupted' else more}{store}"),
-        ("train the best to convergence and test it once", f"archsmith finish {name}{store}"),
+        ("train the best for longer and test it once", f"archsmith finish {name}{store}"),
         ("write the network as files", f"archsmith export {name} --format pytorch{store}"),
         ("make this page again", f"archsmith report {name}{store}"),
     ]  # fmt: skip
