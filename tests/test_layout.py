@@ -115,6 +115,7 @@ def test_a_class_may_have_any_name(tree: str, classes: tuple[str, ...]) -> None:
         ),
         ("raw/cat:8 raw/dog:8 small/cat:8 small/dog:8", "raw/, small/ have the same folders in them, 'cat', 'dog'"),
         ("train/cat:8 train/dog:8 test/cat:5", "test/ has no pictures of 'dog'"),
+        ("train/cat:8 train/dog:8 samples:3", "the 3 pictures in samples/ are not read: it is none of the splits"),
         (f"{SPLITS} extra/cat:3 extra/dog:1", "the 4 pictures in extra/ are not read"),
         ("cat:8 dog:8 more/cat:8 more/dog:9", "the 17 pictures in more/ are not read"),
     ],

@@ -352,3 +352,21 @@ def test_a_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(DataError, match=name):
             load(str(tmp_path / name))
+
+
+def test_what_systems_leave_beside_the_parts_is_no_part(tmp_path: Path) -> None:
+    folder = tmp_path / "donn\udce9es"
+    (folder / "@eaDir").mkdir(parents=True)
+    for part in ("train", "valid", "test"):
+        (folder / f"{part}.txt").write_text("a b c d\n" * 40)
+        (folder / f"._{part}.txt").write_bytes(b"\0\5\x16\7")
+        (folder / "@eaDir" / f"{part}.txt").write_bytes(b"\0")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped, tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
+        for file in sorted(folder.rglob("*.txt")):
+            inner = file.relative_to(folder)
+            zipped.write(file, f"corpus\\{inner}".replace("/", "\\"))  # as some tools of Windows do
+            tar.add(file, f"./__MACOSX/{inner}" if file.name.startswith(".") else f"./corpus/{inner}")
+    for path in (folder, tmp_path / "a.zip", tmp_path / "a.tgz"):
+        described = load(str(path)).describe()
+        assert (described["train"], described["test"]) == (200, 200)
+        described["name"].encode()

@@ -125,10 +125,10 @@ def _beginning(path: Path) -> str | None:
 def _members(path: Path) -> list[str]:
     """The files of an archive by name, some thousand at most."""
     from archsmith.training.system_files import is_system_file
-    from archsmith.training.unpacking import DAMAGED, open_tar, open_zip
+    from archsmith.training.unpacking import DAMAGED, is_zip, open_tar, open_zip
 
     try:
-        if path.name.lower().endswith(".zip"):
+        if is_zip(path):
             with open_zip(path) as zipped:
                 names = zipped.namelist()[:MEMBERS]
         else:

@@ -22,7 +22,7 @@ from archsmith.training.layout import Parts
 from archsmith.training.listing import DEEPEST, HEAD, Content, ListedFile, Listing, is_picture
 from archsmith.training.picture_decoding import FILE_CAP, TOO_LARGE
 from archsmith.training.system_files import is_system_file
-from archsmith.training.unpacking import DAMAGED, open_tar, open_zip
+from archsmith.training.unpacking import DAMAGED, is_zip, open_tar, open_zip
 from archsmith.training.zip_names import zip_names
 
 _TOTAL_CAP = 1 << 36  # bytes of all files of an archive, unpacked
@@ -108,7 +108,7 @@ def list_archive(path: Path) -> Listing:
 def archive_contents(path: Path, sources: Collection[str]) -> Iterator[Content]:
     """The content of some files of an archive. Raises DataError where it is damaged."""
     with _errors(path):
-        if zipfile.is_zipfile(path):
+        if is_zip(path):
             with open_zip(path) as packed:
                 members = packed.infolist()
                 for source in sorted(sources, key=int):
@@ -132,7 +132,7 @@ def _given(content: bytes, size: int) -> bytes:
 
 def _members(path: Path) -> Iterator[tuple[Member, bool]]:
     """The members of an archive, each with whether it is a picture."""
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         with open_zip(path) as packed:
             members = packed.infolist()
             for number, (info, name) in enumerate(zip(members, zip_names(members), strict=True)):

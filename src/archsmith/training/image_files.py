@@ -21,7 +21,7 @@ from archsmith.training.data import FASHION, Bytes, ImageData
 from archsmith.training.image_arrays import checked, of_arrays
 from archsmith.training.listing import has_picture_suffix
 from archsmith.training.system_files import is_system_file
-from archsmith.training.unpacking import ARCHIVES, DAMAGED, npz_names, open_tar, read_npz, unpacked
+from archsmith.training.unpacking import ARCHIVES, DAMAGED, is_zip, npz_names, open_tar, read_npz, unpacked
 
 __all__ = ["checked", "read_path"]
 
@@ -145,7 +145,7 @@ def _is_cifar(names: set[str]) -> bool:
 
 def _cifar_members(path: Path) -> dict[str, bytes]:
     """The files of CIFAR in an archive, by name, or nothing when it holds pictures. Nothing is extracted."""
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         return {}
     files: dict[str, bytes] = {}
     names: set[str] = set()

@@ -263,7 +263,7 @@ class _Reading:
         classes = [f for f in rest if not (_unwrapped(f).labels() & learned or any(map(split_name, f.folders)))]
         kinds = {s.name.split for s in named}
         agreeing = any(s.labels & learned for s in named if s not in trains)
-        if trains and (agreeing or not classes or (len(kinds) > 1 and len(classes) == 1)):
+        if trains and (agreeing or len(classes) < 2):
             return named
         if (trains and full != [s.folder for s in trains]) or (len(kinds) > 1 and not rest):
             why = f"{classes[0].text} next to them is a class" if trains else "none of them has folders of classes"

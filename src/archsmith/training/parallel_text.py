@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsmith.core.errors import DataError, UnknownName
+from archsmith.core.shown import spelled
 from archsmith.nn.translation import END, UNKNOWN
 from archsmith.training.data import is_there
 from archsmith.training.download import cache_folder
@@ -184,7 +185,7 @@ def read(data: str | tuple[str, str], source: str, target: str, validation: floa
     if os.path.realpath(data[0]) == os.path.realpath(data[1]):
         raise DataError(f"{data[0]} is given as the source and as the target; a translation needs two different files")
     pairs, remarks = _pairs(Path(data[0]), Path(data[1]))
-    name = f"{Path(data[0]).name} and {Path(data[1]).name}"
+    name = spelled(f"{Path(data[0]).name} and {Path(data[1]).name}")
     return _held_out(ParallelText(name, pairs, ((), ()), ((), ()), False, "", remarks), validation, seed)
 
 
@@ -230,7 +231,13 @@ def _from_folder(folder: Path, source: str, target: str) -> ParallelText:
             if part == "test" and found[0].name.partition(".")[0] != "test":
                 remarks.append(f"tested on {found[0].name.partition('.')[0]}")
     return ParallelText(
-        folder.name, parts["train"], parts["validation"], parts["test"], bool(parts["test"][0]), "", tuple(remarks)
+        spelled(folder.name),
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        bool(parts["test"][0]),
+        "",
+        tuple(remarks),
     )
 
 

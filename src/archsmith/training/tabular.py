@@ -19,6 +19,7 @@ from archsmith.core.checks import plain_fields
 from archsmith.core.errors import ChildFailed, DataError, UnknownName, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Answer, Genotype
+from archsmith.core.shown import spelled
 from archsmith.core.space import Space, as_space, decode, script
 from archsmith.core.trial import Cost, Result
 from archsmith.rewards import value
@@ -248,7 +249,7 @@ class Tabular:
         """Plain JSON of what the table is, for the record."""
         columns = read_table(self.table, version_of(self.table))
         return {
-            "name": Path(self.table).name,
+            "name": spelled(Path(self.table).name),
             "rows": len(next(iter(columns.values()))),
             "columns": len(columns),
             "sha256": self.fingerprint(),

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from archsmith.core.errors import DataError, UnknownName
+from archsmith.core.shown import spelled
 from archsmith.training.corpus import Corpus, Tokens, build
 from archsmith.training.data import is_there
 from archsmith.training.file_versions import version
@@ -79,7 +80,7 @@ def _at_path(path: Path, name: str | None, level: str, vocabulary: int | None) -
 
 @functools.lru_cache(maxsize=2)
 def _read(path: str, name: str, level: str, vocabulary: int | None, version: int) -> Corpus:
-    return build(name, read_texts(Path(path), words=level == "word"), level, vocabulary)
+    return build(spelled(name), read_texts(Path(path), words=level == "word"), level, vocabulary)
 
 
 def _penn_treebank(folder: str) -> Path:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from archsmith.core.errors import DataError
-from archsmith.training.unpacking import ARCHIVES, DAMAGED, open_tar, open_zip, unpacked
+from archsmith.core.shown import spelled
+from archsmith.training.system_files import is_system_file
+from archsmith.training.unpacking import ARCHIVES, DAMAGED, is_zip, open_tar, open_zip, unpacked
 
 WHOLE = "whole"
 """The part that a single text is: it still has to be split."""
@@ -140,7 +142,7 @@ def _note(found: dict[str, str], part: str, name: str, where: str) -> None:
 def _from_folder(folder: Path, words: bool) -> Iterator[Text]:
     found: dict[str, str] = {}
     for file in sorted(folder.iterdir()):
-        if file.is_file() and (part := part_of(file.name)) is not None:
+        if file.is_file() and not is_system_file(file.name) and (part := part_of(file.name)) is not None:
             _note(found, part, file.name, str(folder))
     _complete(found, str(folder))
     for part in PARTS:
@@ -170,20 +172,22 @@ def _from_archive(path: Path, words: bool) -> Iterator[Text]:
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of an archive, each to be read before the next is asked for."""
-    if path.name.lower().endswith(".zip"):
+    if is_zip(path):
         with open_zip(path) as zipped:
             for entry in zipped.infolist():
-                if not entry.is_dir() and not _hidden(entry.filename):
+                name = entry.filename.replace("\\", "/")
+                if not name.endswith("/") and not _hidden(name):
                     if entry.flag_bits & 1:
-                        raise DataError(f"{entry.filename} in {path} is encrypted")
+                        raise DataError(f"{spelled(name)} in {path} is encrypted; unpack it yourself")
                     with zipped.open(entry) as file:
-                        yield entry.filename, file
+                        yield name, file
         return
     with open_tar(path) as archive:
         for member in archive:
-            if member.isfile() and not _hidden(member.name) and (opened := archive.extractfile(member)) is not None:
-                yield member.name, opened
+            name = member.name.replace("\\", "/")
+            if member.isfile() and not _hidden(name) and (opened := archive.extractfile(member)) is not None:
+                yield name, opened
 
 
 def _hidden(name: str) -> bool:
-    return Path(name).name.startswith(".") or name.startswith("__MACOSX")
+    return any(is_system_file(part) for part in name.split("/") if part not in (".", ".."))

@@ -80,6 +80,13 @@ def unpacked(path: Path) -> Iterator[IO[bytes]]:
         yield stream if opener is None else cast(IO[bytes], _Bounded(stream, path))
 
 
+def is_zip(path: Path) -> bool:
+    """Whether an archive is a zip: by how it begins, since a tar may end with one, or by its name, since some begin otherwise."""
+    with open(path, "rb") as file:
+        begins = file.read(2) == b"PK"
+    return begins or (path.name.lower().endswith(".zip") and zipfile.is_zipfile(path))
+
+
 @contextmanager
 def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     """A tar archive as a stream, packed in any way or not at all: its members are to be read in their order."""
