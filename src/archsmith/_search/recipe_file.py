@@ -69,6 +69,10 @@ class RecipeFile:
         """Plain JSON, as a run's note keeps it."""
         return {"path": self.path, "recipe": self.recipe, "files": dict(self.files)}
 
+    def named(self) -> str:
+        """As a command line names it: FILE.py, or FILE.py:NAME."""
+        return self.path if self.recipe == "recipe" else f"{self.path}:{self.recipe}"
+
     @classmethod
     def from_json(cls, value: object) -> RecipeFile | None:
         """What `to_json` wrote; None for anything else, since a store may come from anywhere."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +58,7 @@ def begin(
         if recipe.control:
             note = {**note, "control": to_config(recipe.control_searcher or Random())}
     note = {**note, **where.to_record()}
-    with watched(recipe.budget, go_on, measure=measure_of(recipe.evaluator)) as watch:
+    with watched(recipe.budget, go_on, measure=measure_of(recipe.evaluator), file=note.get("file")) as watch:
         return search(
             recipe.space,
             recipe.evaluator,
@@ -126,7 +127,8 @@ def begin_or_go_on(
 
 def resumed(run: Run, raised: Budget | None, *, where: Where, go_on: str, data: str | None = None) -> Run:
     """Go on with a run, with a live view on stderr: to the budget that it was begun with, or to another one."""
-    with watched(raised or Budget(**run.config["budget"]), go_on, run) as watch:
+    file = run.config["note"].get("file")
+    with watched(raised or Budget(**run.config["budget"]), go_on, run, file=file) as watch:
         return run.resume(
             **(vars(raised) if raised is not None else {}),
             workers=where.number(run.config["workers"]),
@@ -257,12 +259,18 @@ def names_in(store: str) -> set[str]:
 
 @contextmanager
 def watched(
-    budget: Budget, go_on: str, run: Run | None = None, *, measure: Measure = ACCURACY
+    budget: Budget,
+    go_on: str,
+    run: Run | None = None,
+    *,
+    measure: Measure = ACCURACY,
+    file: Mapping[str, Any] | None = None,
 ) -> Iterator[LiveView | None]:
     """A live view, from where the run stood before, which knows the measure then; on Ctrl-C, how to go on.
 
     None where the run's budget is used up: there is nothing to be seen.
     """
+    from archsmith._search.recipe_file import RecipeFile
     from archsmith.cli.live import LiveView
 
     view = LiveView(budget, measure=measure)
@@ -287,7 +295,8 @@ def watched(
         say(f"interrupted; every finished trial is kept. Go on with: {go_on}")
         raise
     except (AllTrialsFailed, NoReward):
-        say(f"stopped; every finished trial is kept. Once the cause is corrected, go on with: {go_on}")
+        changed = "" if (own := RecipeFile.from_json(file)) is None else f" --recipe {shlex.quote(own.named())}"
+        say(f"stopped; every finished trial is kept. Once the cause is corrected, go on with: {go_on}{changed}")
         raise
 
 
