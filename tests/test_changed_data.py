@@ -124,11 +124,11 @@ def test_two_writes_at_the_same_moment_are_told_apart_by_content(
 
 def test_what_a_reader_skips_changes_nothing(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "pets")
-    first = version(root, skipped=lambda name: name.startswith("."))
+    first = version(root, skipped=lambda name, is_folder: name.startswith("."))
     (root / "train" / ".DS_Store").write_bytes(b"x")
-    assert version(root, skipped=lambda name: name.startswith(".")) == first
+    assert version(root, skipped=lambda name, is_folder: name.startswith(".")) == first
     (root / "loop").symlink_to(root)
-    second = version(root, skipped=lambda name: name.startswith("."))
+    second = version(root, skipped=lambda name, is_folder: name.startswith("."))
     assert second != first
 
 

@@ -250,8 +250,10 @@ def test_a_train_and_a_test_folder_are_splits_and_not_classes(tmp_path):
     assert splits.data.class_names == ("cat", "dog")
     assert splits.official_test
     assert (len(splits.test_labels), len(splits.data.labels)) == (6, 16)
-    assert "validation" in splits.describe()["remarks"][0]
-    assert "learned from" in splits.describe()["remarks"][1]
+    assert {splits.data.files[k].split("/")[0] for k in splits.validation} == {"val"}
+    assert len(splits.validation) == 4
+    assert "learned from" in splits.describe()["remarks"][0]
+    assert "4 of the 4 validation images" in splits.describe()["remarks"][1]
 
 
 def test_the_fingerprint_is_of_the_files_wherever_they_lie(tmp_path):

@@ -14,7 +14,7 @@ import typer
 
 from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, summary_json
 from archsmith.cli.runs import begin_or_go_on, beside, free_name, say, tell_data
-from archsmith.cli.searching import TrialsOption
+from archsmith.cli.searching import LabelPatternOption, LabelsOption, TrialsOption
 from archsmith.cli.where import Where, WorkersOption, cores
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
@@ -36,10 +36,12 @@ def auto(
     data: Annotated[
         str,
         typer.Argument(
-            help="Images: a folder with one folder of them a class, or an .npz file. A text: one file, or a folder with "
-            "train.txt, valid.txt and test.txt. Or a data set's name."
+            help="Images: a folder with one folder of them a class, a CSV that names them, or an .npz file. A text: one "
+            "file, or a folder with train.txt, valid.txt and test.txt. Or a data set's name."
         ),
     ],
+    labels: LabelsOption = None,
+    label_pattern: LabelPatternOption = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="How long all of it may take, about.")] = None,
     trials: TrialsOption = None,
     workers: WorkersOption = None,
@@ -67,7 +69,7 @@ def auto(
     from archsmith.recipes import for_data
 
     began = time.monotonic()
-    recipe = for_data(data)
+    recipe = for_data(data, labels=labels, label_pattern=label_pattern)
     if seconds is not None and not seconds > 0:
         raise UsageError(f"--seconds must be above zero, got {seconds:g}")
     if seconds is not None:
@@ -79,6 +81,8 @@ def auto(
     again = ["archsmith", "auto", data, "--name", name]
     for option, given, default in (("--store", store, DEFAULT_STORE), ("--output", str(output), "out")):
         again += [option, given] if given != default else []
+    for option, said in (("--labels", labels), ("--label-pattern", label_pattern)):
+        again += [option, said] if said is not None else []
     for option, amount in (("--seconds", seconds), ("--trials", trials), ("--seed", seed or None)):
         again += [option, f"{amount:g}"] if amount is not None else []
     again += ["--force"] if force else []

@@ -48,6 +48,18 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     str | None, typer.Option("--data", help="A data set's name, or a path, in place of the recipe's.")
 ]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="FILE.csv", help="Pictures: a CSV with their file names and labels."),
+]
+LabelPatternOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label-pattern",
+        metavar="REGEX",
+        help="Pictures: where the label is in their file names, such as '(?P<label>[a-z]+)[._]'.",
+    ),
+]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Budget: children proposed.")]
 SecondsOption = Annotated[float | None, typer.Option("--seconds", help="Budget: wall clock, summed over sessions.")]
 EpochsOption = Annotated[
@@ -110,6 +122,8 @@ def search(
         ),
     ],
     data: DataOption = None,
+    labels: LabelsOption = None,
+    label_pattern: LabelPatternOption = None,
     trials: TrialsOption = None,
     seconds: SecondsOption = None,
     epochs: EpochsOption = None,
@@ -149,11 +163,12 @@ def search(
     A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
     """
     from archsmith._compare.contest import searcher_of
+    from archsmith.recipes.data import with_labels
 
     where = Where.named(executor, workers, address, cpus, gpus, faults)
     if go_on_with and name is None:
         raise UsageError("--resume needs --name: it says which run to go on with")
-    found = _adapted(load_recipe(recipe), data, trials, seconds, epochs)
+    found = with_labels(_adapted(load_recipe(recipe), data, trials, seconds, epochs), labels, label_pattern)
     found = found if searcher is None else replace(found, searcher=searcher_of(searcher, found))
     found = asynchronous(found, shards, replicas, children, accumulate, workers)
     where = with_workers(where, found)

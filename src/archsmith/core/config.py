@@ -12,6 +12,8 @@ from typing import Any
 from archsmith.core.checks import python_scalar
 from archsmith.core.errors import UsageError
 
+ADDED_LATER = "added later"
+
 
 def to_config(value: Any) -> Any:
     """Plain JSON for a configuration: a dataclass as `{"type": "spaces.ConvChain", field: ...}`.
@@ -27,13 +29,25 @@ def to_config(value: Any) -> Any:
     if isinstance(value, list | tuple | range):
         return [to_config(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: to_config(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
+        fields = {
+            f.name: to_config(getattr(value, f.name)) for f in dataclasses.fields(value) if _is_recorded(f, value)
+        }
         return {"type": type_name(type(value)), **fields}
     if isinstance(value, functools.partial):
         return {"type": type_name(value.func), "args": to_config(value.args), **to_config(value.keywords)}
     if callable(value):
         return {"type": type_name(value)}
     return {"type": type_name(type(value))}
+
+
+def added_later(default: Any) -> Any:
+    """A dataclass field that was added when runs had been recorded without it: at its default it is not recorded, so that a
+    configuration from before and the same one today are equal."""
+    return dataclasses.field(default=default, metadata={ADDED_LATER: True})
+
+
+def _is_recorded(field: dataclasses.Field[Any], value: Any) -> bool:
+    return field.repr and not (ADDED_LATER in field.metadata and getattr(value, field.name) == field.default)
 
 
 def type_name(thing: Any) -> str:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from archsmith.core.errors import DataError, UnknownName
+from archsmith.core.errors import DataError, UnknownName, UsageError
 from archsmith.core.shown import spelled
 from archsmith.recipes.images import digits, images
 from archsmith.recipes.recipe import Recipe
 from archsmith.recipes.text import text, text_chars
+from archsmith.training import ImageClassification
 
 TEXT_ENDS = (".txt", ".text", ".tokens", ".md", ".rst", ".tex", ".csv", ".json", ".py")
 PACKED = (".gz", ".xz", ".bz2")
@@ -22,11 +23,12 @@ MEMBERS = 2000  # of an archive
 LEAST_SPACES = 1 / 16  # of the characters of a text that has words: in English it is a sixth, in Finnish a ninth
 
 
-def for_data(data: str) -> Recipe:
+def for_data(data: str, *, labels: str | None = None, label_pattern: str | None = None) -> Recipe:
     """The desk recipe that suits a data set, under the data's own name.
 
     A text file, or a folder or archive with train.txt, valid.txt and test.txt, is for language models: of words, or of
-    characters where there are hardly any spaces. All else is for image classifiers.
+    characters where there are hardly any spaces. All else is for image classifiers: also a CSV that names pictures, and what
+    has its `labels` in a CSV or, by `label_pattern`, in the names of its files.
 
     Raises UnknownName for a name that is neither a data set nor a path, and DataError for what is neither.
     """
@@ -44,10 +46,19 @@ def for_data(data: str) -> Recipe:
         raise UnknownName("data set", data, [*image_data.NAMES, *text_data.NAMES], "(or give a path)")
     stem = _as_run_name(os.path.basename(os.path.abspath(path)).split(".")[0])
     try:
-        recipe = _recipe_at(path)
+        recipe = _recipe_at(path) if labels is None and label_pattern is None else images()
     except OSError as error:
         raise DataError(f"{data} cannot be read: {error.strerror or error}") from None
-    return _on(recipe, data, stem)
+    return with_labels(_on(recipe, data, stem), labels, label_pattern)
+
+
+def with_labels(recipe: Recipe, labels: str | None, label_pattern: str | None) -> Recipe:
+    """The recipe with what is said of where the labels are. Raises UsageError where it is not of images."""
+    if labels is None and label_pattern is None:
+        return recipe
+    if not isinstance(recipe.evaluator, ImageClassification):
+        raise UsageError(f"--labels and --label-pattern are for images, and recipe {recipe.name!r} trains on none")
+    return replace(recipe, evaluator=replace(recipe.evaluator, labels=labels, label_pattern=label_pattern))
 
 
 def _as_run_name(name: str) -> str:
@@ -62,6 +73,8 @@ def _on(recipe: Recipe, data: str, name: str) -> Recipe:
 
 
 def _recipe_at(path: Path) -> Recipe:
+    from archsmith.training.label_csv import SUFFIXES
+    from archsmith.training.labelling import describes_pictures
     from archsmith.training.listing import has_picture_suffix, list_folder
     from archsmith.training.text_files import part_of
     from archsmith.training.unpacking import ARCHIVES
@@ -88,6 +101,8 @@ def _recipe_at(path: Path) -> Recipe:
             return images()
         texts = [name for name in names if name.lower().endswith((".txt", ".tokens"))]
         return text() if any(map(part_of, names)) or (len(texts) == 1 == len(names)) else images()
+    if path.suffix.lower() in SUFFIXES and describes_pictures(path):
+        return images()
     start = _beginning(path)
     return images() if start is None or path.suffix == ".npz" else _by_level(start)
 

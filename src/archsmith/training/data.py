@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from archsmith.core.errors import DataError, UnknownName
 from archsmith.core.shown import shown
 from archsmith.training.file_versions import version
+from archsmith.training.system_files import is_record, is_system_file
 
 Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -215,15 +216,27 @@ def _enough(data: ImageData, pool: Labels, least: int, why: str) -> None:
 # --- names and paths --------------------------------------------------------------------------------------------------
 
 
-def load(data: str, size: int | None = None, channels: int | None = None) -> ImageData:
+def load(
+    data: str,
+    size: int | None = None,
+    channels: int | None = None,
+    *,
+    labels: str | None = None,
+    label_pattern: str | None = None,
+) -> ImageData:
     """The data set of a name or at a path, read once per process for as long as its files stay as they are.
 
     `size` and `channels` resize and convert every image; None leaves them (the pictures of a folder, which have no
-    size in common, become 32 by 32).
+    size in common, become 32 by 32). `labels` and `label_pattern` say where the labels of pictures are, where those are in
+    no folders of classes: see `ImageClassification`.
     Raises UnknownName for a name that nothing answers to, and DataError for data that cannot be used.
     """
     name = _plain(data)
     if name in NAMES:
+        if labels is not None or label_pattern is not None:
+            raise DataError(
+                f"{name} has its own labels; labels and label_pattern are for folders and archives of pictures"
+            )
         return _load_named(name, size, channels)
     path = Path(data).expanduser()
     if not is_there(path):
@@ -231,7 +244,27 @@ def load(data: str, size: int | None = None, channels: int | None = None) -> Ima
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
         raise UnknownName("data set", data, NAMES, hint="(or give the path of a folder or file)")
     path = path.resolve()
-    return _load_path(str(path), size, channels, version(path))
+    if labels is not None and (beside := path / labels).is_file():
+        labels = str(beside)
+    return _load_path(str(path), size, channels, labels, label_pattern, _version_of(path, labels))
+
+
+def _version_of(path: Path, labels: str | None) -> int:
+    """A number that changes with the files of the data set at a path, and with the file of its labels."""
+    from archsmith.training.label_csv import SUFFIXES
+    from archsmith.training.labelling import csv_listing
+
+    paths = [path]
+    if path.name.lower().endswith(SUFFIXES) and path.is_file():
+        paths += [Path(file.source) for file in csv_listing(path).files.values()]
+    if labels is not None and os.path.isfile(labels):
+        paths.append(Path(labels))
+    return version(*paths, skipped=_is_no_data)
+
+
+def _is_no_data(name: str, is_folder: bool) -> bool:
+    """Whether that is a system's file, or one that archsmith writes while it works: of a folder that is data, no part."""
+    return is_system_file(name) or (is_record(name) and (not is_folder or name.endswith(".artifacts")))
 
 
 def is_name(data: str) -> bool:
@@ -249,14 +282,21 @@ def _load_named(name: str, size: int | None, channels: int | None) -> ImageData:
     from archsmith.training.download import fetch
 
     path = fetch(name)
-    return _renamed(_load_path(str(path), size, channels, version(path)), name)
+    return _renamed(_load_path(str(path), size, channels, None, None, version(path)), name)
 
 
 @functools.lru_cache(maxsize=4)
-def _load_path(path: str, size: int | None, channels: int | None, version: int) -> ImageData:
+def _load_path(
+    path: str,
+    size: int | None,
+    channels: int | None,
+    labels: str | None,
+    label_pattern: str | None,
+    version: int,
+) -> ImageData:
     from archsmith.training.image_files import read_path
 
-    return converted(read_path(Path(path), size, channels), size, channels)
+    return converted(read_path(Path(path), size, channels, labels, label_pattern), size, channels)
 
 
 @functools.lru_cache(maxsize=4)

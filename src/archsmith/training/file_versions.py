@@ -34,26 +34,30 @@ class _Scan:
     recent: dict[str, bytes]  # digests of the files that were written shortly before the scan
 
 
-_scans: OrderedDict[tuple[str, bool], _Scan] = OrderedDict()
+_scans: OrderedDict[tuple[tuple[str, ...], bool], _Scan] = OrderedDict()
 _versions = itertools.count(secrets.randbits(60))  # no two processes give the same number
 
 
-def version(path: Path, *, nested: bool = True, skipped: Callable[[str], bool] = lambda name: False) -> int:
-    """A number that stays the same while the files at a path do; once one of them changes, it is another number.
+def _nothing(name: str, is_folder: bool) -> bool:
+    return False
+
+
+def version(*paths: Path, nested: bool = True, skipped: Callable[[str, bool], bool] = _nothing) -> int:
+    """A number that stays the same while the files at some paths do; once one of them changes, it is another number.
 
     Args:
-        path: a file or a folder.
+        paths: files and folders.
         nested: whether the folders in a folder count as well.
-        skipped: whether a file or folder of that name counts for nothing.
+        skipped: whether what has that name, and is a folder or not, counts for nothing.
 
-    Raises DataError when the path cannot be read.
+    Raises DataError when a path cannot be read.
     """
-    key = (str(path), nested)
+    key = (tuple(map(str, paths)), nested)
     now = time.time_ns()
     try:
-        states = dict(_states(path, nested, skipped))
+        states = {file: state for path in paths for file, state in _states(path, nested, skipped)}
     except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{error.filename or paths[0]} cannot be read: {error.strerror or error}") from None
     before = _scans.get(key)
     if (
         before is not None
@@ -71,7 +75,7 @@ def version(path: Path, *, nested: bool = True, skipped: Callable[[str], bool] =
     return _scans[key].version
 
 
-def _states(path: Path, nested: bool, skipped: Callable[[str], bool]) -> Iterator[tuple[str, State]]:
+def _states(path: Path, nested: bool, skipped: Callable[[str, bool], bool]) -> Iterator[tuple[str, State]]:
     """Each file below a path with its state, links followed; folders too, as an empty one may be a class."""
     status = path.stat()
     yield str(path), _state(status)
@@ -81,12 +85,12 @@ def _states(path: Path, nested: bool, skipped: Callable[[str], bool]) -> Iterato
     while folders:
         with suppress(PermissionError), os.scandir(folders.pop()) as entries:
             for entry in entries:
-                if skipped(entry.name):
-                    continue
                 try:
                     status = entry.stat()
                 except OSError:  # a link to nothing, such as an editor's lock, stands for itself
                     status = entry.stat(follow_symlinks=False)
+                if skipped(entry.name, stat.S_ISDIR(status.st_mode)):
+                    continue
                 yield entry.path, _state(status)
                 if nested and stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in seen:
                     seen.add((status.st_dev, status.st_ino))

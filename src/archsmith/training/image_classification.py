@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archsmith.core import loaded
 from archsmith.core.checks import plain_fields
 from archsmith.core.child import Child, Task
+from archsmith.core.config import added_later
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Genotype
@@ -51,7 +52,8 @@ class ImageClassification:
 
     Args:
         data: "digits", "mnist", "fashion-mnist", "cifar10" or "cifar100", or a path: a folder (or .tar.gz, .zip) with
-            one folder of pictures a class, an .npz, a folder of IDX files, CIFAR's binary archive. Or arrays:
+            one folder of pictures a class, a CSV that names pictures and their labels, an .npz, a folder of IDX files,
+            CIFAR's binary archive. Or arrays:
             `(images, labels)`, `((x_train, y_train), (x_test, y_test))`, or a mapping with these names and x_val and y_val:
             of numpy or torch, the channels last or first, bytes or floating point from 0 to 1; or lists of pictures.
         epochs: passes over the training images.
@@ -89,6 +91,11 @@ class ImageClassification:
             weights need it: those of `GrownGraph` in evolution.
         latency: measures how long each child takes for an input, before it is trained, with threads of its own; the
             metric "latency", in milliseconds. Unlike all else it does not repeat to the bit. None: not measured.
+        labels: a CSV with the file names and the labels of the pictures of a folder or archive, and with their splits where
+            it has such a column. None: the names of the folders are the labels, or, where they are none, a CSV among the
+            files that names pictures has them.
+        label_pattern: a regular expression for the file names of pictures, whose group `label` is the label, such as
+            r"(?P<label>[a-z]+)[._]"; with a slash in it, for their paths below the folder.
     """
 
     data: str | os.PathLike[str] | Arrays | Sequence[Any] | Mapping[str, Any] = "digits"
@@ -120,6 +127,8 @@ class ImageClassification:
     channels_last: bool = True
     keep_weights: bool = False
     latency: Latency | None = None
+    labels: str | os.PathLike[str] | None = added_later(None)
+    label_pattern: str | None = added_later(None)
 
     default_reward = staticmethod(cubed_accuracy)
     nonrepeating: ClassVar[tuple[str, ...]] = ("latency", "latency_low", "latency_high")
@@ -133,6 +142,7 @@ class ImageClassification:
     def __post_init__(self) -> None:
         plain_fields(self)
         object.__setattr__(self, "data", _located(self.data))
+        object.__setattr__(self, "labels", _labels_of(self.labels, self.label_pattern, self.data))
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
         for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):
             whole(name, getattr(self, name), least)
@@ -187,8 +197,16 @@ class ImageClassification:
         given: ImageSplits | None = loaded.given(self._data_key)
         if given is not None:
             return given
-        whole = _read(self.data, self.size, self.channels)
+        whole = self._whole()
         return _split(whole, self.validation, self.split_seed, self.max_train)
+
+    def _whole(self) -> ImageData:
+        from archsmith.training.data import converted, load
+
+        if isinstance(self.data, Arrays):
+            return converted(self.data.read(), self.size, self.channels)
+        labels = None if self.labels is None else str(self.labels)
+        return load(str(self.data), self.size, self.channels, labels=labels, label_pattern=self.label_pattern)
 
     def loaded(self) -> dict[Hashable, ImageSplits]:
         """The data, for processes that may not see the files; see `archsmith.core.loaded`."""
@@ -197,7 +215,8 @@ class ImageClassification:
     @property
     def _data_key(self) -> Hashable:
         """What `splits` depends on."""
-        settings = (self.data, self.size, self.channels, self.validation, self.split_seed, self.max_train)
+        labels = (self.labels, self.label_pattern)
+        settings = (self.data, *labels, self.size, self.channels, self.validation, self.split_seed, self.max_train)
         return ("images", *settings)
 
     def fingerprint(self) -> str:
@@ -301,7 +320,30 @@ def _is_name(name: str) -> bool:
     return is_name(name)
 
 
-def _read(data: object, size: int | None, channels: int | None) -> ImageData:
-    from archsmith.training.data import converted, load
+def _labels_of(labels: object, pattern: object, data: object) -> str | None:
+    """The path of a CSV: below the data where it lies there, so that both may be moved, else as an absolute one.
 
-    return converted(data.read(), size, channels) if isinstance(data, Arrays) else load(str(data), size, channels)
+    Raises UsageError for what is none, and for a pattern that is none.
+    """
+    for name, value in (("labels", labels), ("label_pattern", pattern)):
+        if value is not None and isinstance(data, Arrays):
+            raise UsageError(
+                f"{name} is for folders and archives of pictures, and data is arrays, which have their labels"
+            )
+    if labels is not None and pattern is not None:
+        raise UsageError("give either labels, a CSV, or label_pattern, for the names of files")
+    if pattern is not None:
+        from archsmith.training.label_pattern import checked_pattern
+
+        if not isinstance(pattern, str):
+            raise UsageError(f"label_pattern must be a regular expression, got {shown(pattern)}")
+        checked_pattern(pattern)
+    if labels is None:
+        return None
+    if not isinstance(labels, str | os.PathLike) or not os.fspath(labels):
+        raise UsageError(f"labels must be the path of a CSV, got {shown(labels)}")
+    path, root = os.path.expanduser(os.fspath(labels)), str(data)
+    if not os.path.isfile(path):
+        return path
+    below = os.path.relpath(os.path.abspath(path), root)
+    return os.path.abspath(path) if below.startswith(os.pardir) or not os.path.isdir(root) else below

@@ -19,6 +19,7 @@ from archsmith.core.errors import DataError
 from archsmith.training.array_names import by_key
 from archsmith.training.data import FASHION, Bytes, ImageData
 from archsmith.training.image_arrays import checked, of_arrays
+from archsmith.training.label_csv import SUFFIXES
 from archsmith.training.listing import has_picture_suffix
 from archsmith.training.system_files import is_system_file
 from archsmith.training.unpacking import ARCHIVES, DAMAGED, is_zip, npz_names, open_tar, read_npz, unpacked
@@ -37,29 +38,40 @@ _BINARY_HINT = (
 )
 
 
-def read_path(path: Path, size: int | None, channels: int | None) -> ImageData:
-    """The data set in a folder or a file, whatever its format; `size` and `channels` serve folders of pictures.
+def read_path(
+    path: Path, size: int | None, channels: int | None, labels: str | None = None, label_pattern: str | None = None
+) -> ImageData:
+    """The data set in a folder or a file, whatever its format.
 
+    `size`, `channels` and where the labels are, see `labelling.Labelling`, serve pictures.
     Raises DataError when the format is none of those known, or the content cannot be used.
     """
-    from archsmith.training.image_folder import read_archive
+    from archsmith.training.image_folder import read_archive, read_csv, read_folder
+    from archsmith.training.labelling import Labelling
 
+    labelling = Labelling(labels, label_pattern)
+    said = labels is not None or label_pattern is not None
     try:
         if path.is_dir():
-            return _read_folder(path, size, channels)
+            return read_folder(path, size, channels, labelling) if said else _read_folder(path, size, channels)
+        if said and not path.name.lower().endswith(ARCHIVES):
+            raise DataError(f"{path} is no folder or archive of pictures, and labels and label_pattern are for those")
         name = path.name.lower()
         if name.endswith(".npz"):
             return _read_npz(path)
         if name.endswith(_PICKLES) or (_CIFAR_PYTHON.match(name) and name.endswith(ARCHIVES)):
             raise _pickles(path)
         if name.endswith(ARCHIVES):
-            files = _cifar_members(path)
-            return _read_cifar(str(path), files) if files else read_archive(path, size, channels)
+            files = {} if said else _cifar_members(path)
+            return _read_cifar(str(path), files) if files else read_archive(path, size, channels, labelling)
+        if name.endswith(SUFFIXES):
+            return read_csv(path, size, channels)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     raise DataError(
         f"{path} is in no format that is known: data is a folder with one folder of pictures a class (also as .tar.gz or "
-        ".zip), a folder with IDX files, CIFAR's binary archive, or an .npz with x_train and y_train; unpack other archives"
+        ".zip), a CSV with the names of pictures and their labels, a folder with IDX files, CIFAR's binary archive, or an .npz "
+        "with x_train and y_train; unpack other archives"
     )
 
 

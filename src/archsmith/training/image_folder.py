@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,23 @@ from archsmith.core.errors import DataError
 from archsmith.core.shown import plain, spelled
 from archsmith.training.archive_listing import archive_contents, list_archive
 from archsmith.training.data import Bytes, ImageData
-from archsmith.training.layout import Ignored, LabelledPicture, Layout, Parts, layout_of, path_text
+from archsmith.training.labelling import Contents, Labelling, csv_listing, find_layout, suggested
+from archsmith.training.layout import Ignored, LabelledPicture, Layout, Parts, path_text
 from archsmith.training.listing import Content, Listing, folder_contents, list_folder
 from archsmith.training.picture_decoding import read_picture, resize_arrays
 from archsmith.training.split_names import TEST, TRAIN, VALIDATION
 
+NO_LABELLING = Labelling()  # then it is looked for
 DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
 _WAITING_CAP = 1 << 28  # bytes of pictures that wait for being decoded
 
-__all__ = ["read_archive", "read_folder", "read_picture", "resize_arrays"]
+__all__ = ["read_archive", "read_csv", "read_folder", "read_picture", "resize_arrays"]
 
 Decoded = tuple[bytes, Bytes | str]
 """A file's SHA-256 with its picture, or with why there is none."""
 
 
-def read_folder(path: Path, size: int | None, channels: int | None) -> ImageData:
+def read_folder(path: Path, size: int | None, channels: int | None, labelling: Labelling = NO_LABELLING) -> ImageData:
     """The pictures of a folder with one folder a class. Nested folders belong to the class they are in.
 
     Raises DataError when it is empty, when a folder that may be a class cannot be opened, and when nothing can be read.
@@ -46,27 +48,33 @@ def read_folder(path: Path, size: int | None, channels: int | None) -> ImageData
     listing = list_folder(path)
     if not (listing.files or listing.folders or listing.unreadable):
         raise DataError(f"the folder {path} is empty; data is a folder with one folder of pictures for each class")
-    return _read(str(path), listing, folder_contents, size, channels)
+    return _read(str(path), listing, folder_contents, size, channels, labelling)
 
 
-def read_archive(path: Path, size: int | None, channels: int | None) -> ImageData:
+def read_archive(path: Path, size: int | None, channels: int | None, labelling: Labelling = NO_LABELLING) -> ImageData:
     """The same, from a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip whose folders are the classes.
 
     Raises DataError for a damaged archive, and for paths in it that would lead out of it.
     """
-    return _read(str(path), list_archive(path), lambda sources: archive_contents(path, sources), size, channels)
+    listing = list_archive(path)
+    return _read(str(path), listing, lambda sources: archive_contents(path, sources), size, channels, labelling)
+
+
+def read_csv(path: Path, size: int | None, channels: int | None) -> ImageData:
+    """The pictures that a CSV names, with the labels that it gives them. Raises DataError where it names none."""
+    return _read(str(path), csv_listing(path), folder_contents, size, channels, Labelling(csv=str(path)))
 
 
 def _read(
     name: str,
     listing: Listing,
-    contents: Callable[[Collection[str]], Iterator[Content]],
+    contents: Contents,
     size: int | None,
     channels: int | None,
+    labelling: Labelling,
 ) -> ImageData:
     try:
-        sources = {path: file.source for path, file in listing.files.items()}
-        layout = layout_of(listing.pictures(), listing.others(), listing.folders, sources=sources)
+        layout = find_layout(listing, contents, labelling)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     pictures, again = _once(layout.pictures, listing)
@@ -91,26 +99,26 @@ def _read(
         listed = "; ".join(unreadable[:5])
         raise DataError(
             f"{name} has no picture that can be read in a folder of a class{': ' + listed if listed else ''}; data is a "
-            "folder with one folder of pictures for each class"
+            f"folder with one folder of pictures for each class{suggested(listing)}"
         )
     summary = _summary(layout, [picture for picture, _ in kept], listing, again)
     _say(f"{spelled(name)}: {summary}")
     for warning in layout.warnings:
         warnings.warn(f"{spelled(name)}: {warning}", stacklevel=3)
     remarks = list(layout.warnings)
-    if any(picture.split == VALIDATION for picture, _ in kept):
-        remarks.append(
-            "the folder's own validation pictures were joined with the training ones, and a new split was drawn"
-        )
     depth = channels or max(pixels.shape[2] for _, pixels in kept)
     number = {label: k for k, label in enumerate(layout.classes)}
     arrays: list[Any] = []
+    names: list[tuple[str, ...]] = []
     for of_test in (False, True):
-        chosen = [(picture.label, pixels) for picture, pixels in kept if (picture.split == TEST) == of_test]
+        chosen = [(picture, pixels) for picture, pixels in kept if (picture.split == TEST) == of_test]
         images = np.empty((len(chosen), side, side, depth), np.uint8)
         for i, (_, pixels) in enumerate(chosen):
             images[i] = pixels  # grey ones spread over three channels
-        arrays += [images, np.array([number[label] for label, _ in chosen], np.int64)]
+        arrays += [images, np.array([number[picture.label] for picture, _ in chosen], np.int64)]
+        names.append(tuple(path_text(picture.path) for picture, _ in chosen))
+    learned = [picture for picture, _ in kept if picture.split != TEST]
+    validation = np.flatnonzero([picture.split == VALIDATION for picture in learned])
     has_test = len(arrays[3]) > 0
     return ImageData(
         name=spelled(name),
@@ -126,6 +134,9 @@ def _read(
         remarks=tuple(remarks),
         contents=files,
         layout=summary,
+        validation=validation if len(validation) else None,
+        files=names[0],
+        test_files=names[1],
     )
 
 
@@ -170,7 +181,8 @@ def _summary(layout: Layout, pictures: Sequence[LabelledPicture], listing: Listi
     first = ", ".join(layout.classes[:5]) + (", ..." if len(layout.classes) > 5 else "")
     counts = Counter(picture.split for picture in pictures)
     splits = [f"{counts[split]:,} for {split}" for split in (TRAIN, VALIDATION, TEST) if counts[split]]
-    read = f"{len(layout.classes)} classes ({first}); {len(pictures):,} pictures"
+    origin = f" from {layout.origin}" if layout.origin else ""
+    read = f"{len(layout.classes)} classes ({first}){origin}; {len(pictures):,} pictures"
     parts = [read + (f": {', '.join(splits)}" if len(splits) > 1 else "")]
     if again:
         parts.append(f"{again:,} more paths that links lead to the same pictures by")

@@ -64,6 +64,7 @@ class Layout:
         ignored: what is no part of the data.
         left_out: files among the pictures that cannot be used, each with the reason.
         warnings: what a person should check.
+        origin: where the labels are from, where it is not the names of folders.
     """
 
     classes: tuple[str, ...]
@@ -72,6 +73,7 @@ class Layout:
     ignored: tuple[Ignored, ...] = ()
     left_out: tuple[tuple[Parts, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    origin: str = ""
 
 
 def layout_of(

@@ -1,0 +1,295 @@
+"""A CSV that names pictures and says what they show: which columns it has, and which picture each row means.
+
+Commas, semicolons, tabs and bars separate; a first row with the names of the columns may be there or not. A name may be a
+path below the data or below a folder in it, with either kind of slash, with or without its suffix, in any case of letters.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from archsmith.core.errors import DataError
+from archsmith.core.shown import shown
+from archsmith.training.class_order import in_order
+from archsmith.training.layout import Ignored, LabelledPicture, Layout, Parts, label_of, path_text
+from archsmith.training.listing import has_picture_suffix
+from archsmith.training.split_names import TRAIN, UNLABELLED, split_name
+
+SUFFIXES = (".csv", ".tsv")
+
+_DELIMITERS = ",;\t|"
+_FILE = frozenset(
+    (
+        "file", "files", "filename", "filenames", "filepath", "path", "paths", "image", "images", "imagename",
+        "imagefile", "imagepath", "imageid", "img", "imgname", "imgpath", "imgid", "picture", "photo", "id", "name",
+        "fname", "key",
+    )
+)  # fmt: skip
+_LABEL = frozenset(
+    (
+        "label", "labels", "class", "classes", "classname", "classid", "category", "categories", "target", "targets",
+        "y", "species", "breed", "tag", "variety", "type", "labelname", "diagnosis",
+    )
+)  # fmt: skip
+_SPLIT = frozenset(
+    (
+        "split", "splits", "set", "subset", "partition", "part", "usage", "dataset", "fold", "phase",
+    )
+)  # fmt: skip
+_LOOKED_AT = 200  # rows that tell whether a CSV names pictures
+_MOST_CONTRADICTED = 0.5  # of the files: of more it is thought that a picture may have several labels
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row says.
+
+    Args:
+        line: its number in the file, from 1.
+        file: the picture's name, as it is written.
+        label: its class; empty where there is none.
+        split: "train", "validation" or "test", or None where the row does not say.
+    """
+
+    line: int
+    file: str
+    label: str
+    split: str | None
+
+
+class Pictures:
+    """The pictures of a data set, found by a name as people write it."""
+
+    def __init__(self, paths: Iterable[Parts]) -> None:
+        self._ends: dict[str, set[Parts]] = defaultdict(set)  # by each end of a path, with and without the suffix
+        for path in paths:
+            for start in range(len(path)):
+                text = "/".join(path[start:])
+                for name in {text, text.casefold(), _stem(text), _stem(text).casefold()}:
+                    self._ends[name].add(path)
+
+    def find(self, name: str) -> set[Parts]:
+        """The pictures that a name may mean: one where it is clear, none where there is no such."""
+        parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+        for start in range(len(parts)):
+            text = "/".join(parts[start:])
+            for spelled in (text, text.casefold()):
+                if found := self._ends.get(spelled):
+                    exact = {path for path in found if len(path) == len(parts) - start}
+                    return exact or found
+        return set()
+
+
+def _stem(text: str) -> str:
+    stem, dot, suffix = text.rpartition(".")
+    return stem if dot and has_picture_suffix(f"x.{suffix}") else text
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def rows_of(name: str, content: bytes, pictures: Pictures) -> list[Row]:
+    """The rows of a CSV that describes pictures; none where it does not: its columns name no pictures, or no labels.
+
+    Raises DataError for a split that is none.
+    """
+    table = _table(content)
+    columns = _columns(table, pictures)
+    if columns is None:
+        return []
+    first, file, label, split = columns
+    rows = []
+    for line, cells in table[first:]:
+        if len(cells) <= file or not cells[file].strip():
+            continue
+        text = cells[label].strip() if label < len(cells) else ""
+        said = cells[split].strip() if split is not None and split < len(cells) else ""
+        rows.append(Row(line, cells[file].strip(), label_of(text) if text else "", _split(name, line, said)))
+    return rows
+
+
+def cells_of(content: bytes) -> list[list[str]]:
+    """The cells of each column of a CSV, those of the first row included; empty ones are left out."""
+    table = _table(content)
+    width = max((len(cells) for _, cells in table), default=0)
+    return [[cells[k].strip() for _, cells in table if k < len(cells) and cells[k].strip()] for k in range(width)]
+
+
+def may_name_pictures(content: bytes) -> bool:
+    """Whether a file looks like a CSV that names pictures: by a column of names with such suffixes, or by its head."""
+    columns = cells_of(content)
+    head = [re.sub(r"[^a-z]", "", cells[0].lower()) if cells else "" for cells in columns]
+    said = any(word.startswith(("image", "img", "photo", "picture", "file")) and word in _FILE for word in head)
+    suffixed = (sum(_stem(cell) != cell for cell in cells[1:]) for cells in columns)
+    return len(columns) > 1 and (
+        (said and any(word in _LABEL for word in head))
+        or any(count > (len(cells) - 1) / 2 for count, cells in zip(suffixed, columns, strict=True))
+    )
+
+
+def _split(name: str, line: int, said: str) -> str | None:
+    if not said:
+        return None
+    found = split_name(said)
+    if found is None:
+        raise DataError(
+            f"{name}, line {line}: the split is {shown(said)}; it must be train, validation (or val, dev) or test"
+        )
+    return found.split
+
+
+def _table(content: bytes) -> list[tuple[int, list[str]]]:
+    """The rows that have cells, each with its line, by the delimiter that gives most rows the same number of columns."""
+    text = _decoded(content)
+    best: tuple[float, list[tuple[int, list[str]]]] = (0.0, [])
+    for delimiter in _DELIMITERS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        try:
+            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        except csv.Error:  # such as a NUL: no CSV
+            continue
+        width, count = Counter(len(row) for _, row in rows[:_LOOKED_AT]).most_common(1)[0] if rows else (0, 0)
+        if width > 1 and count > best[0]:
+            best = (count, rows)
+    return best[1]
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def _columns(table: Sequence[tuple[int, list[str]]], pictures: Pictures) -> tuple[int, int, int, int | None] | None:
+    """The first row of data, and the columns of the file, the label and the split; None where it describes no pictures."""
+    if not table:
+        return None
+    head = [re.sub(r"[^a-z]", "", cell.lower()) for cell in table[0][1]]
+    sample = [cells for _, cells in table[:_LOOKED_AT]]
+    width = len(head)
+    named = [sum(k < len(cells) and bool(pictures.find(cells[k])) for cells in sample) for k in range(width)]
+    clear = [
+        n if any(k < len(c) and not c[k].strip().isdigit() for c in sample[1:]) else 0 for k, n in enumerate(named)
+    ]
+    has_head = any(word in _FILE or word in _LABEL for word in head) and not any(map(pictures.find, table[0][1]))
+    hinted = [k for k, word in enumerate(head) if has_head and word in _FILE and named[k]]
+    file = hinted[0] if hinted else max(range(width), key=lambda k: (clear[k], -k))
+    if (named if hinted else clear)[file] < max(1, (len(sample) - has_head) / 2):
+        return None
+    if not has_head and _is_name_of_column(sample, file, pictures):
+        has_head = True
+    others = [k for k in range(width) if k != file]
+    split = next((k for k in others if has_head and head[k] in _SPLIT and _is_split(k, sample[1:])), None)
+    if split is None and not has_head:
+        split = next((k for k in others if len(others) > 1 and _is_split(k, sample)), None)
+    others = [k for k in others if k != split]
+    label = next((k for k in others if has_head and head[k] in _LABEL), others[0] if len(others) == 1 else None)
+    return None if label is None else (int(has_head), file, label, split)
+
+
+def _is_name_of_column(sample: Sequence[Sequence[str]], column: int, pictures: Pictures) -> bool:
+    """Whether the first cell of a column of file names is none: no picture, and without the suffix that the others have."""
+    first, *others = [cells[column].strip() for cells in sample if column < len(cells)]
+    with_suffix = sum(_stem(cell) != cell for cell in others)
+    return not pictures.find(first) and _stem(first) == first and with_suffix > len(others) / 2
+
+
+def _is_split(column: int, rows: Sequence[Sequence[str]]) -> bool:
+    """Whether most cells of a column name a split: not the number of a fold."""
+    cells = [cells[column] for cells in rows if column < len(cells) and cells[column].strip()]
+    return bool(cells) and sum(split_name(cell) is not None for cell in cells) > len(cells) / 2
+
+
+# --- layout -----------------------------------------------------------------------------------------------------------
+
+
+def layout_by_rows(tables: Mapping[str, Sequence[Row]], paths: Sequence[Parts], pictures: Pictures) -> Layout:
+    """The layout of pictures whose classes are in tables; those that no table names are no part of the data.
+
+    A row's split is what the row says, else what its table's name says (`train.csv`), else what a folder around the
+    picture is called. Raises DataError where no picture has a label, or most have several.
+    """
+    labels: dict[Parts, dict[str, Row]] = {}
+    left_out: dict[str, str] = {}
+    splits: dict[Parts, str] = {}
+    named: set[Parts] = set()
+    for name, rows in tables.items():
+        by_name = split_name(_stem_of(name))
+        for row in rows:
+            found = pictures.find(row.file)
+            split = row.split or (by_name.split if by_name is not None else None)
+            if len(found) > 1 and split is not None:
+                found = {path for path in found if _folder_split(path) == split} or found
+            if (
+                len(tables) == 1
+            ):  # that it is called train.csv says where its pictures are, and not that none is for a test
+                split = row.split
+            if len(found) != 1:
+                what = f"may be {len(found)} files" if found else "no such file"
+                left_out[f"{row.file} ({name}, line {row.line})"] = what
+            elif not row.label:
+                named |= found
+                left_out.setdefault(f"{row.file} ({name}, line {row.line})", "has no label")
+            else:
+                named |= found
+                (path,) = found
+                labels.setdefault(path, {}).setdefault(row.label, row)
+                splits[path] = split or _folder_split(path) or TRAIN
+    contradicted = {path: said for path, said in labels.items() if len(said) > 1}
+    if len(contradicted) > _MOST_CONTRADICTED * len(labels):
+        raise DataError(
+            f"{' and '.join(tables)} give most pictures several labels, such as {path_text(next(iter(contradicted)))}: "
+            "a picture has one class here; keep one row for each"
+        )
+    for path, said in contradicted.items():
+        lines = " and ".join(f"{label!r} in line {row.line}" for label, row in said.items())
+        left_out[path_text(path)] = f"has several labels: {lines}"
+    known = {path: next(iter(said)) for path, said in labels.items() if len(said) == 1}
+    others = [path for path in paths if path not in named or path in known]
+    return labelled_layout(known, splits, others, left_out, " and ".join(tables))
+
+
+def labelled_layout(
+    labels: Mapping[Parts, str],
+    splits: Mapping[Parts, str],
+    paths: Sequence[Parts],
+    left_out: Mapping[str, str],
+    origin: str,
+) -> Layout:
+    """The layout of pictures by their labels and splits, which are from `origin`; the others of `paths` are ignored."""
+    used = {path: splits[path] for path in labels if splits[path] != UNLABELLED}
+    if TRAIN not in used.values():
+        used = dict.fromkeys(used, TRAIN)
+    unknown = [path for path in paths if path not in used]
+    return Layout(
+        in_order(labels[path] for path in used),
+        tuple(
+            LabelledPicture(path, used[path], labels[path], (used[path], labels[path], *path)) for path in sorted(used)
+        ),
+        frozenset(path[:-1] for path in used),
+        tuple(Ignored(path, f"not in {origin}", False, 1) for path in sorted(unknown)),
+        tuple(sorted(((name,), why) for name, why in left_out.items())),
+        origin=origin,
+    )
+
+
+def _folder_split(path: Parts) -> str | None:
+    """What the folders around a picture say of its split, the innermost first."""
+    return next((found.split for name in reversed(path[:-1]) if (found := split_name(name))), None)
+
+
+def folder_splits(paths: Iterable[Parts]) -> dict[Parts, str]:
+    """The split of each picture by the folders around it; for training where they say nothing."""
+    return {path: _folder_split(path) or TRAIN for path in paths}
+
+
+def _stem_of(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]
