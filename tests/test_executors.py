@@ -210,7 +210,7 @@ def test_jobs_run_side_by_side(shared_pool: ProcessPool, tmp_path: Path) -> None
 def test_workers_start_when_there_is_work_and_stay() -> None:
     pool = ProcessPool(2)
     assert not pool._workers
-    pids = {complete(pool, job(n, lambda _: {"pid": os.getpid()})).result.metrics["pid"] for n in range(5)}
+    pids = {complete(pool, job(n, lambda _: {"pid": os.getppid()})).result.metrics["pid"] for n in range(5)}
     assert len(pids) == 1, "one job at a time needs one worker"
     assert os.getpid() not in pids
     pool.close()
@@ -235,7 +235,7 @@ def test_a_worker_imports_torch_only_with_its_evaluator_and_has_its_threads() ->
     pool.close()
 
 
-def test_an_evaluator_is_sent_once_and_keeps_its_cache() -> None:
+def test_an_evaluator_is_sent_once_and_is_new_for_each_child() -> None:
     class Loads:
         """Loads its data when it is first called, as an evaluator would."""
 

@@ -60,7 +60,7 @@ def test_a_child_that_ends_its_worker_begins_again_and_then_has_failed(ray: Ray,
     assert [event for event in events if isinstance(event, Started)] == [Started(0, attempt=1), Started(0, attempt=2)]
     failed = events[-1].result.failure
     assert failed.reason == "worker"
-    assert re.search(r"worker on \S+ \(process \d+\) died, 2 times in a row", failed.message), failed
+    assert re.search(r"worker on \S+ \(process \d+\) was ended by SIGSEGV, 2 times in a row", failed.message), failed
     assert "all work and no play" in failed.traceback
     assert "test_ray.py" in failed.traceback, "a segfault shows where"
     assert ray.retried[0] == 1

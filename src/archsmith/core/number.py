@@ -8,6 +8,9 @@ from typing import Protocol, SupportsFloat, runtime_checkable
 
 from archsmith.core.errors import ChildFailed
 
+MAX_NAME = 1_000
+"""Characters of a metric's name."""
+
 
 @runtime_checkable
 class ArrayScalar(Protocol):
@@ -57,4 +60,13 @@ def numbers_by_name(values: object, what: str) -> dict[str, float]:
     """A dict of numbers by name, such as the metrics of an epoch, as plain Python. Raises ChildFailed for anything else."""
     if not isinstance(values, Mapping):
         raise ChildFailed(f"{what} must be a dict of numbers by name, got {type(values).__name__}")
-    return {str(name): as_number(value, f"the metric {name!r:.100}") for name, value in values.items()}
+    return {_name(name): as_number(value, f"the metric {name!r:.100}") for name, value in values.items()}
+
+
+def _name(name: object) -> str:
+    text = str(name)
+    if len(text) > MAX_NAME:
+        raise ChildFailed(
+            f"the name of a metric may have {MAX_NAME:,} characters, and {text[:40]!r}... has {len(text):,}"
+        )
+    return text

@@ -1,7 +1,8 @@
-"""Jobs side by side in worker processes of this machine, each with its own threads: the fast way on CPU cores.
+"""Jobs side by side in processes of this machine, each with its own threads: the fast way on CPU cores.
 
 One process with one thread per core trains small children about twice as fast as one process with all the cores.
-A child is isolated: whatever it does to its process is a failed trial, and limits are enforced from outside.
+A child is isolated: it has a process of its own, limits are enforced from outside, and whatever it does there, and
+whatever it says, is a failed trial at worst. See docs/decisions/0034-workers.md.
 """
 
 from __future__ import annotations
@@ -25,26 +26,38 @@ import psutil
 
 from archsmith.core.checks import whole_number
 from archsmith.core.errors import ArchsmithError, UsageError
-from archsmith.core.executor import Completed, Event, Job, Progress, Started
+from archsmith.core.executor import Completed, Event, Job, Started
 from archsmith.core.trial import Cost, Failure, Result, TrialState
+from archsmith.executors.attempt import Attempt, Work, how_it_ended, with_printed
+from archsmith.executors.messages import BadMessage
 from archsmith.executors.run_job import memory_message
-from archsmith.executors.worker import OWN, READY, SHARED
-from archsmith.executors.worker_process import Work, WorkerProcess
+from archsmith.executors.worker import OWN, SHARED
+from archsmith.executors.worker_process import Surroundings, WorkerProcess
 
 START_ATTEMPTS = 3  # workers in a row that may end by themselves as they start
-_TICK = 0.5  # seconds between two looks at memory, and at whether a silent worker still lives
+_TICK = 0.5  # seconds between two looks at memory, and at whether a child is stopped
+_LAST_WORD = 10.0  # seconds for a child's process to end once it has said how its training ended, or closed its channel
+_KILLED = 5.0  # seconds for a killed child to be gone, before its worker is ended too
+_STOPPED = 30.0  # seconds for a child that a signal has stopped to go on
 
 
 class ProcessPool:
-    """Runs up to `workers` jobs at once, each in a process that lives on for the next job.
+    """Runs up to `workers` jobs at once, each in a process of its own.
 
     Workers are fresh interpreters, started when there is work for them: scripts need no `if __name__ == "__main__"`, and
     functions from notebooks, lambdas and closures work. A job's space, evaluator and reward are sent to a worker
-    once, as they are at the first `submit`. What children print is kept from the terminal; its end is shown in the
-    traceback of a child that failed. A process that a child leaves behind is ended with its job.
+    once, as they are at the first `submit`, and what the evaluator offers as `loaded()` is read there once. For each
+    child the worker forks a process. So each child finds the same: nothing that an earlier one did to its process is
+    left, and a result does not depend on which worker the child ran in. What an evaluator caches in itself as it
+    trains is gone with the child too. What children print is kept from the terminal; its end is shown in the traceback
+    of a child that failed.
 
-    A worker that dies under a child (a segfault, a kill) is replaced, and the child begins again in a fresh one,
-    `retries` times; then it has failed with the reason "worker". A child over its limits is not tried again.
+    Limits hold for a child with all processes that it starts, daemons included, and those are ended with it. (On
+    macOS a process that clears its environment and leaves the child's process tree escapes both.)
+
+    A child whose process dies (a segfault, a kill) begins again, `retries` times; then it has failed with the reason
+    "worker". So has, at once, one that writes into the channel of its process, or leaves a message there half written. A
+    child over its limits is not tried again.
 
     Use it from one thread. Needs Linux or macOS.
 
@@ -55,8 +68,7 @@ class ProcessPool:
         device: "auto" (the CUDA devices in turn where torch sees any, else the CPU) or a torch device.
         retries: how often a child begins again when its worker died under it.
         start_timeout: seconds for a new worker to come up.
-        kill_grace: seconds for a child that is over its time, or cancelled, to end by itself before its worker is
-            killed.
+        kill_grace: seconds for a child that is over its time, or cancelled, to end by itself before it is killed.
     """
 
     def __init__(
@@ -88,6 +100,8 @@ class ProcessPool:
         self._events: list[Event] = []
         self._failed_starts = 0  # in a row
         self._failing_since = float("inf")
+        self._imports: dict[str, None] = {}  # what children have imported, in that order: workers do before the next
+        self._surroundings: Surroundings | None = None
         self._sent: tuple[Job, bytes] | None = None  # the last job whose shared fields were pickled, and those
         self._end = weakref.finalize(self, _end_all, self._workers, os.getpid())
 
@@ -117,12 +131,12 @@ class ProcessPool:
                 self._finish(work, TrialState.STOPPED, Result())
                 return
         for worker in self._workers:
-            running = worker.work
-            if running is not None and running.job.trial == trial and not running.cancelled:
-                running.cancelled = True
-                worker.kill_at = min(worker.kill_at, time.monotonic() + self.kill_grace)
+            attempt = worker.attempt
+            if attempt is not None and attempt.work.job.trial == trial and not attempt.cancelled:
+                attempt.cancelled = True
+                attempt.kill_at = min(attempt.kill_at, time.monotonic() + self.kill_grace)
                 with suppress(OSError):  # it has just died: the next `completed` sees that
-                    worker.control.send(trial)
+                    attempt.channel.send(b"c")
 
     def completed(self, timeout: float | None = None) -> Sequence[Event]:
         """What happened since the last call, in order; waits for it.
@@ -151,7 +165,7 @@ class ProcessPool:
     # --- from the queue to the workers --------------------------------------------------------------------------------
 
     def _unfinished(self) -> list[Work]:
-        return [*self._queue, *(worker.work for worker in self._workers if worker.work is not None)]
+        return [*self._queue, *(worker.attempt.work for worker in self._workers if worker.attempt is not None)]
 
     def _any_ready(self) -> bool:
         return any(worker.ready for worker in self._workers)
@@ -167,12 +181,12 @@ class ProcessPool:
 
     def _dispatch(self) -> None:
         """Give queued jobs to idle workers, and start workers while there are more jobs than those."""
-        for worker in [worker for worker in self._workers if worker.ready and worker.work is None]:
+        for worker in [worker for worker in self._workers if worker.ready and worker.attempt is None]:
             if not self._queue:
                 return
             work = self._queue[0]
             try:
-                worker.begin(work, self.kill_grace)
+                worker.begin(work, list(self._imports), self.kill_grace)
             except OSError:  # it died while idle; the job is none the worse
                 self._bury(worker)
                 continue
@@ -185,7 +199,8 @@ class ProcessPool:
             taken = {worker.index for worker in self._workers}
             index = next(i for i in range(self._slots) if i not in taken)
             try:
-                self._workers.append(WorkerProcess.start(index, self.device, self.threads))
+                self._surroundings = self._surroundings or Surroundings.here(self.threads)
+                self._workers.append(WorkerProcess.start(index, self.device, self.threads, self._surroundings))
             except OSError as error:  # such as too many processes
                 if not self._workers:
                     raise ArchsmithError(f"no worker process can be started: {error}") from error
@@ -195,40 +210,71 @@ class ProcessPool:
 
     def _next_look(self, now: float) -> float:
         """Seconds until something must be done even if no worker says a word."""
-        alarms = [w.kill_at if w.ready else w.began_at + self.start_timeout for w in self._workers]
-        return min([_TICK, *(alarm - now for alarm in alarms)])
+        alarms = [_TICK]
+        for worker in self._workers:
+            if not worker.ready:
+                alarms.append(worker.began_at + self.start_timeout - now)
+            elif worker.attempt is not None and worker.attempt.killed_at is None:
+                alarms.append(worker.attempt.kill_at - now)
+        return min(alarms)
 
     def _wait(self, seconds: float) -> None:
-        """Wait for workers to speak, print or die, and take note."""
-        channels = {worker.channel.fileno(): worker for worker in self._workers}
-        outputs = {worker.output: worker for worker in self._workers if worker.output >= 0}
-        for ready in wait([*channels, *outputs], seconds):
-            assert isinstance(ready, int)
-            if ready in channels:
-                self._hear(channels[ready])
-            else:
-                outputs[ready].drain()
+        """Wait for workers and children to speak, print or die, and take note."""
+        ends: dict[int, tuple[WorkerProcess, Attempt | None]] = {}
+        outputs = {}
+        for worker in self._workers:
+            ends[worker.control.fileno()] = worker, None
+            outputs[worker.output.end] = worker.output
+            if (attempt := worker.attempt) is not None:
+                outputs[attempt.output.end] = attempt.output
+                if not attempt.report.messages.ended and attempt.verdict is None:
+                    ends[attempt.channel.fileno()] = worker, attempt
+        outputs.pop(-1, None)
+        ready = wait([*ends, *outputs], seconds)
+        for end in ready:
+            assert isinstance(end, int)
+            if end in outputs:
+                outputs[end].drain()
+            elif (attempt := ends[end][1]) is not None and ends[end][0].attempt is attempt:
+                self._hear_child(ends[end][0], attempt)
+        for end in ready:  # last: what a child said is older than its end
+            if end in ends and ends[end][1] is None:
+                self._hear(ends[end][0])
 
     def _hear(self, worker: WorkerProcess) -> None:
-        """Take everything a worker has said."""
+        """Take what a worker has said."""
         try:
-            while worker in self._workers and worker.channel.poll():
-                message = worker.channel.recv()
-                work = worker.work
-                if message == READY:
+            for message in worker.messages.read():
+                attempt = worker.attempt
+                if message["kind"] == "ready":
                     worker.ready = True
                     self._failed_starts, self._failing_since = 0, float("inf")
-                elif isinstance(message, Progress) and work is not None:
-                    work.curve.append({"epoch": message.epoch, **message.metrics})
-                    self._events.append(message)
-                elif isinstance(message, Completed) and work is not None:
-                    worker.work, worker.kill_at = None, float("inf")
-                    result = message.result
-                    if result.failure is not None:
-                        result = worker.with_output(result)
-                    self._finish(work, message.state, result, message.reward)
-        except Exception:  # the end of the channel, or something on it that is no message: either way it is lost
+                elif message["kind"] == "forked" and attempt is not None:
+                    attempt.pid = int(message["pid"])
+                elif message["kind"] == "ended" and attempt is not None:
+                    self._take(attempt, everything=True)
+                    worker.attempt = None
+                    self._decide(attempt, how_it_ended(int(message["status"])))
+                    attempt.close()
+        except (BadMessage, KeyError, TypeError, ValueError):  # a child got hold of its worker
             self._bury(worker)
+        else:
+            if worker.messages.ended:
+                self._bury(worker)
+
+    def _hear_child(self, worker: WorkerProcess, attempt: Attempt) -> None:
+        """Take what a child has said; end it when it says what is no message."""
+        self._take(attempt)
+        if attempt.verdict is not None:
+            worker.kill_child()
+        elif attempt.silent_since is None and (attempt.report.messages.ended or attempt.report.completed is not None):
+            attempt.silent_since = time.monotonic()
+
+    def _take(self, attempt: Attempt, *, everything: bool = False) -> None:
+        report = attempt.report
+        self._events += report.take(everything=everything)
+        self._imports.update(dict.fromkeys(report.imported))
+        attempt.verdict = attempt.verdict or report.broken
 
     def _finish(self, work: Work, state: TrialState, result: Result, reward: float | None = None) -> None:
         if work.lost_seconds:
@@ -238,34 +284,66 @@ class ProcessPool:
     # --- limits and deaths --------------------------------------------------------------------------------------------
 
     def _enforce(self) -> None:
-        """End the workers that died in silence, did not start, or whose child is over its limits."""
+        """End the workers that did not start, and children over their limits, or that do not end."""
         now = time.monotonic()
         for worker in list(self._workers):
+            attempt = worker.attempt
             if not worker.ready:
                 if now >= worker.began_at + self.start_timeout:
                     self._bury(worker)
-            elif worker.work is not None and now >= worker.kill_at:
-                limit = worker.work.job.limits.seconds  # None for a child that was only cancelled, which is no failure
-                self._bury(
-                    worker,
-                    Failure("seconds", f"the child took longer than its limit of {limit} seconds and was killed"),
-                )
+            elif attempt is None:
+                continue
+            elif attempt.killed_at is not None:
+                if now >= attempt.killed_at + _KILLED:  # its worker does not say that it is gone
+                    self._bury(worker)
+            elif now >= attempt.kill_at:
+                limit = attempt.work.job.limits.seconds
+                if limit is not None and not attempt.cancelled:
+                    attempt.verdict = Failure(
+                        "seconds", f"the child took longer than its limit of {limit} seconds and was killed"
+                    )
+                worker.kill_child()
+            elif attempt.silent_since is not None and now >= attempt.silent_since + _LAST_WORD:
+                if attempt.report.completed is None:
+                    attempt.verdict = Failure(
+                        "worker",
+                        f"the child closed its channel, did not end in the {_LAST_WORD:g} seconds after that and was killed",
+                    )
+                worker.kill_child()
             elif now >= worker.looked_at + _TICK:
                 worker.looked_at = now
-                if worker.is_gone():  # while a fork of the child holds its channel open
-                    self._bury(worker)
-                elif worker.work is not None and (most := worker.work.job.limits.memory_bytes) is not None:
-                    used = worker.memory_used(most)
-                    if used > most:
-                        self._bury(worker, Failure("memory", memory_message(used, most) + " and was killed"))
+                attempt.verdict = self._looked_at(worker, attempt, now)
+                if attempt.verdict is not None:
+                    worker.kill_child()
 
-    def _bury(self, worker: WorkerProcess, verdict: Failure | None = None) -> None:
-        """End a worker for good, and decide about its job: `verdict` says why it was ended, None that it died."""
+    def _looked_at(self, worker: WorkerProcess, attempt: Attempt, now: float) -> Failure | None:
+        """Why a child is to be ended, as far as one can see from outside; None where it may go on."""
+        most = attempt.work.job.limits.memory_bytes
+        if most is not None and (used := worker.memory_used(most)) > most:
+            return Failure("memory", memory_message(used, most) + " and was killed")
+        self._take(attempt)
+        if attempt.verdict is not None:
+            return attempt.verdict
+        if not attempt.is_stopped():
+            attempt.stopped_since = None
+        elif attempt.stopped_since is None:
+            attempt.stopped_since = now
+        elif now >= attempt.stopped_since + _STOPPED:
+            return Failure(
+                "worker",
+                f"the child's process was stopped by a signal, did not go on for {_STOPPED:g} seconds and was killed",
+            )
+        return None
+
+    def _bury(self, worker: WorkerProcess) -> None:
+        """End a worker for good, and decide about its job."""
         if worker not in self._workers:
             return
         self._workers.remove(worker)
+        attempt = worker.attempt
+        if attempt is not None:
+            self._take(attempt, everything=True)
         status = worker.end()
-        work = worker.work
         if not worker.ready:
             self._failed_starts += not worker.was_killed()
             self._failing_since = min(self._failing_since, worker.began_at)
@@ -274,21 +352,33 @@ class ProcessPool:
             if hopeless and not self._any_ready():
                 raise ArchsmithError(
                     f"no worker process has come up in {seconds:.1f} seconds (start_timeout={self.start_timeout:g}); "
-                    f"the last one {status}, and printed: {worker.printed() or 'nothing'}"
+                    f"the last one {status}, and printed: {worker.output.text() or 'nothing'}"
                 ) from None
-        if work is None:
+        if attempt is not None:
+            self._decide(attempt, status)
+
+    def _decide(self, attempt: Attempt, status: str) -> None:
+        """What comes of a job whose process is gone; `status` is how it ended, in words."""
+        work, completed, verdict = attempt.work, attempt.report.completed, attempt.verdict
+        if completed is not None and (verdict is None or verdict.reason == "seconds"):
+            result = completed.result
+            if result.failure is not None:
+                result = with_printed(result, attempt.output.text())
+            self._finish(work, completed.state, result, completed.reward)
             return
-        so_far = Result(curve=work.curve, cost=Cost(time.monotonic() - worker.began_at, float(len(work.curve))))
-        if work.cancelled:
+        so_far = Result(
+            curve=attempt.report.curve, cost=Cost(time.monotonic() - attempt.began_at, float(len(attempt.report.curve)))
+        )
+        if attempt.cancelled:
             self._finish(work, TrialState.STOPPED, so_far)
         elif verdict is None and work.attempt <= self.retries:
             lost = work.lost_seconds + so_far.cost.seconds
-            self._queue.appendleft(Work(work.job, work.shared, work.own, work.attempt + 1, lost_seconds=lost))
+            self._queue.appendleft(replace(work, attempt=work.attempt + 1, lost_seconds=lost))
         else:
             times = "" if work.attempt == 1 else f", {work.attempt} times in a row"
             failure = verdict or Failure("worker", f"the child's process {status}{times}")
             result = Result(curve=so_far.curve, cost=so_far.cost, failure=failure)
-            self._finish(work, TrialState.FAILED, worker.with_output(result))
+            self._finish(work, TrialState.FAILED, with_printed(result, attempt.output.text()))
 
 
 def physical_cores() -> int:
@@ -334,11 +424,11 @@ def pickled(job: Job, names: Sequence[str]) -> bytes:
     """Fields of a job as bytes. Raises UsageError naming the one that cannot be sent."""
     try:
         return _dumps([getattr(job, name) for name in names])
-    except Exception:
+    except (Exception, SystemExit):  # a part may say how it is pickled
         for name in names:
             try:
                 _dumps(getattr(job, name))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise UsageError(
                     f"the {name} cannot be sent to another process: {error}; leave out what holds a lock, a file or a "
                     "connection, or run with workers=1"

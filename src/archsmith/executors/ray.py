@@ -23,17 +23,16 @@ from archsmith.core.errors import ArchsmithError, UsageError
 from archsmith.core.executor import Completed, Event, Job, Progress, Started
 from archsmith.core.hosting import Host
 from archsmith.core.trial import Cost, Failure, Result, TrialState
+from archsmith.executors.attempt import with_printed
 from archsmith.executors.process_pool import physical_cores, pickled
 from archsmith.executors.ray_cluster import Connection, user_paths
 from archsmith.executors.ray_host import RayHost
-from archsmith.executors.ray_mail import Began, Mail, Message, Reported, TooLarge
+from archsmith.executors.ray_mail import Began, Mail, Message, Reported
 from archsmith.executors.ray_room import Room
 from archsmith.executors.ray_task import DEATHS, Task, printed_by
 from archsmith.executors.ray_weights import check_kept, is_folder, read_for
-from archsmith.executors.ray_worker import Outcome, Shared, run_child
-from archsmith.executors.run_job import memory_message
+from archsmith.executors.ray_worker import ChildDied, Outcome, Shared, run_child
 from archsmith.executors.worker import OWN, SHARED
-from archsmith.executors.worker_process import with_printed
 
 log = logging.getLogger(__name__)
 
@@ -292,11 +291,6 @@ class Ray:
                 self._began(task, message)
             case Reported(progress=progress):
                 self._progress(task, progress)
-            case TooLarge(used=used):
-                task.verdict = Failure(
-                    "memory", memory_message(used, task.job.limits.memory_bytes or 0) + " and was killed"
-                )
-                self._kill(task)
 
     def _began(self, task: Task, message: Began | None) -> None:
         if task.began_at == 0.0:
@@ -328,7 +322,7 @@ class Ray:
                     f"a worker of the cluster cannot run archsmith: {error.cause}; install there what is installed here, "
                     'or give runtime_env={"pip": [...]}'
                 ) from error
-            self._ended(task, f"ended with {error.cause!r}")
+            self._ended(task, str(error.cause) if isinstance(error.cause, ChildDied) else f"ended with {error.cause!r}")
         except ray.exceptions.RayError as error:
             self._ended(task, DEATHS.get(type(error).__name__, f"is lost ({type(error).__name__}: {error})"))
         else:

@@ -1,7 +1,7 @@
 """Messages between the tasks of a Ray cluster and the driver.
 
-A task gives its outcome when it ends. What must be heard before goes through a mailbox, an actor: that a child began, its
-epochs, and whether it is over its memory; the reply to an epoch says whether to go on. Ray's own generators of results
+A task gives its outcome when it ends. What must be heard before goes through a mailbox, an actor: that a child began, and
+its epochs; the reply to an epoch says whether to go on. Ray's own generators of results
 would do for the first, but a task has no other way of hearing, short of an exception in its middle, that it is to stop.
 """
 
@@ -50,15 +50,7 @@ class Reported:
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True)
-class TooLarge:
-    """A child is over its memory, and does not end by itself."""
-
-    task: int
-    used: int
-
-
-Message: TypeAlias = Began | Reported | TooLarge
+Message: TypeAlias = Began | Reported
 
 
 class Mailbox:

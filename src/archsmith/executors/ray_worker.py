@@ -1,30 +1,43 @@
-"""What runs on the workers of a Ray cluster: a child as a Ray task. What it says before it ends goes by `ray_mail`."""
+"""What runs on the workers of a Ray cluster: a child as a Ray task, in a process forked for it by Ray's worker.
+
+Ray's worker lives on for the next child, and runs none of its code. What a child says before it ends goes by `ray_mail`.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
-import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from archsmith.core import loaded
 from archsmith.core.artifacts import SUFFIX, is_digest
 from archsmith.core.executor import Completed, Job, Progress
-from archsmith.core.trial import Failure, Result, TrialState
+from archsmith.core.trial import Cost, Failure, Result, TrialState
+from archsmith.executors.attempt import how_it_ended, with_printed
+from archsmith.executors.child_process import THREADS, flush, fork_child, set_threads
+from archsmith.executors.child_report import ChildReport
+from archsmith.executors.processes import adopt_orphans, descendants, end_descendants, memory_used
 from archsmith.executors.ray_folder import own_folder
-from archsmith.executors.ray_mail import Began, Message, Reported, TooLarge
-from archsmith.executors.run_job import JobContext, failure_of, resident_bytes, run_job
-from archsmith.executors.worker import OWN, SHARED, adopt_orphans, end_descendants, flush, reset_threads
-from archsmith.executors.worker_process import THREADS, with_printed
+from archsmith.executors.ray_mail import Began, Message, Reported
+from archsmith.executors.run_job import failure_of, memory_message
+from archsmith.executors.worker import OWN, SHARED
 
 _OUTPUT = 8_192  # bytes kept of what a child printed
-_LOOK = 0.5  # seconds between two looks at a child's memory
+_LOOK = 0.5  # seconds between two looks at a child
 _ANSWER = 60.0  # seconds until a child goes on without an answer to an epoch
+
+
+class ChildDied(Exception):
+    """The process of a child ended, and it had not said how its training did; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +95,8 @@ def run_child(
         paths: where the driver finds modules of its user's; they come last.
         mailbox: the handle of the mailbox.
     """
-    pid = os.getpid()
-    _prepare(threads, paths)
+    pid, trial = os.getpid(), own[OWN.index("trial")]
+    _prepare(paths)
     output = _output()
     _say(mailbox, Began(task, *_machine(), pid, output))
     with ExitStack() as stack:
@@ -95,19 +108,89 @@ def run_child(
                 for digest, content in carried.items():
                     Path(folder, digest + SUFFIX).write_bytes(content)
                 job = replace(job, artifacts=folder)
-            context = JobContext(job, device=device, threads=threads, tell=_teller(task, mailbox, pid))
-            stack.enter_context(_Watch(task, job.limits.memory_bytes, mailbox))
         except BaseException as error:  # such as a module that only the driver can import
-            trial = own[OWN.index("trial")]
             return Outcome(Completed(trial, TrialState.FAILED, Result(failure=failure_of(error))), [])
-        completed = run_job(job, context)
-        if os.getpid() != pid:
-            os._exit(0)  # the child forked, and its fork came back from the evaluator
-        end_descendants()
-        completed, kept = _collected(completed, folder)
+        child = _Child(job, task, mailbox, device, threads)
+        completed, kept = _collected(child.run(), folder)
     if completed.result.failure is not None:
         completed = replace(completed, result=with_printed(completed.result, read_output(output)))
-    return Outcome(completed, context.curve, kept)
+    return Outcome(completed, child.report.curve, kept)
+
+
+class _Child:
+    """A child in its process, as Ray's worker sees it."""
+
+    def __init__(self, job: Job, task: int, mailbox: Any, device: str, threads: int) -> None:
+        self._job, self._task, self._mailbox = job, task, mailbox
+        self._device, self._threads = device, threads
+        self._looked_at = 0.0
+
+    def run(self) -> Completed:
+        """Train it. Raises ChildDied."""
+        ours, theirs = socket.socketpair()
+        set_threads(1)
+        flush()
+        child = fork_child(
+            lambda: self._job,
+            self._job.trial,
+            theirs,
+            None,
+            device=self._device,
+            threads=self._threads,
+            own_session=False,  # what Ray ends with its worker is known by its group
+            close=ours.close,
+        )
+        theirs.close()
+        report, began = ChildReport(self._job.trial, ours), time.monotonic()
+        self.report = report
+        status: int | None = None
+        verdict: Failure | None = None
+        try:
+            while verdict is None and (status := _ended(child)) is None:
+                wait([ours], _LOOK) if not report.messages.ended else time.sleep(_LOOK / 10)
+                for progress in report.take():
+                    if not self._tell(progress):
+                        with suppress(OSError):
+                            ours.send(b"c")
+                verdict = report.broken or self._over_memory(child)
+        finally:  # also by what Ray raises here
+            if status is None:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            end_descendants()
+        for progress in report.take(everything=True):
+            self._tell(progress)
+        ours.close()
+        verdict = verdict or report.broken
+        if verdict is not None:
+            cost = Cost(time.monotonic() - began, float(len(report.curve)))
+            return Completed(self._job.trial, TrialState.FAILED, Result({}, report.curve, cost, verdict))
+        if report.completed is None:
+            raise ChildDied(how_it_ended(status))
+        return report.completed
+
+    def _over_memory(self, child: int) -> Failure | None:
+        limit, before, now = self._job.limits.memory_bytes, self.report.memory_before, time.monotonic()
+        if limit is None or before is None or now < self._looked_at + _LOOK:
+            return None
+        self._looked_at = now
+        used = memory_used(child, before, descendants(os.getpid()), limit)
+        return Failure("memory", memory_message(used, limit) + " and was killed") if used > limit else None
+
+    def _tell(self, progress: Progress) -> bool:
+        """Tell the driver of an epoch; whether the child is to go on."""
+        import ray
+
+        try:
+            return bool(ray.get(self._mailbox.post.remote(Reported(self._task, progress)), timeout=_ANSWER))
+        except ray.exceptions.RayError:  # the driver sees to it that a child which is cancelled ends
+            return True
+
+
+def _ended(child: int) -> int | None:
+    """The exit code of a process that has ended, negative for a signal; None of one that runs."""
+    pid, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if pid else None
 
 
 def _say(mailbox: Any, message: Message) -> None:
@@ -131,11 +214,11 @@ def read_output(output: Sequence[tuple[str, int]]) -> str:
     return "\n".join(parts).strip()
 
 
-def _prepare(threads: int, paths: Sequence[str]) -> None:
-    """The process as a child finds it, whatever ran in it before."""
+def _prepare(paths: Sequence[str]) -> None:
+    """The process as children find it."""
     sys.path += [path for path in paths if path not in sys.path]
-    os.environ.update(dict.fromkeys(THREADS, str(threads)))  # for libraries that are loaded from here on
-    reset_threads(threads)
+    # One thread, and no look at CUDA's runtime, before children are forked; they have the threads that they may use.
+    os.environ.update({**dict.fromkeys(THREADS, "1"), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"})
     # What is shared by processes cannot be written to, and torch says so of each array that it is handed.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     adopt_orphans()
@@ -176,23 +259,6 @@ def _bind(reference: Any) -> tuple[Any, ...]:
     return _bound[1]
 
 
-def _teller(task: int, mailbox: Any, pid: int) -> Any:
-    """What tells the driver of an epoch, and hears whether to go on."""
-
-    def tell(progress: Progress) -> bool:
-        if os.getpid() != pid:  # a fork of the child has no voice
-            return True
-        import ray
-
-        flush()
-        try:
-            return bool(ray.get(mailbox.post.remote(Reported(task, progress)), timeout=_ANSWER))
-        except ray.exceptions.RayError:  # the driver sees to it that a child which is cancelled ends
-            return True
-
-    return tell
-
-
 def _collected(completed: Completed, folder: str | None) -> tuple[Completed, dict[str, bytes]]:
     """What a child kept in a folder that goes away, as bytes."""
     result = completed.result
@@ -207,38 +273,3 @@ def _collected(completed: Completed, folder: str | None) -> tuple[Completed, dic
             result = replace(result, failure=failure, artifact=None, checkpoint=None)
             return Completed(completed.trial, TrialState.FAILED, result), {}
     return completed, kept
-
-
-class _Watch:
-    """Looks at the memory of this process and of those it started while a child runs, and tells when it is too much."""
-
-    def __init__(self, task: int, limit: int | None, mailbox: Any) -> None:
-        self._task, self._limit, self._mailbox = task, limit, mailbox
-        self._done = threading.Event()
-
-    def __enter__(self) -> None:
-        if self._limit is not None:
-            threading.Thread(target=self._look, args=(self._limit, resident_bytes()), daemon=True).start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-
-    def _look(self, limit: int, before: int) -> None:
-        while not self._done.wait(_LOOK):
-            used = resident_bytes() - before
-            if used <= limit:
-                used += _of_descendants()
-            if used > limit:
-                self._mailbox.post.remote(TooLarge(self._task, used))
-                return
-
-
-def _of_descendants() -> int:
-    """The bytes that nothing but the processes a child started hold: forks share the rest with their parent."""
-    import psutil
-
-    total = 0
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            total += int(process.memory_full_info().uss)
-    return total

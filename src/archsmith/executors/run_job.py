@@ -10,7 +10,6 @@ import functools
 import gc
 import math
 import os
-import random
 import sys
 import time
 import traceback
@@ -19,7 +18,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from archsmith.core.artifacts import check_digest
 from archsmith.core.errors import (
     ArchsmithError,
     ChildFailed,
@@ -31,17 +29,23 @@ from archsmith.core.errors import (
 )
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Completed, Job, Progress, Reward
-from archsmith.core.number import as_number, numbers_by_name
+from archsmith.core.number import numbers_by_name
 from archsmith.core.trial import NEEDS_NOTHING, Cost, Failure, Result, TrialState, joined
+from archsmith.executors.plain_results import (
+    MAX_MESSAGE,
+    MAX_NUMBERS,
+    MAX_TRACEBACK,
+    finite_reward,
+    plain_result,
+    readable_metrics,
+    whole_number,
+)
+from archsmith.executors.seeding import seeded
 
 if TYPE_CHECKING:
     from archsmith.core.artifacts import Artifacts
 
-MAX_NUMBERS = 1_000_000
-"""How many numbers a result may hold: it goes to the store as JSON. Tensors are kept with `context.checkpoint`."""
-
 _MEMORY_SECONDS = 0.1  # between two looks at the memory from `check`: reading it takes some 20 microseconds
-_REASON, _MESSAGE, _TRACEBACK = 100, 2_000, 20_000  # characters kept
 
 
 class JobContext:
@@ -65,13 +69,16 @@ class JobContext:
         self._tell = tell
         self._index = index
         self.curve: list[dict[str, float]] = []
+        self._numbers = 0  # in the curve
         self.stopped = False
         self.paused = False
         self.kept: str | None = None  # the digest of what the child kept as it was put aside
         self._deaf = False  # whether it went on after it was to be put aside
         self._resume: tuple[Mapping[str, Any] | None] | None = None  # once it was looked for
         self._began = self._memory_at = time.monotonic()
-        self._memory_before = 0 if job.limits.memory_bytes is None else resident_bytes()
+        self._memory_before = self._peak_before = 0
+        if job.limits.memory_bytes is not None:
+            self._memory_before, self._peak_before = resident_bytes(), peak_bytes(reset=True)
 
     @property
     def seed(self) -> int:
@@ -148,8 +155,11 @@ class JobContext:
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell how it goes after an epoch; whether to go on. Raises LimitExceeded like `check`."""
-        epoch = _whole("the epoch that a child reports", epoch)
+        epoch = whole_number("the epoch that a child reports", epoch)
         row = numbers_by_name(metrics, "what a child reports of an epoch")
+        self._numbers += len(row) + 1
+        if self._numbers > MAX_NUMBERS:
+            raise ChildFailed(f"the child reported {self._numbers:,} numbers and may report {MAX_NUMBERS:,}")
         self.curve.append({**row, "epoch": epoch} if "epoch" in row else {"epoch": epoch, **row})
         if not self._tell(Progress(self._job.trial, epoch, row)):
             self.stopped = True
@@ -169,6 +179,19 @@ class JobContext:
             used = resident_bytes() - self._memory_before
             if used > limits.memory_bytes:
                 raise LimitExceeded(memory_message(used, limits.memory_bytes), reason="memory")
+
+    def check_end(self) -> None:
+        """Raise LimitExceeded when the child, which has ended, was over its time, or over its memory at any moment.
+
+        Memory that was over for a moment only, in a process that had taken more before, is seen on Linux alone.
+        """
+        limits = self._job.limits
+        if limits.memory_bytes is not None:
+            peak = peak_bytes()
+            used = (peak if peak > self._peak_before else resident_bytes()) - self._memory_before
+            if used > limits.memory_bytes:
+                raise LimitExceeded(memory_message(used, limits.memory_bytes), reason="memory")
+        self.check()
 
     def checkpoint(self, tensors: Mapping[str, Any]) -> str:
         """Keep named tensors; gives their digest.
@@ -200,8 +223,8 @@ class JobContext:
 def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Completed:
     """Train a job's child and make its reward.
 
-    The global generators of `random`, and of numpy and torch if they are loaded, are seeded with the job's seed first,
-    so that a plain function which knows nothing of a context repeats too.
+    The global generators of `random`, numpy and torch are seeded with the job's seed first, so that a plain function
+    which knows nothing of a context repeats too.
 
     Args:
         job: what is run.
@@ -210,18 +233,20 @@ def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Co
     """
     given: Any = None
     try:
-        _seed(job.seed)
-        given = job.evaluator.evaluate(job.space, job.genotype, context)
-        result = _plain(given)
+        with seeded(job.seed):
+            given = job.evaluator.evaluate(job.space, job.genotype, context)
+        result = plain_result(given)
         if not result.curve:
             result = replace(result, curve=context.curve)
         reported = max(context.epochs_in(context.curve), context.epochs_in(result.curve))
         if result.cost.epochs < reported:  # budgets count what children report, also of one that states no cost
             result = replace(result, cost=replace(result.cost, epochs=reported))
+        if result.failure is None and not (context.stopped or context.paused):
+            context.check_end()
     except BaseException as error:
         if interruptible and isinstance(error, KeyboardInterrupt):
             raise
-        metrics = _readable(given)
+        metrics = readable_metrics(given)
         result = Result(metrics, context.curve, context.cost, failure_of(error))
     if context.stopped:
         return Completed(job.trial, TrialState.STOPPED, replace(result, failure=None))
@@ -246,11 +271,7 @@ def reward_of(reward: Reward, result: Result) -> float:
     Raises MissingMetric where the reward reads a metric by a name that the result does not have, ChildFailed where what
     it gives is no finite number, and whatever the reward raises.
     """
-    made = reward(replace(result, metrics=_Metrics(result.metrics)))
-    number = float(as_number(made, "a reward", reason="reward"))
-    if not math.isfinite(number):
-        raise ChildFailed(f"a reward must be finite, got {number}", reason="reward")
-    return number
+    return finite_reward(reward(replace(result, metrics=_Metrics(result.metrics))))
 
 
 class _Metrics(dict[str, float]):
@@ -280,7 +301,7 @@ def failure_of(error: BaseException, reason: str = "error") -> Failure:
         lines = "".join(traceback.format_exception(type(error), error, below or error.__traceback__))
     except Exception:
         lines = ""
-    return Failure(reason, text[:_MESSAGE], lines[-_TRACEBACK:])
+    return Failure(reason, text[:MAX_MESSAGE], lines[-MAX_TRACEBACK:])
 
 
 def memory_message(used: int, limit: int) -> str:
@@ -295,6 +316,27 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def peak_bytes(*, reset: bool = False) -> int:
+    """The most resident memory that this process has had; with `reset`, on Linux, from here on.
+
+    The system counts it, so that no moment is missed. 0 where it does not.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            if reset:
+                with open("/proc/self/clear_refs", "w") as file:
+                    file.write("5")
+        with suppress(OSError), open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 @functools.cache
 def default_device(index: int = 0) -> str:
     """The device for the index-th worker: CUDA devices in turn where torch sees any, else the CPU."""
@@ -302,78 +344,6 @@ def default_device(index: int = 0) -> str:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return f"cuda:{index % count}" if count else "cpu"
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed(seed & 0xFFFF_FFFF)
-    if "torch" in sys.modules:
-        from archsmith.nn.seeding import seed_torch
-
-        seed_torch(seed)
-
-
-def _plain(result: Any) -> Result:
-    """The result with Python's own numbers, so that any process and any store can take it."""
-    if not isinstance(result, Result):
-        _refuse(f"an evaluator must return a Result, got {type(result).__name__}")
-    if not isinstance(result.cost, Cost):
-        _refuse(f"a result's cost must be a Cost, got {type(result.cost).__name__}")
-    if not isinstance(result.curve, Sequence) or not all(isinstance(row, Mapping) for row in result.curve):
-        _refuse("a result's curve must be a list with a dict of numbers for each epoch")
-    metrics = numbers_by_name(result.metrics, "a result's metrics")
-    count = len(metrics) + sum(map(len, result.curve))
-    if count > MAX_NUMBERS:
-        _refuse(
-            f"the result holds {count:,} numbers and may hold {MAX_NUMBERS:,}; keep tensors with context.checkpoint()"
-        )
-    if result.artifact is not None:
-        try:
-            check_digest(result.artifact)
-        except UsageError as error:  # recorded, it would be damage to whoever reads the run
-            _refuse(f"a result's artifact must be a digest or None: {error}")
-    failure = result.failure
-    if not isinstance(failure, Failure | None):
-        _refuse(f"a result's failure must be a Failure or None, got {type(failure).__name__}")
-    return Result(
-        metrics=metrics,
-        curve=[numbers_by_name(row, "a row of a result's curve") for row in result.curve],
-        cost=Cost(_amount("seconds", result.cost.seconds), _amount("epochs", result.cost.epochs)),
-        failure=failure
-        and Failure(
-            str(failure.reason)[:_REASON], str(failure.message)[:_MESSAGE], str(failure.traceback)[-_TRACEBACK:]
-        ),
-        artifact=result.artifact,
-    )
-
-
-def _readable(given: Any) -> dict[str, float]:
-    """The metrics that are numbers, of a result that cannot be taken as a whole."""
-    metrics: dict[str, float] = {}
-    for name, value in given.metrics.items() if isinstance(given, Result) and isinstance(given.metrics, dict) else ():
-        with suppress(ChildFailed):
-            metrics[str(name)] = as_number(value, "a metric")
-    return metrics
-
-
-def _refuse(message: str) -> NoReturn:
-    raise ChildFailed(message)
-
-
-def _whole(name: str, value: Any) -> int:
-    number = as_number(value, name)
-    if not (float(number).is_integer() and abs(number) < 2**63):
-        _refuse(f"{name} must be a whole number, got {number}")
-    return int(number)
-
-
-def _amount(name: str, value: Any) -> float:
-    """Part of a cost: the budget of the run is counted in these."""
-    number = as_number(value, f"the cost of a child in {name}")
-    if not 0 <= number < math.inf:
-        _refuse(f"the cost of a child in {name} must be finite and at least 0, got {number}")
-    return number
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -1,33 +1,45 @@
-"""The main of a worker process: takes jobs from a channel, gives back progress and results.
+"""The main of a worker process: binds evaluators, reads their data, and forks a process for each child.
 
-It runs in a session of its own, so that Ctrl-C in a terminal does not reach it and everything it starts can be ended
-with it. It holds two sockets to the process that started it: `channel`, where jobs come and results go, and `control`,
-where a second thread hears of cancelled trials and, by its end, that the other side is gone: then this process and its
-children end at once, in the middle of a training too.
+It runs in a session of its own, so that Ctrl-C in a terminal does not reach it. It has one socket to the process that
+started it, `control`, where jobs come, each with the socket and the output of its child, and where it says that a child's
+process has ended, with all that this had started. When the other side is gone it ends everything at once.
+
+It runs no child itself and has one thread, on which OpenMP has made no others, so that a fork is safe. CUDA is not
+touched before the fork: it does not survive one.
 """
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
+import importlib
 import os
+import pickle
+import select
 import signal
+import socket
+import struct
 import sys
 import threading
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
-from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 import cloudpickle
-import psutil
 
-from archsmith.core.executor import Completed, Job, Progress
-from archsmith.core.trial import Result, TrialState
-from archsmith.executors.run_job import JobContext, failure_of, run_job
+from archsmith.core import loaded
+from archsmith.core.executor import Job
+from archsmith.core.finish import Finishable
+from archsmith.executors.child_process import flush, fork_child, keep_memory_shared, set_threads
+from archsmith.executors.messages import framed
+from archsmith.executors.processes import adopt_orphans, end_descendants
 
-READY = "ready"
-"""What a worker says first."""
+RUN, KILL = b"r", b"k"
+"""What a worker is told: to run a job, with two file descriptors and a pickle; to kill the child that runs."""
+
+LENGTH = struct.Struct("!Q")
+"""The length of the pickle."""
 
 SHARED = ("space", "evaluator", "reward")
 """The fields of a job that are sent once, and again only when they change: an evaluator may hold a data set."""
@@ -36,101 +48,155 @@ OWN = tuple(field.name for field in fields(Job) if field.name not in SHARED)
 """The fields that each job brings."""
 
 
-def main(channel_fd: int, control_fd: int, index: int, device: str, threads: int) -> None:
-    """Run jobs until the other side closes the channel."""
-    channel, control = Connection(channel_fd), Connection(control_fd)
-    pid = os.getpid()
+def main(control_fd: str, index: str, device: str, threads: str) -> None:
+    """Run jobs until the other side closes the socket."""
+    del sys.argv[1:]  # they differ from worker to worker
     faulthandler.enable()  # a segfault says where, on stderr, which the pool keeps
     os.nice(5)  # the searcher and the person at the machine come first
     adopt_orphans()
-    for connection in (channel, control):
-        os.set_inheritable(connection.fileno(), False)
-        # A child's forks must not hold the sockets open, or the pool would not see this process end.
-        os.register_at_fork(after_in_child=connection.close)
-    cancelled: set[int] = set()
-    threading.Thread(target=_listen, args=(control, cancelled), daemon=True).start()
-    channel.send(READY)
-    sending = threading.Lock()
+    try:
+        _Worker(socket.socket(fileno=int(control_fd)), int(index), device, int(threads)).serve()
+    except BaseException:  # the pool has closed the socket, or a signal came: either way there is nothing more to do
+        traceback.print_exc()
+        _end()
 
-    def tell(progress: Progress) -> bool:
+
+class _Worker:
+    """A worker, between its pool and its child."""
+
+    def __init__(self, control: socket.socket, index: int, device: str, threads: int) -> None:
+        self._control, self._index, self._device, self._threads = control, index, device, threads
+        self._shared: bytes = b""
+        self._bound: dict[str, Any] | Exception | None = None
+        os.set_inheritable(control.fileno(), False)
+        self._woken, self._waking = os.pipe()  # by the end of a process
+        for end in (self._woken, self._waking):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._waking)
+
+    def serve(self) -> NoReturn:
+        """Take jobs, one after the other."""
+        self._control.sendall(framed({"kind": "ready"}))
+        while True:
+            command, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
+            if command == RUN:
+                self._run(descriptors)
+            elif command != KILL:  # the child that was to be killed has ended by itself
+                _end()
+
+    def _run(self, descriptors: Sequence[int]) -> None:
+        """One job, to the end of its process and of all that this started."""
+        channel, output = socket.socket(fileno=descriptors[0]), descriptors[1]
+        trial, shared, own, imports = pickle.loads(self._receive(*LENGTH.unpack(self._receive(LENGTH.size))))
+        for name in imports:
+            with suppress(BaseException):
+                importlib.import_module(name)
+        if shared is not None:
+            with self._ending_with_owner():
+                self._bind(shared)
+        set_threads(1)
+        keep_memory_shared()
         flush()
-        with sending:
-            channel.send(progress)
-        return progress.trial not in cancelled
 
-    shared: bytes = b""
-    bound: dict[str, Any] | None = None
-    while True:
-        try:
-            trial, new_shared, own = channel.recv()
-        except (EOFError, OSError):
-            _end()
-        reset_threads(threads)
-        try:
-            if new_shared is not None:
-                shared, bound = new_shared, None
-            if bound is None:
-                bound = dict(zip(SHARED, cloudpickle.loads(shared), strict=True))
-            job = Job(**bound, **dict(zip(OWN, cloudpickle.loads(own), strict=True)))
-        except BaseException as error:  # such as a module that only the other process can import
-            completed = Completed(trial, TrialState.FAILED, Result(failure=failure_of(error)))
-        else:
-            completed = run_job(job, JobContext(job, device=device, threads=threads, tell=tell, index=index))
-        if os.getpid() != pid:
-            os._exit(0)  # the child forked, and its fork came back from the evaluator
+        def job() -> Job:
+            if isinstance(self._bound, Exception):
+                raise self._bound
+            return Job(**(self._bound or {}), **dict(zip(OWN, cloudpickle.loads(own), strict=True)))
+
+        child = fork_child(
+            job,
+            trial,
+            channel,
+            output,
+            device=self._device,
+            threads=self._threads,
+            index=self._index,
+            close=self._close,
+        )
+        channel.close()
+        os.close(output)
+        self._control.sendall(framed({"kind": "forked", "pid": child}))
+        status = self._wait(child)
         end_descendants()
-        flush()
-        with sending:
-            channel.send(completed)
+        self._control.sendall(framed({"kind": "ended", "status": status}))
 
+    def _close(self) -> None:
+        """Close what no child may come upon."""
+        signal.set_wakeup_fd(-1)
+        self._control.close()
+        os.close(self._woken)
+        os.close(self._waking)
 
-def _listen(control: Connection, cancelled: set[int]) -> None:
-    """Hear of cancelled trials; end everything when the other side is gone."""
-    while True:
+    def _bind(self, shared: bytes) -> None:
+        """Unpickle what jobs have in common, and have the evaluator read its data, for all children to come."""
+        self._bound = None
         try:
-            cancelled.add(control.recv())
-        except (EOFError, OSError):
-            _end()
+            self._bound = dict(zip(SHARED, cloudpickle.loads(shared), strict=True))
+        except BaseException as error:  # each child fails with it
+            self._bound = error if isinstance(error, Exception) else RuntimeError(repr(error))
+        else:
+            with suppress(BaseException):  # the child meets the same error
+                if isinstance(self._bound["evaluator"], Finishable):  # it trains modules of torch
+                    importlib.import_module("torch")
+                loaded.give(loaded.of(self._bound["evaluator"]))
+
+    def _wait(self, child: int) -> int:
+        """The exit code of the child's process, negative for a signal; kills it when that is told."""
+        ends = select.poll()
+        for end in (self._control, self._woken):
+            ends.register(end, select.POLLIN)
+        while True:
+            with suppress(ChildProcessError):
+                while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                    if ended[0] == child:
+                        return os.waitstatus_to_exitcode(ended[1])
+            for end, _ in ends.poll():
+                if end == self._woken:
+                    with suppress(BlockingIOError):
+                        os.read(self._woken, 1_024)
+                elif self._control.recv(1) == KILL:
+                    os.kill(child, signal.SIGKILL)
+                else:
+                    _end()
+
+    def _receive(self, count: int) -> bytes:
+        """So many bytes of the pool's; ends everything where it is gone."""
+        content = bytearray()
+        while len(content) < count:
+            part = self._control.recv(min(count - len(content), 2**20))
+            if not part:
+                _end()
+            content += part
+        return bytes(content)
+
+    @contextmanager
+    def _ending_with_owner(self) -> Iterator[None]:
+        """Notice in the body, where a user's code runs for as long as it likes, that the other side is gone."""
+        done, stop = os.pipe()
+
+        def watch() -> None:
+            ends = select.poll()
+            ends.register(done, select.POLLIN)
+            ends.register(self._control, getattr(select, "POLLRDHUP", select.POLLHUP))
+            for end, _ in ends.poll():
+                if end == self._control.fileno():
+                    _end()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            os.write(stop, b".")
+            thread.join()  # there is one thread again
+            os.close(done)
+            os.close(stop)
 
 
 def _end() -> NoReturn:
-    """End this process with its whole group, at once."""
+    """End the child and all it started, and this process with its whole group, at once."""
+    with suppress(BaseException):
+        end_descendants()
     os.killpg(0, signal.SIGKILL)
     os._exit(1)
-
-
-def adopt_orphans() -> None:
-    """On Linux: become the parent of descendants whose own parent ended, so that none gets away."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-
-
-def end_descendants() -> None:
-    """End what a child started and left behind. Costs a system call when there is nothing."""
-    if hasattr(os, "waitid"):
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-    # Again until none is left: an orphan comes to this process only when its parent has ended.
-    while left := psutil.Process().children(recursive=True):
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        _, alive = psutil.wait_procs(left, timeout=5)
-        if alive:
-            return
-
-
-def reset_threads(threads: int) -> None:
-    """The number of threads that an earlier child may have changed; for a torch yet to come the environment says it."""
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(threads)
-
-
-def flush() -> None:
-    """Have what was printed leave this process."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()

@@ -1,59 +1,58 @@
-"""A worker process as its pool sees it: started, given a job, read, measured and ended."""
+"""A worker process as its pool sees it: started, given a job, heard, measured and ended."""
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 import time
+import uuid
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, field
 
-import psutil
+from archsmith.executors.attempt import Attempt, Output, Work, how_it_ended
+from archsmith.executors.child_process import THREADS
+from archsmith.executors.messages import MessageReader
+from archsmith.executors.processes import MARK, descendants, kill_all, memory_used
+from archsmith.executors.worker import KILL, LENGTH, RUN
 
-from archsmith.core.executor import Job
-from archsmith.core.trial import Failure, Result
-
-_OUTPUT = 8_192  # bytes kept of what a child printed
-THREADS = (  # what OpenMP, BLAS and torch read when they are loaded
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+_SEND = 60.0  # seconds for a worker to take a job
 _BOOT = (  # sys.path comes first: the worker finds the modules that this process finds, also those beside a script
-    "import json, sys; sys.path[:] = json.loads(sys.argv[6]); "
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
     "from archsmith.executors.worker import main; "
-    "main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))"
+    "main(*sys.argv[1:])"
 )
 
 
-@dataclass(eq=False)
-class Work:
-    """A job on its way to a worker, and what was heard of it.
+@dataclass(frozen=True)
+class Surroundings:
+    """What workers begin with, however late they are started: those of the process that started the first.
 
     Args:
-        job: what is run.
-        shared: its pickled space, evaluator and reward.
-        own: its other fields, pickled.
-        attempt: counted from 1; a job whose worker died begins again.
-        cancelled: whether it was told to stop.
-        curve: the epochs it reported.
-        lost_seconds: what earlier attempts took.
+        folder: where they work; None: where that process is.
+        environment: the variables.
+        path: where modules are found.
     """
 
-    job: Job
-    shared: bytes
-    own: bytes
-    attempt: int = 1
-    cancelled: bool = False
-    curve: list[dict[str, float]] = field(default_factory=list)
-    lost_seconds: float = 0.0
+    folder: str | None
+    environment: dict[str, str]
+    path: list[str]
+
+    @classmethod
+    def here(cls, threads: int) -> Surroundings:
+        """Of this process. Hashes of text are the same in all workers, so that the order of a set is."""
+        folder = None
+        with suppress(OSError):  # it was removed
+            folder = os.getcwd()
+        fixed = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
+        # One thread, and no look at CUDA's runtime, before children are forked; they have the threads that they may use.
+        before_fork = {**dict.fromkeys(THREADS, "1"), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+        return cls(folder, {**os.environ, **fixed, **before_fork}, [str(path) for path in sys.path])
 
 
 @dataclass(eq=False)
@@ -62,162 +61,105 @@ class WorkerProcess:
 
     index: int
     process: subprocess.Popen[bytes]
-    channel: Connection
-    control: Connection
-    output: int  # our end of the pipe it prints to; -1 when its own end is closed
-    began_at: float = field(default_factory=time.monotonic)  # its start, then its job's
+    mark: str
+    control: socket.socket
+    output: Output
+    began_at: float = field(default_factory=time.monotonic)
     ready: bool = False
     shared: bytes | None = None  # what it was sent last
-    work: Work | None = None
-    kill_at: float = float("inf")
+    attempt: Attempt | None = None
     looked_at: float = 0.0
-    memory_before: int = 0
-    tail: bytearray = field(default_factory=bytearray)
+
+    def __post_init__(self) -> None:
+        self.messages = MessageReader(self.control)
 
     @classmethod
-    def start(cls, index: int, device: str, threads: int) -> WorkerProcess:
-        """A new process; it says READY when it is up. Raises OSError when the system gives none."""
-        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
+    def start(cls, index: int, device: str, threads: int, surroundings: Surroundings) -> WorkerProcess:
+        """A new process; it says that it is ready when it is up. Raises OSError when the system gives none."""
+        ours, theirs = socket.socketpair()
         output, printing = os.pipe()
-        fds = [end.fileno() for end in theirs]
-        arguments = [*fds, index, device, threads, json.dumps([str(path) for path in sys.path])]
+        mark = uuid.uuid4().hex
         try:
             process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, *map(str, arguments)],
+                [
+                    *(sys.executable, "-c", _BOOT),
+                    *map(str, (theirs.fileno(), index, device, threads, json.dumps(surroundings.path))),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=printing,
                 stderr=printing,
-                pass_fds=fds,
-                env={**os.environ, **dict.fromkeys(THREADS, str(threads))},
+                pass_fds=[theirs.fileno()],
+                cwd=surroundings.folder,
+                env={**surroundings.environment, MARK: mark},
                 start_new_session=True,
             )
         except OSError:
             os.close(output)
-            for end in ours:
-                end.close()
+            ours.close()
             raise
         finally:
             os.close(printing)
-            for end in theirs:
-                end.close()
-        os.set_blocking(output, False)
-        channel, control = (Connection(end.detach()) for end in ours)
-        return cls(index, process, channel, control, output)
+            theirs.close()
+        ours.settimeout(_SEND)
+        return cls(index, process, mark, ours, Output(output))
 
-    def begin(self, work: Work, kill_grace: float) -> None:
-        """Send a job. Raises OSError when the worker is gone."""
-        self.drain()
-        self.tail.clear()
-        limits = work.job.limits
-        if limits.memory_bytes is not None:
-            with suppress(psutil.Error):
-                self.memory_before = psutil.Process(self.process.pid).memory_info().rss
-        self.channel.send((work.job.trial, None if self.shared is work.shared else work.shared, work.own))
-        self.shared, self.work = work.shared, work
-        self.began_at = self.looked_at = time.monotonic()
-        if limits.seconds is not None:
-            self.kill_at = self.began_at + limits.seconds + kill_grace
-
-    def drain(self) -> None:
-        """Read what was printed, so that it never has to wait, and keep the end of it."""
-        for _ in range(64):  # a child that prints without pause must not hold us here
-            if self.output < 0:
-                return
-            try:
-                printed = os.read(self.output, 65_536)
-            except BlockingIOError:
-                return
-            if not printed:
-                os.close(self.output)
-                self.output = -1
-            self.tail += printed
-            del self.tail[:-_OUTPUT]
-
-    def printed(self) -> str:
-        """The end of what was printed since the job began."""
-        self.drain()
-        return self.tail.decode(errors="replace").strip()
-
-    def with_output(self, result: Result) -> Result:
-        """A failed result whose traceback shows what the child printed last."""
-        return result if result.failure is None else with_printed(result, self.printed())
-
-    def is_gone(self) -> bool:
-        """Whether the process has ended."""
+    def begin(self, work: Work, imports: Sequence[str], kill_grace: float) -> None:
+        """Send a job, and what to import before its child is there. Raises OSError when the worker is gone."""
+        ours, theirs = socket.socketpair()
+        reading, printing = os.pipe()
+        attempt = Attempt(work, ours, Output(reading))
         try:
-            return bool(psutil.Process(self.process.pid).status() == psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return True
+            shared = None if self.shared is work.shared else work.shared
+            content = pickle.dumps((work.job.trial, shared, work.own, list(imports)))
+            socket.send_fds(self.control, [RUN], [theirs.fileno(), printing])
+            self.control.sendall(LENGTH.pack(len(content)))
+            self.control.sendall(content)
+        except OSError:
+            attempt.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(printing)
+        self.shared, self.attempt = work.shared, attempt
+        self.looked_at = attempt.began_at
+        if work.job.limits.seconds is not None:
+            attempt.kill_at = attempt.began_at + work.job.limits.seconds + kill_grace
+
+    def kill_child(self) -> None:
+        """Have the child's process killed; the worker says when it is gone."""
+        assert self.attempt is not None
+        self.attempt.killed_at = time.monotonic()
+        with suppress(OSError):  # it has just died: the pool sees that
+            self.control.sendall(KILL)
 
     def was_killed(self) -> bool:
         """Whether it was ended from outside: by a person, the system, or this pool."""
         return self.process.returncode in (-signal.SIGKILL, -signal.SIGTERM)
 
     def memory_used(self, limit: int) -> int:
-        """Resident bytes above those before the job, with all processes of the child.
-
-        Forks share pages with their parent and count them again, so when the sum is over `limit` their own
-        (unique) bytes are counted instead, which takes longer to find out.
-        """
-        own = others = 0
-        forks = []
-        for pid in psutil.pids():
-            with suppress(OSError, psutil.Error):
-                if os.getsid(pid) == self.process.pid:
-                    resident = psutil.Process(pid).memory_info().rss
-                    if pid == self.process.pid:
-                        own = resident - self.memory_before
-                    else:
-                        forks.append(pid)
-                        others += resident
-        if own + others > limit and forks:
-            others = 0
-            for pid in forks:
-                with suppress(psutil.Error):
-                    others += psutil.Process(pid).memory_full_info().uss
-        return own + others
+        """Resident bytes of the child above those it began with, with all processes that it started."""
+        attempt = self.attempt
+        if attempt is None or attempt.pid is None or attempt.report.memory_before is None:
+            return 0
+        others = descendants(self.process.pid, None if sys.platform == "linux" else self.mark)
+        return memory_used(attempt.pid, attempt.report.memory_before, others, limit)
 
     def end(self) -> str:
         """Kill the process and all it started; how it ended, in words."""
-        descendants: list[psutil.Process] = []
-        if self.work is not None:  # an idle worker has ended what its children left
-            with suppress(psutil.Error):
-                descendants = psutil.Process(self.process.pid).children(recursive=True)
+        started = descendants(self.process.pid) if self.attempt is not None else []
         # The group is killed before its leader is waited for: until then no other process can have its number. A
         # process that is ending already keeps its own status.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for process in descendants:  # those that made a session of their own
-            with suppress(psutil.Error):
+        for process in started:
+            with suppress(Exception):
                 process.kill()
         with suppress(subprocess.TimeoutExpired):  # one that hangs in a system call dies when that returns
             self.process.wait(timeout=5)
-        self.drain()
-        for connection in (self.channel, self.control):
-            connection.close()
-        if self.output >= 0:
-            os.close(self.output)
-            self.output = -1
-        return _ending(self.process.returncode)
-
-
-def with_printed(result: Result, printed: str) -> Result:
-    """A failed result whose traceback shows what the child printed last."""
-    failure = result.failure
-    if failure is None or not printed:
-        return result
-    lines = f"{failure.traceback}\nThe child printed last:\n{printed}\n".lstrip()
-    return replace(result, failure=Failure(failure.reason, failure.message, lines))
-
-
-def _ending(status: int | None) -> str:
-    """How a process ended, in words."""
-    if status is None:
-        return "does not end"
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"was ended by {name}" + (", perhaps by the system, for want of memory" if -status == signal.SIGKILL else "")
+        if self.attempt is not None:  # what left the tree
+            kill_all(self.process.pid, self.mark)
+            self.attempt.close()
+        self.output.drain()
+        self.output.close()
+        self.control.close()
+        return how_it_ended(self.process.returncode)

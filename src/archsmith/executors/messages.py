@@ -1,0 +1,160 @@
+"""Messages over a socket from a process that is not trusted: framed JSON, read without ever waiting.
+
+A child runs in the process that sends, so any byte may come, or half a message and then nothing. Nothing that is read is
+unpickled, a message has a bounded length, and whatever is no message raises BadMessage.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from archsmith.core.artifacts import check_digest
+from archsmith.core.executor import Completed, Progress
+from archsmith.core.number import numbers_by_name
+from archsmith.core.trial import Result, TrialState
+from archsmith.executors.plain_results import finite_reward, plain_result, whole_number
+
+MAX_BYTES = 64 * 2**20
+"""Of one message."""
+
+_HEADER = struct.Struct("!8sI")
+_MAGIC = b"\x93archsm\n"
+_READ = 2**20  # bytes taken at once: a child that never stops sending must not hold its reader here
+_ENDINGS = frozenset({TrialState.DONE, TrialState.FAILED, TrialState.STOPPED, TrialState.PAUSED})
+
+
+class BadMessage(Exception):
+    """What was read is no message; the text says what it is."""
+
+
+class MessageTooLong(Exception):
+    """A message of more than MAX_BYTES."""
+
+
+def framed(message: Mapping[str, Any]) -> bytes:
+    """A message as bytes. Raises MessageTooLong."""
+    content = json.dumps(message).encode()
+    if len(content) > MAX_BYTES:
+        raise MessageTooLong(f"{len(content) / 2**20:,.0f} MiB of text, and may have {MAX_BYTES >> 20}")
+    return _HEADER.pack(_MAGIC, len(content)) + content
+
+
+class MessageReader:
+    """Reads the messages that come through a socket, as far as they have come.
+
+    Attributes:
+        ended: whether the other side is closed: nothing more will come.
+        incomplete_since: when the message began that has come in part, in seconds of `time.monotonic`; None for none.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = bytearray()
+        self.ended = False
+        self.incomplete_since: float | None = None
+
+    def read(self) -> list[dict[str, Any]]:
+        """The messages that have come; returns at once. Raises BadMessage."""
+        self._receive()
+        return self._parsed()
+
+    def read_all(self) -> list[dict[str, Any]]:
+        """All that a sender which has ended left; gives up on one that goes on sending. Raises BadMessage."""
+        messages: list[dict[str, Any]] = []
+        for _ in range(4 * MAX_BYTES // _READ):
+            if not self._receive():
+                break
+            messages += self._parsed()
+        return messages
+
+    def _receive(self) -> bool:
+        """Take bytes from the socket; whether there were any."""
+        try:
+            content = self._connection.recv(_READ, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            content = b""
+        self.ended = not content
+        self._buffer += content
+        return not self.ended
+
+    def _parsed(self) -> list[dict[str, Any]]:
+        messages = []
+        while (message := self._next()) is not None:
+            self.incomplete_since = None
+            messages.append(message)
+        if self._buffer and self.incomplete_since is None:
+            self.incomplete_since = time.monotonic()
+        return messages
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next whole message of the buffer, or None."""
+        if len(self._buffer) < _HEADER.size:
+            if not _MAGIC.startswith(bytes(self._buffer[: len(_MAGIC)])):
+                raise BadMessage(f"{bytes(self._buffer)!r}")
+            return None
+        magic, length = _HEADER.unpack_from(self._buffer)
+        if magic != _MAGIC:
+            raise BadMessage(f"{bytes(self._buffer[:20])!r}...")
+        if length > MAX_BYTES:
+            raise BadMessage(f"a message of {length:,} bytes, more than {MAX_BYTES:,}")
+        if len(self._buffer) < _HEADER.size + length:
+            return None
+        content = bytes(self._buffer[_HEADER.size : _HEADER.size + length])
+        del self._buffer[: _HEADER.size + length]
+        try:
+            message = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BadMessage(f"{content[:20]!r}..., which is no JSON ({error})") from None
+        if not isinstance(message, dict):
+            raise BadMessage(f"{content[:20]!r}..., which is no JSON object")
+        return message
+
+
+def progress_message(progress: Progress) -> dict[str, Any]:
+    """A child's epoch as a message."""
+    return {"kind": "progress", "epoch": progress.epoch, "metrics": dict(progress.metrics)}
+
+
+def completed_message(completed: Completed) -> dict[str, Any]:
+    """How a child's training ended, as a message."""
+    return {
+        "kind": "completed",
+        "state": str(completed.state),
+        "result": completed.result.to_json(),
+        "reward": completed.reward,
+    }
+
+
+def progress_from(message: Mapping[str, Any], trial: int) -> Progress:
+    """The epoch that a message tells of. Raises BadMessage."""
+    try:
+        return Progress(
+            trial, whole_number("an epoch", message["epoch"]), numbers_by_name(message["metrics"], "metrics")
+        )
+    except Exception as error:
+        raise BadMessage(f"no epoch: {error!r:.200}") from None
+
+
+def completed_from(message: Mapping[str, Any], trial: int) -> Completed:
+    """How a child's training ended, by a message. Raises BadMessage."""
+    try:
+        state, given = TrialState(message["state"]), Result.from_json(message["result"])
+        result = plain_result(given)
+        if given.checkpoint is not None:
+            check_digest(given.checkpoint)
+            result = Result(
+                result.metrics, result.curve, result.cost, result.failure, result.artifact, checkpoint=given.checkpoint
+            )
+        reward = finite_reward(message["reward"]) if state is TrialState.DONE else None
+        if state not in _ENDINGS or (state is TrialState.FAILED) is not (result.failure is not None):
+            raise ValueError(f"state {state} with the failure {result.failure}")
+    except Exception as error:
+        raise BadMessage(f"no result: {error!r:.200}") from None
+    return Completed(trial, state, result, reward)

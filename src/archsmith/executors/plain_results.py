@@ -1,0 +1,92 @@
+"""What a child gives, as any process and any store can take it: plain Python numbers, within bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from archsmith.core.artifacts import check_digest
+from archsmith.core.errors import ChildFailed, UsageError
+from archsmith.core.number import as_number, numbers_by_name
+from archsmith.core.trial import Cost, Failure, Result
+
+MAX_NUMBERS = 1_000_000
+"""How many numbers a result may hold: it goes to the store as JSON. Tensors are kept with `context.checkpoint`."""
+
+MAX_REASON, MAX_MESSAGE, MAX_TRACEBACK = 100, 2_000, 20_000
+"""Characters of a failure that are kept."""
+
+
+def plain_result(result: Any) -> Result:
+    """The result with Python's own numbers, so that any process and any store can take it."""
+    if not isinstance(result, Result):
+        _refuse(f"an evaluator must return a Result, got {type(result).__name__}")
+    if not isinstance(result.cost, Cost):
+        _refuse(f"a result's cost must be a Cost, got {type(result.cost).__name__}")
+    if not isinstance(result.curve, Sequence) or not all(isinstance(row, Mapping) for row in result.curve):
+        _refuse("a result's curve must be a list with a dict of numbers for each epoch")
+    metrics = numbers_by_name(result.metrics, "a result's metrics")
+    count = len(metrics) + sum(map(len, result.curve))
+    if count > MAX_NUMBERS:
+        _refuse(
+            f"the result holds {count:,} numbers and may hold {MAX_NUMBERS:,}; keep tensors with context.checkpoint()"
+        )
+    if result.artifact is not None:
+        try:
+            check_digest(result.artifact)
+        except UsageError as error:  # recorded, it would be damage to whoever reads the run
+            _refuse(f"a result's artifact must be a digest or None: {error}")
+    failure = result.failure
+    if not isinstance(failure, Failure | None):
+        _refuse(f"a result's failure must be a Failure or None, got {type(failure).__name__}")
+    return Result(
+        metrics=metrics,
+        curve=[numbers_by_name(row, "a row of a result's curve") for row in result.curve],
+        cost=Cost(_amount("seconds", result.cost.seconds), _amount("epochs", result.cost.epochs)),
+        failure=failure
+        and Failure(
+            str(failure.reason)[:MAX_REASON],
+            str(failure.message)[:MAX_MESSAGE],
+            str(failure.traceback)[-MAX_TRACEBACK:],
+        ),
+        artifact=result.artifact,
+    )
+
+
+def readable_metrics(given: Any) -> dict[str, float]:
+    """The metrics that are numbers, of a result that cannot be taken as a whole."""
+    metrics: dict[str, float] = {}
+    for name, value in given.metrics.items() if isinstance(given, Result) and isinstance(given.metrics, dict) else ():
+        with suppress(ChildFailed):
+            metrics |= numbers_by_name({name: value}, "metrics")
+    return metrics
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ChildFailed(message)
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A value as an int. Raises ChildFailed for what is no whole number."""
+    number = as_number(value, name)
+    if not (float(number).is_integer() and abs(number) < 2**63):
+        _refuse(f"{name} must be a whole number, got {number}")
+    return int(number)
+
+
+def _amount(name: str, value: Any) -> float:
+    """Part of a cost: the budget of the run is counted in these."""
+    number = as_number(value, f"the cost of a child in {name}")
+    if not 0 <= number < math.inf:
+        _refuse(f"the cost of a child in {name} must be finite and at least 0, got {number}")
+    return number
+
+
+def finite_reward(reward: Any) -> float:
+    """A reward as a float. Raises ChildFailed for one that is no finite number."""
+    number = float(as_number(reward, "a reward", reason="reward"))
+    if not math.isfinite(number):
+        raise ChildFailed(f"a reward must be finite, got {number}", reason="reward")
+    return number
