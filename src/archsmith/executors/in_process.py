@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import Completed, Event, Job, Progress, Started
+from archsmith.core.global_state import GeneratorStates, global_state_kept
 from archsmith.core.trial import Result, TrialState
 from archsmith.executors.run_job import JobContext, run_job
 
@@ -15,9 +16,14 @@ class InProcess:
     """Runs one job at a time, in the thread that calls `completed`.
 
     `completed` gives `Started` as soon as there is a job; the next call trains it to its end, whatever its timeout,
-    and gives the rest. A child is not isolated: one that segfaults takes the process along, and limits on seconds and
-    memory hold where its evaluator calls `context.report` or `context.check`. A KeyboardInterrupt during a job leaves
-    `completed`; the job is then unfinished, and begins again if `completed` is called again.
+    and gives the rest. A KeyboardInterrupt during a job leaves `completed`; the job is then unfinished, and begins again if
+    `completed` is called again.
+
+    A child is not isolated: one that segfaults takes the process along. Limits on seconds and memory end a child where
+    its evaluator calls `context.report` or `context.check`; one that calls neither goes on, and has failed once it returns. What
+    a child does to the global state of the process is put back as it ends, as far as it can be: the global generators,
+    the working directory, the environment, torch's settings and others (`core.global_state` lists them). Threads
+    and processes that it started, attributes of modules that it replaced, and what the evaluator keeps in itself stay.
 
     Args:
         device: "auto" (the first CUDA device where torch sees one, else the CPU) or a torch device.
@@ -103,11 +109,15 @@ class InProcess:
                 self._threads_before = torch.get_num_threads()
                 torch.set_num_threads(self.threads)
             context = JobContext(job, device=self.device, threads=self.threads, tell=self._tell)
+            self._generators = GeneratorStates.now()
             try:
-                done = run_job(job, context, interruptible=True)
+                with global_state_kept():
+                    done = run_job(job, context, interruptible=True)
             except BaseException:
                 self._started = self._cancelled = False
                 raise
+            finally:
+                self._generators.restore()
         if self._queue:  # the callback may have closed this executor
             self._queue.popleft()
         self._attempts, self._started, self._cancelled = 0, False, False
@@ -120,9 +130,14 @@ class InProcess:
         if self.on_progress is None:
             self._events.append(progress)
         elif self._callback_error is None:
+            childs = GeneratorStates.now()
+            self._generators.restore()  # what the callback draws is not the child's
             try:
                 self.on_progress(progress)
             except Exception as error:  # the loop's own trouble, not the child's
                 self._callback_error = error
                 self._cancelled = True
+            finally:
+                self._generators = GeneratorStates.now()
+                childs.restore()
         return not self._cancelled

@@ -171,6 +171,7 @@ class ExecutorContract:
             "no memory": ("memory", _raising(MemoryError()), None),
             "an illegal genotype": ("genotype", _raising(IllegalGenotype("choice 'x' must be ...")), None),
             "no Result": ("error", lambda _: 3, None),
+            "a name without end": ("error", lambda _: {"n" * 100_000: 1}, None),
             "a reward that raises": ("reward", lambda _: {"n": 1}, _raising(KeyError("accuracy"))),
             "a reward that is NaN": ("reward", lambda _: {"n": 1}, lambda _: nan),
             "a reward that is text": ("reward", lambda _: {"n": 1}, lambda _: "0.5"),
@@ -222,6 +223,59 @@ class ExecutorContract:
                 assert event.state is TrialState.FAILED
                 assert event.result.failure is not None
                 assert event.result.failure.reason == "seconds"
+
+    def test_a_child_over_its_seconds_has_failed_though_it_never_checks(self) -> None:
+        def sleep(_: Context) -> Result:
+            time.sleep(0.1)
+            return Result({"n": 1.0}, cost=Cost(seconds=0.1))
+
+        with self._opened() as executor:
+            done = self._complete(executor, _job(0, sleep, limits=Limits(seconds=0.02)))
+        assert done.state is TrialState.FAILED, "a child that took longer than it may is no result"
+        assert done.result.failure is not None
+        assert done.result.failure.reason == "seconds"
+
+    def test_nothing_that_a_child_does_to_its_process_is_left_for_the_next(self) -> None:
+        def look(_: Context) -> dict[str, float]:
+            import gc
+            import os
+            import sys
+            import warnings
+
+            return {
+                "folder": hash(os.getcwd()) % 1e9,
+                "variables": len(os.environ),
+                "spoiled": float("ARCHSMITH_SPOILED" in os.environ),
+                "paths": len(sys.path),
+                "recursion": sys.getrecursionlimit(),
+                "collects": float(gc.isenabled()),
+                "filters": len(warnings.filters),
+                "stdout": float(sys.stdout is None),
+                "drawn": random.random(),
+            }
+
+        def spoil(context: Context) -> dict[str, float]:
+            import gc
+            import os
+            import sys
+            import tempfile
+            import warnings
+
+            before = look(context)
+            os.chdir(tempfile.gettempdir())
+            os.environ["ARCHSMITH_SPOILED"] = "yes"
+            sys.path.insert(0, "nowhere")
+            sys.setrecursionlimit(sys.getrecursionlimit() + 1000)
+            gc.disable()
+            warnings.simplefilter("error")
+            random.seed(0)
+            sys.stdout = None
+            return before
+
+        with self._opened() as executor:
+            first, second = (self._complete(executor, _job(n, child, seed=5)) for n, child in enumerate((spoil, look)))
+        assert first.state is TrialState.DONE, first.result.failure
+        assert _without_x(second) == _without_x(first), "what an earlier child did decides what a later one finds"
 
     # --- ending jobs --------------------------------------------------------------------------------------------------
 
@@ -352,6 +406,11 @@ def _job(
         artifacts=artifacts,
         earlier=earlier or {},
     )
+
+
+def _without_x(done: Completed) -> dict[str, float]:
+    """The metrics that the child itself gave."""
+    return {name: value for name, value in done.result.metrics.items() if name != "x"}
 
 
 def _three_epochs() -> Callable[[Context], dict[str, float]]:
