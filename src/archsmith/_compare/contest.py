@@ -110,6 +110,7 @@ def _run(
 ) -> Run:
     from archsmith._search.run import Run
     from archsmith._search.session import search
+    from archsmith._search.space_check import check_same_space
 
     if not there:
         return search(
@@ -141,6 +142,7 @@ def _run(
             f"the store has a run {name!r} already, and its {different[0]} is another: recorded "
             f"{config.get(different[0])}, wanted {recorded[different[0]]}; take another store, or give the recipe another name"
         )
+    check_same_space(run, recipe.space)
     budget = recipe.budget
     if run.summary.status == "finished" and (budget == Budget(**config["budget"]) or _has(run, budget)):
         return run

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsmith._search.recipe_file import Pieces, RecipeFile, find_recipe
+from archsmith._search.space_check import check_same_space
 from archsmith.core.checks import whole_number
 from archsmith.core.config import from_config, same_config, to_config
 from archsmith.core.errors import CorruptStore, UsageError
@@ -195,9 +196,13 @@ class Run:
 
     @property
     def space(self) -> Space:
-        """The space searched. Raises UsageError when it is the user's own and this process does not have it."""
+        """The space searched. Raises UsageError when it is the user's own and was edited, or is not to be had."""
         if self._space is None:
-            self._space = self.made("space", self.config["space"])
+            recorded = self.config["space"]
+            space = self.made("space", recorded)
+            if ":" in _own_name(recorded):
+                check_same_space(self, space)
+            self._space = space
         return self._space
 
     @property

@@ -17,6 +17,7 @@ from archsmith._search.data_check import check_same_data
 from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.rewarding import missing_rewards, record_rewards, reward_for, reward_to_go_on_with
 from archsmith._search.run import Run
+from archsmith._search.space_check import check_same_space
 from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.budget import Budget
@@ -37,6 +38,8 @@ from archsmith.core.evaluator import (
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import Finishable, measure_of
 from archsmith.core.genotype import Architecture, Genotype
+from archsmith.core.questions import DOCUMENT as QUESTIONS
+from archsmith.core.questions import questions_of
 from archsmith.core.searcher import LiveSearcher, Searcher
 from archsmith.core.shown import without_passwords
 from archsmith.core.space import FunctionSpace, Space, as_space, default_task, sample
@@ -110,6 +113,7 @@ def search(
     seed = whole_number(seed, "seed")
     live = searcher.start(space, derive_seed(seed, "searcher"))
     _check(space, evaluator)
+    questions = questions_of(space)
     config = {
         "space": to_config(space),
         "evaluator": to_config(evaluator),
@@ -133,6 +137,7 @@ def search(
         _place(live, executor)
         name = name if name is not None else _free_name(opened, space, searcher)
         run = opened.create(name, config)
+        run.put_document(QUESTIONS, questions)
         if contents := contents_of(evaluator):
             run.put_document(DOCUMENT, contents)
         _keep_time(run, executor)
@@ -182,6 +187,7 @@ def resume(
             raise UsageError(f"data= relocates a data set, and the evaluator of run {run.name!r} has none")
         evaluator = moved
     check_same_data(run, evaluator, SAME_DATA)
+    check_same_space(run, space, trials=True)
     searcher = searcher if searcher is not None else run.made("searcher", config["searcher"])
     reward = reward_to_go_on_with(run, evaluator, reward)
     if stopping is None:
@@ -279,6 +285,8 @@ def open_run(
     recorded = run.config
     if given_space is not None and not _is_space(recorded["space"], given_space):
         raise _another(run, "space", recorded["space"], given_space)
+    if given_space is not None:
+        check_same_space(run, given_space)
     if given_evaluator is not None and not _is_evaluator(recorded["evaluator"], given_evaluator):
         raise _another(run, "evaluator", recorded["evaluator"], given_evaluator)
     return Run(run.store, name, space=given_space, evaluator=given_evaluator)
