@@ -32,6 +32,11 @@ def for_data(data: str, *, labels: str | None = None, label_pattern: str | None 
 
     Raises UnknownName for a name that is neither a data set nor a path, and DataError for what is neither.
     """
+    asked = labels is not None or label_pattern is not None
+    return with_labels(_for_data(data, of_images=asked), labels, label_pattern)
+
+
+def _for_data(data: str, *, of_images: bool) -> Recipe:
     from archsmith.training import data as image_data
     from archsmith.training import text as text_data
 
@@ -46,10 +51,10 @@ def for_data(data: str, *, labels: str | None = None, label_pattern: str | None 
         raise UnknownName("data set", data, [*image_data.NAMES, *text_data.NAMES], "(or give a path)")
     stem = _as_run_name(os.path.basename(os.path.abspath(path)).split(".")[0])
     try:
-        recipe = _recipe_at(path) if labels is None and label_pattern is None else images()
+        recipe = images() if of_images else _recipe_at(path)
     except OSError as error:
         raise DataError(f"{data} cannot be read: {error.strerror or error}") from None
-    return with_labels(_on(recipe, data, stem), labels, label_pattern)
+    return _on(recipe, data, stem)
 
 
 def with_labels(recipe: Recipe, labels: str | None, label_pattern: str | None) -> Recipe:
