@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import archsmith as smith
-from archsmith._describe import diagram_of, space_of
+from archsmith._describe import diagram_of, find, space_of
 from archsmith.core.errors import IllegalGenotype, LimitExceeded, UnknownName, UsageError
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import decode, identity, sample
+from archsmith.core.space import as_space, decode, identity, sample
 from archsmith.discovered import NETWORKS, nas_cell, nas_conv_v1
 from archsmith.nn.count import RULE, RULE_OF_TEXT
 from archsmith.spaces import ConvChain, RecurrentCell
@@ -312,17 +313,65 @@ def test_the_command_line_describes_and_draws_cells(tmp_path: Path) -> None:
         assert run(app, ["draw", thing]).stdout == (GOLDEN / "nas_cell.svg").read_text(encoding="utf-8") + "\n"
 
 
-def test_a_run_is_not_described_but_its_best_is_pointed_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stands_for_its_best_network_or_for_that_of_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from typer.testing import CliRunner
 
     from archsmith.cli.main import app
 
     store = f"sqlite:///{tmp_path / 'runs.db'}"
-    smith.search(smith.spaces.ConvChain(layers=2), smith.training.Landscape(), trials=1, store=store, name="first")
+    run = smith.search(
+        smith.spaces.ConvChain(layers=2), smith.training.Landscape(), trials=2, store=store, name="first"
+    )
+    assert run.best is not None
     monkeypatch.setenv("ARCHSMITH_STORE", store)
-    for verb in ("describe", "draw"):
-        refused = CliRunner().invoke(app, [verb, "first"])
-        assert f"archsmith best first | archsmith {verb} -" in str(refused.exception)
+    assert run.best.genotype.key in CliRunner().invoke(app, ["describe", "first"]).stdout
+    other = run.reader.trial(1 - run.best.number)
+    assert other.genotype.key in CliRunner().invoke(app, ["describe", "first", "--trial", str(other.number)]).stdout
+    assert "<svg" in CliRunner().invoke(app, ["draw", "first"]).stdout
+    assert smith.describe(run) == smith.describe(run.best.genotype)
+    with pytest.raises(UsageError, match="--trial is of a run"):
+        CliRunner().invoke(app, ["describe", "nas_conv_v1", "--trial", "1"], catch_exceptions=False)
+
+
+def test_a_space_of_ones_own_is_described_and_drawn() -> None:
+    def space(choose: Any) -> Any:
+        return {"width": choose("width", (4, 8))}
+
+    def net(architecture: Any, task: Any) -> nn.Module:
+        return Joined(architecture["width"], task)
+
+    genotype = sample(as_space(space), Random(0))
+    told = smith.describe(genotype, space=space, build=net, input_shape=(1, 8, 8), num_classes=3)
+    width = genotype.answers["width"]
+    assert isinstance(width, int)
+    assert told.multiply_adds == 64 * 9 * width + 64 * width * width + 3 * width
+    assert (told.layers, told.depth) == (None, None)
+    diagram = diagram_of(find(genotype, None, space, net))
+    assert [(node.label, node.role) for node in diagram.nodes] == [
+        ("input", "input"), ("3×3 conv", "conv"), ("1×1 conv", "conv"), ("add", "combine"),
+        ("AdaptiveAvgPool2d", "pool"), ("dense", "dense"), ("output", "output"),
+    ]  # fmt: skip
+    assert sum(edge.skip for edge in diagram.edges) == 1
+    for wrong in ({"build": net}, {"space": space, "build": net, "cells": 3}):
+        with pytest.raises(UsageError):
+            smith.describe(genotype, **wrong)
+
+
+class Joined(nn.Module):
+    """Two convolutions, the second one skipped."""
+
+    def __init__(self, width: int, task: Any) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(task.input_shape[0], width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.out = nn.Linear(width, task.num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.out(self.pool(x + self.second(x)).flatten(1))
 
 
 def test_names_of_networks_need_no_torch() -> None:

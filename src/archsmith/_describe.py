@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from archsmith import discovered, spaces
-from archsmith.core.child import AnyTask, Task, TextTask
+from archsmith._search.run import Run
+from archsmith.core.child import AnyTask, Child, Task, TextTask, TranslationTask
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.genotype import Architecture, Genotype, read_json
 from archsmith.core.shown import shown
-from archsmith.core.space import Space, build, decode, default_task, identity
+from archsmith.core.space import Space, as_space, build, decode, default_task, identity
 from archsmith.discovered import NETWORKS, Discovered, published
 from archsmith.training import Latency, Measured
-
-Thing: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Genotype | Discovered
-"""The name of a discovered network, a genotype or an architecture (as object, as JSON text, or in a JSON file)."""
 
 _LARGEST_FILE = 64 * 2**20  # bytes; a genotype has a few thousand
 
@@ -32,10 +30,10 @@ class Description:
         name: of the discovered network, or of the space.
         task: what it was built for; where its hidden units were solved for, they stand here.
         parameters: numbers that training may change.
-        multiply_adds: of one forward pass of one input, by `rule`.
+        multiply_adds: of one forward pass of one input, by `rule`; None where it is not known what one input is.
         rule: what was counted.
         layers: of images: convolutions and fully connected layers; the classifier, pooling and normalisation are not
-            counted. Of text: recurrent layers.
+            counted. Of text: recurrent layers. None of a space that does not tell them.
         depth: the most of them on one way from the input to the classifier.
         genotype: the genotype's key; None for a bare architecture.
         learning_rate: the peak learning rate, where the genotype decides it.
@@ -46,10 +44,10 @@ class Description:
     name: str
     task: AnyTask
     parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
     rule: str
-    layers: int
-    depth: int
+    layers: int | None
+    depth: int | None
     genotype: str | None = None
     learning_rate: float | None = None
     latency: Measured | None = None
@@ -59,8 +57,9 @@ class Description:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, the fields of the task among the others."""
         own = {**vars(self)}
-        name, task, latency = own.pop("name"), vars(own.pop("task")), own.pop("latency")
-        given = {k: list(v) if isinstance(v, tuple) else v for k, v in task.items() if v is not None}
+        name, task, latency = own.pop("name"), own.pop("task"), own.pop("latency")
+        fields = vars(task) if isinstance(task, Task | TextTask | TranslationTask) else {"task": repr(task)}
+        given = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items() if v is not None}
         formula = {key: text for key in ("formula", "latex") if (text := own.pop(key)) is not None}
         measured = {} if latency is None else {"latency": latency.to_json()}
         return {"name": name, **formula, **given, **own, **measured}
@@ -69,6 +68,8 @@ class Description:
 def describe(
     thing: Thing,
     *,
+    space: Space | Callable[..., Architecture] | None = None,
+    build: Callable[[Architecture, Any], Any] | None = None,
     input_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     vocabulary: int | None = None,
@@ -85,7 +86,9 @@ def describe(
     """The exact parameters, multiply-adds and depth of a network, found by building it (without its memory).
 
     Args:
-        thing: the name of a discovered network, or a genotype or architecture: the object, JSON text, or a JSON file.
+        thing: the name of a discovered network, or a genotype or architecture: the object, JSON text, or a JSON file; or
+            a run, which stands for its best network.
+        space, build: of a genotype or an architecture of a space of your own, as of `search`.
         input_shape, num_classes: of images: one input, and the classes (default: what the network was published for,
             else 3x32x32 and 10).
         vocabulary, hidden, layers, tied: of a recurrent cell in a language model: symbols, units of each layer, layers,
@@ -100,16 +103,20 @@ def describe(
     Raises UsageError when the thing is none of these, or its space does not allow it; LimitExceeded when it is too
     large to be built.
     """
-    import torch
-
     from archsmith.nn.count import count_parameters
 
-    found = find(thing, {"cells": cells, "filters": filters, "form": form, "width": width})
+    found = find(thing, {"cells": cells, "filters": filters, "form": form, "width": width}, space, build)
     images = {"input_shape": input_shape, "num_classes": num_classes}
     text = {"vocabulary": vocabulary, "hidden": hidden, "layers": layers, "tied": tied}
     task = _task(found, task, images, text)
-    with torch.device("meta"):
-        child = build(found.space, found.architecture, task)
+    child = found.child(task)
+    try:
+        multiply_adds, rule = _multiply_adds(child.model, task)
+    except (
+        NotImplementedError,
+        RuntimeError,
+    ):  # a forward pass that looks at values, which weights without memory lack
+        child = found.child(task, device="cpu")
         multiply_adds, rule = _multiply_adds(child.model, task)
     measured = _latency(found, task, latency) if latency is not None else None
     count, depth = _layers(found, task)
@@ -132,17 +139,40 @@ def _latency(found: Found, task: AnyTask, latency: Latency) -> Measured:
     """The latency of the network, built in memory. Raises UsageError for networks that read no images."""
     if not isinstance(task, Task):
         raise UsageError(f"latency is measured of networks for images, and {found.name} reads text")
-    return latency.measure(build(found.space, found.architecture, task).model, task.input_shape)
+    return latency.measure(found.child(task, device="cpu").model, task.input_shape)
 
 
 def diagram_of(thing: Thing) -> Diagram:
-    """The diagram of a network, for `archsmith.report.draw`. Whatever cannot be built is refused, as by `describe`."""
-    found = find(thing)
-    import torch
+    """The diagram of a network, for `archsmith.report.draw`: as its space draws it, else as its layers are connected.
 
-    with torch.device("meta"):
-        build(found.space, found.architecture, found.task or default_task(found.space))
-    return found.diagram()
+    Whatever cannot be built is refused, as by `describe`.
+    """
+    found = find(thing)
+    child = found.child(found.task or default_task(found.space))
+    if hasattr(found.space, "diagram"):
+        return found.diagram()
+    from archsmith.nn.module_diagram import module_diagram
+
+    return module_diagram(child.model, found.name)
+
+
+def network_of(run: Run, number: int | None = None) -> Found:
+    """The network of one of a run's trials (default: its best). Raises UsageError where there is none."""
+    trial = run.needed_best("there is no network") if number is None else run.reader.trial(number)
+    return _network(run.space, trial.genotype, task_of(run.evaluator))
+
+
+def task_of(evaluator: object) -> AnyTask | None:
+    """What an evaluator's children are built for; None of one that says nothing of it."""
+    task = getattr(evaluator, "task", None)
+    return task() if callable(task) else None
+
+
+def _network(space: Space, what: Genotype | Architecture, task: AnyTask | None = None) -> Found:
+    name = str(identity(space)["name"])
+    if isinstance(what, Genotype):
+        return Found(name, space, decode(space, what), what, task)
+    return Found(name, space, what, None, task)
 
 
 def space_of(genotype: Genotype) -> Space:
@@ -157,7 +187,12 @@ def _space(known: Mapping[str, Any]) -> Space:
     name, options = str(known["name"]), known.get("options")
     home = discovered if name == "Published" else spaces
     if name not in home.__all__:
-        raise UnknownName("space", name, spaces.__all__, "(for a space of your own: archsmith.build(space, genotype))")
+        raise UnknownName(
+            "space",
+            name,
+            spaces.__all__,
+            "(a space of your own is given too: space=..., or --recipe FILE.py)",
+        )
     if not isinstance(options, Mapping):
         raise UsageError(f'the "space" of a genotype must have "options", got {sorted(known)}')
     parts = options.get("parts")  # of a product: spaces, as it carries them
@@ -183,9 +218,26 @@ class Found:
     genotype: Genotype | None = None
     task: AnyTask | None = None
 
+    def child(self, task: AnyTask, device: str = "meta") -> Child:
+        """The child for a task; on the device "meta" its weights take no memory, where the space can build it so."""
+        import torch
+
+        try:
+            with torch.device(device):
+                return build(self.space, self.architecture, task)
+        except (NotImplementedError, RuntimeError):  # such as a build that computes with the weights
+            if device != "meta":
+                raise
+            return build(self.space, self.architecture, task)
+
     def diagram(self) -> Diagram:
         diagram: Diagram = self.space.diagram(self.architecture)
         return diagram
+
+
+Thing: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Genotype | Discovered | Run | Found
+"""The name of a discovered network, a genotype or an architecture (as object, as JSON text, or in a JSON file), or a run,
+which stands for its best network."""
 
 
 def _task(found: Found, task: AnyTask | None, images: Mapping[str, Any], text: Mapping[str, Any]) -> AnyTask:
@@ -207,7 +259,7 @@ def _task(found: Found, task: AnyTask | None, images: Mapping[str, Any], text: M
         raise UsageError(str(error)) from None
 
 
-def _multiply_adds(model: Any, task: AnyTask) -> tuple[int, str]:
+def _multiply_adds(model: Any, task: AnyTask) -> tuple[int | None, str]:
     """The multiply-adds of one forward pass of one input, and what was counted."""
     import torch
 
@@ -217,20 +269,28 @@ def _multiply_adds(model: Any, task: AnyTask) -> tuple[int, str]:
         return count(model, task.input_shape).multiply_adds, RULE
     if isinstance(task, TextTask):
         return count(model, torch.zeros(1, 1, dtype=torch.int64)).multiply_adds, RULE_OF_TEXT
+    if not isinstance(task, TranslationTask):
+        return None, f"multiply-adds are not counted: nothing is known of the inputs of a {type(task).__name__}"
     return model.multiply_adds(1, 1), RULE_OF_TRANSLATION
 
 
 def _solved(task: AnyTask, model: Any) -> AnyTask:
     """The task with the hidden units that were solved for."""
-    if isinstance(task, Task):
+    if isinstance(task, TextTask):
+        hidden = getattr(model, "hidden", task.hidden)
+    elif isinstance(task, TranslationTask):
+        hidden = model.task.hidden
+    else:
         return task
-    hidden = model.hidden if isinstance(task, TextTask) else model.task.hidden
     return replace(task, hidden=hidden, parameters=None)
 
 
-def _layers(found: Found, task: AnyTask) -> tuple[int, int]:
-    """How many layers a network has, and the most of them on one way through it; of recurrent ones in one step."""
-    if isinstance(task, Task):
+def _layers(found: Found, task: AnyTask) -> tuple[int | None, int | None]:
+    """How many layers a network has, and the most of them on one way through it; of recurrent ones in one step. None of a
+    space that does not tell them."""
+    if not isinstance(task, TextTask | TranslationTask):
+        if not hasattr(found.space, "diagram") and not hasattr(found.space, "layers_and_depth"):
+            return None, None
         # A diagram of cells is not one of the network, so the spaces of cells count by themselves.
         own = getattr(found.space, "layers_and_depth", None)
         counted: tuple[int, int] = _depth(found.diagram()) if own is None else own(found.architecture, task)
@@ -251,17 +311,36 @@ def _depth(diagram: Diagram) -> tuple[int, int]:
     return sum(weighted.values()), max(longest.values())
 
 
-def find(thing: Thing, size: Mapping[str, Any] | None = None) -> Found:
+def find(
+    thing: Thing,
+    size: Mapping[str, Any] | None = None,
+    space: Space | Callable[..., Architecture] | None = None,
+    build: Callable[[Architecture, Any], Any] | None = None,
+) -> Found:
     """What a name, a genotype or an architecture stands for, in another size where it comes in several.
 
     `size` is what `discovered.published` takes; of a genotype or an architecture of NASNet's cells its cells, filters and
-    form. Raises UsageError when the thing is none of these, or has no such size.
+    form. `space` and `build` are those of a genotype or an architecture of a user's own space. Raises UsageError when the
+    thing is none of these, or has no such size.
     """
     size = {name: value for name, value in (size or {}).items() if value is not None}
     if size:
         return (
-            find(published(thing, size)) if isinstance(thing, str) and thing in NETWORKS else _sized(find(thing), size)
+            find(published(thing, size))
+            if isinstance(thing, str) and thing in NETWORKS
+            else _sized(find(thing, None, space, build), size)
         )
+    if isinstance(thing, Run):
+        return network_of(thing)
+    if space is not None:
+        what = thing if isinstance(thing, Genotype | Mapping) else _json(thing)
+        if isinstance(what, Mapping) and set(what) == {"space", "answers"}:
+            what = Genotype.from_json(what)
+        return _network(as_space(space, build), what)
+    if build is not None:
+        raise UsageError("build= is for a space that is a plain function; give space= as well")
+    if isinstance(thing, Found):
+        return thing
     if isinstance(thing, Discovered):
         return Found(thing.name, thing.space, thing.architecture, thing.genotype, thing.task)
     if isinstance(thing, Genotype):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,19 +25,22 @@ from archsmith.cli.looking import (
     print_columns,
     store_exists,
 )
+from archsmith.cli.searching import load_recipe
 from archsmith.cli.where import AddressOption, CpusOption, ExecutorOption, GpusOption, Where, WorkersOption
 from archsmith.core.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
+    from archsmith._describe import Thing as Thing_
     from archsmith._search import Run
 
 Thing = Annotated[
     str,
     typer.Argument(
-        metavar="NAME|GENOTYPE",
-        help="A network of archsmith.discovered, or a genotype: JSON, a file of it, or - for stdin.",
+        metavar="NAME|GENOTYPE|RUN",
+        help="A network of archsmith.discovered; or a genotype: JSON, a file of it, or - for stdin; or a run.",
     ),
 ]
+TrialOption = Annotated[int | None, typer.Option("--trial", help="Of a run: which trial (default: the best).")]
 ShapeOption = Annotated[str | None, typer.Option("--input-shape", help="Channels, height, width, such as 3,32,32.")]
 ClassesOption = Annotated[int | None, typer.Option("--classes", help="How many classes.")]
 CellsOption = Annotated[
@@ -229,6 +232,9 @@ def describe(
     engine: Annotated[str, typer.Option(help="What runs it for --latency: pytorch or onnxruntime.")] = "pytorch",
     threads: Annotated[int, typer.Option(help="Threads for --latency.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda, for --latency.")] = "cpu",
+    trial: TrialOption = None,
+    recipe: RecipeOption = None,
+    store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Tell a network's parameters, multiply-adds and depth, and how long it takes."""
@@ -236,7 +242,7 @@ def describe(
     from archsmith.training import Latency
 
     description = describe_(
-        _network(thing, "describe"),
+        _network(thing, trial, recipe, store),
         input_shape=_shape(input_shape),
         num_classes=classes,
         vocabulary=vocabulary,
@@ -263,6 +269,9 @@ def describe(
 def draw(
     thing: Thing,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The SVG's path (default: stdout).")] = None,
+    trial: TrialOption = None,
+    recipe: RecipeOption = None,
+    store: StoreOption = DEFAULT_STORE,
     force: ForceOption = False,
 ) -> None:
     """Draw a network as SVG."""
@@ -273,7 +282,7 @@ def draw(
 
     if output is not None:
         check_output(output, "drawing", is_drawing, force=force)
-    svg = draw_(diagram_of(_network(thing, "draw")))
+    svg = draw_(diagram_of(_network(thing, trial, recipe, store)))
     if output is None:
         print(svg)
     else:
@@ -372,15 +381,20 @@ def _read(thing: str) -> str:
     return sys.stdin.read() if thing == "-" else thing
 
 
-def _network(thing: str, verb: str) -> str:
-    """What was named; of a run, how to get at its best network, which needs no weights to be looked at."""
+def _network(thing: str, trial: int | None, recipe: str | None, store: str) -> Thing_:
+    """What was named, a run's network among it; of a genotype with --recipe, in the space of that file."""
+    from archsmith._describe import find, network_of, task_of
     from archsmith.discovered import NETWORKS
 
-    store = os.environ.get("ARCHSMITH_STORE", DEFAULT_STORE)
     plain = thing != "-" and thing not in NETWORKS and not thing.lstrip().startswith(("{", "[", '"'))
     if plain and len(thing) <= 255 and not Path(thing).is_file() and _is_run(store, thing):
-        raise UsageError(f"{thing!r} is a run; of its best network: archsmith best {thing} | archsmith {verb} -")
-    return _read(thing)
+        return network_of(open_existing(store, thing, recipe=recipe), trial)
+    if trial is not None:
+        raise UsageError(f"--trial is of a run, and {thing[:80]!r} is none of {store}")
+    if recipe is None:
+        return _read(thing)
+    pieces = load_recipe(recipe)
+    return replace(find(_read(thing), None, pieces.space), task=task_of(pieces.evaluator))
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
 from archsmith._page.html import Html, Piece, details, duration, join, number, table, tag
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.finish import Measure
+from archsmith.core.shown import command_text
 from archsmith.core.space import decode
 from archsmith.core.trial import Trial
 from archsmith.nn.augmentation.policy import check_architecture
@@ -40,7 +40,7 @@ def _one(facts: Facts, trial: Trial, i: int) -> Html:
             drawn = curves.one_curve(epochs, values, f"curve{i}", what)
             side.append(tag("figure", drawn))
     genotype = json.dumps(trial.genotype.to_json(), indent=1, ensure_ascii=False)
-    side.append(details("Its genotype, as JSON", tag("pre", genotype), _describe(facts, i)))
+    side.append(details("Its genotype, as JSON", tag("pre", genotype), _describe(facts, trial)))
     side.append(_formula(facts, trial))
     return tag(
         "article",
@@ -50,12 +50,12 @@ def _one(facts: Facts, trial: Trial, i: int) -> Html:
     )
 
 
-def _describe(facts: Facts, i: int) -> Html:
-    name = shlex.quote(facts.summary.name)
-    if i == 0 and facts.url is not None:
-        store = f" --store {shlex.quote(facts.url)}"
-        return tag("p", "Describe it: ", tag("code", f"archsmith best {name}{store} | archsmith describe -"))
-    return tag("p", "Save it as genotype.json, then: ", tag("code", "archsmith describe genotype.json"))
+def _describe(facts: Facts, trial: Trial) -> Html | None:
+    """The command that describes a trial's network; None of a run in memory, which no command reaches."""
+    if facts.url is None:
+        return None
+    command = command_text("describe", facts.summary.name, "--trial", str(trial.number), "--store", facts.url)
+    return tag("p", "Describe it: ", tag("code", command))
 
 
 def _formula(facts: Facts, trial: Trial) -> Html | None:
