@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import platform
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from archsmith.core.checks import whole_number
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import same_config, to_config
 from archsmith.core.data_changes import DOCUMENT, contents_of
-from archsmith.core.errors import DataError, StoreError, UsageError
+from archsmith.core.errors import DataError, RunExists, RunLocked, StoreError, UsageError
 from archsmith.core.evaluator import (
     Evaluator,
     FunctionEvaluator,
@@ -135,8 +136,7 @@ def search(
         opened = open_store(store)
         _check_artifacts(opened)
         _place(live, executor)
-        name = name if name is not None else _free_name(opened, space, searcher)
-        run = opened.create(name, config)
+        name, run = _created(opened, name, config, space, searcher)
         run.put_document(QUESTIONS, questions)
         if contents := contents_of(evaluator):
             run.put_document(DOCUMENT, contents)
@@ -487,9 +487,18 @@ def check_enough(evaluator: Any) -> None:
         )
 
 
-def _free_name(store: Store, space: Space, searcher: Searcher) -> str:
+def _created(
+    store: Store, name: str | None, config: Mapping[str, Any], space: Space, searcher: Searcher
+) -> tuple[str, RunWriter]:
+    """A new run. One without a name is given one; of several that begin at the same moment, each gets its own."""
     from archsmith.core.space import identity
 
+    if name is not None:
+        return name, store.create(name, config)
     stem = f"{identity(space)['name']}-{type(searcher).__name__}".lower()
     taken = {run.name for run in store.runs()}
-    return next(f"{stem}-{i}" for i in range(1, len(taken) + 2) if f"{stem}-{i}" not in taken)
+    for i in itertools.count(1):
+        if f"{stem}-{i}" not in taken:
+            with suppress(RunExists, RunLocked):  # another process was faster
+                return f"{stem}-{i}", store.create(f"{stem}-{i}", config)
+    raise AssertionError("numbers do not end")

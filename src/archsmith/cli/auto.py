@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, summary_json
-from archsmith.cli.runs import begin_or_go_on, beside, free_name, say, tell_data
+from archsmith.cli.runs import begin_new, begin_or_go_on, beside, say, tell_data
 from archsmith.cli.searching import LabelPatternOption, LabelsOption, TrialsOption
 from archsmith.cli.where import Where, WorkersOption, cores
 from archsmith.core.budget import Budget
@@ -77,28 +77,43 @@ def auto(
     elif trials is not None:
         recipe = replace(recipe, budget=Budget(trials=trials))
     where = Where(workers=workers if workers is not None else cores())
-    name = name if name is not None else free_name(store, recipe.name)
-    again = ["archsmith", "auto", data, "--name", name]
-    for option, given, default in (("--store", store, DEFAULT_STORE), ("--output", str(output), "out")):
-        again += [option, given] if given != default else []
-    for option, said in (("--labels", labels), ("--label-pattern", label_pattern)):
-        again += [option, said] if said is not None else []
-    for option, amount in (("--seconds", seconds), ("--trials", trials), ("--seed", seed or None)):
-        again += [option, f"{amount:g}"] if amount is not None else []
-    again += ["--force"] if force else []
-    go_on = without_passwords(shlex.join(again))
 
-    page, folder, source = output / f"{name}.html", output / name, output / f"{name}-source"
+    def same_command(name: str) -> str:
+        again = ["archsmith", "auto", data, "--name", name]
+        for option, given, default in (("--store", store, DEFAULT_STORE), ("--output", str(output), "out")):
+            again += [option, given] if given != default else []
+        for option, said in (("--labels", labels), ("--label-pattern", label_pattern)):
+            again += [option, said] if said is not None else []
+        for option, amount in (("--seconds", seconds), ("--trials", trials), ("--seed", seed or None)):
+            again += [option, f"{amount:g}"] if amount is not None else []
+        again += ["--force"] if force else []
+        return without_passwords(shlex.join(again))
+
+    def places(name: str) -> tuple[Path, Path, Path]:
+        return output / f"{name}.html", output / name, output / f"{name}-source"
+
+    def check_and_tell(name: str) -> None:
+        page, *folders = places(name)
+        check_place(page, "report", force=force)  # before hours of training
+        for folder in folders:
+            check_folder(folder)
+        say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {without_passwords(store)}")
+
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write to {output}: {error.strerror or error}; name another --output") from None
-    check_place(page, "report", force=force)  # before hours of training
-    for place in (folder, source):
-        check_folder(place)
     tell_data(recipe)
-    say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {without_passwords(store)}")
-    run = begin_or_go_on(recipe, name=name, store=store, seed=seed, where=where, go_on=go_on, data=data)
+    if name is None:
+        run = begin_new(
+            recipe, name=None, store=store, seed=seed, where=where, go_on=same_command, before=check_and_tell
+        )
+    else:
+        check_and_tell(name)
+        go_on = same_command(name)
+        run = begin_or_go_on(recipe, name=name, store=store, seed=seed, where=where, go_on=go_on, data=data)
+    name, go_on = run.name, same_command(run.name)
+    page, folder, source = places(name)
     say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
     control = beside(run, store=store, where=where, go_on=go_on, data=data, always=True)
     assert control is not None

@@ -77,6 +77,38 @@ def begin(
         )
 
 
+def begin_new(
+    recipe: Recipe,
+    *,
+    name: str | None,
+    store: str,
+    seed: int,
+    where: Where,
+    go_on: Callable[[str], str],
+    artifacts: str | None = None,
+    before: Callable[[str], None] | None = None,
+) -> Run:
+    """Begin a new run by a recipe. Of several that begin at the same moment without a name, each gets one of its own.
+
+    Args:
+        name: the run's; None: the first free one made from the recipe's.
+        go_on: gives the command to name on Ctrl-C, for a run of that name.
+        artifacts: as of `begin`.
+        before: called with the name before the search begins.
+    """
+    while True:
+        chosen = name if name is not None else free_name(store, recipe.name)
+        if before is not None:
+            before(chosen)
+        try:
+            return begin(
+                recipe, name=chosen, store=store, seed=seed, where=where, go_on=go_on(chosen), artifacts=artifacts
+            )
+        except RunExists:  # another process was faster
+            if name is not None:
+                raise
+
+
 def begin_or_go_on(
     recipe: Recipe,
     *,

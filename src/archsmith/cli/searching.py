@@ -24,7 +24,7 @@ from archsmith.cli.looking import (
     score_text,
     summary_json,
 )
-from archsmith.cli.runs import begin_or_go_on, beside, free_name, names_in, resumed, say, tell_data
+from archsmith.cli.runs import begin_new, begin_or_go_on, beside, names_in, resumed, say, tell_data
 from archsmith.cli.where import (
     AddressOption,
     CpusOption,
@@ -184,21 +184,28 @@ def search(
             f"a run named {name!r} is in this store already; go on with it by {go_on}, or by this command with "
             "--resume, or choose another name"
         )
-    name = name if name is not None else free_name(store, found.name)
-    go_on = command_line("resume", name, store=store)
-    run = begin_or_go_on(
-        found,
-        name=name,
-        store=store,
-        seed=seed,
-        where=where,
-        go_on=go_on,
-        trials=trials,
-        data=data if go_on_with else None,
-        same=found if go_on_with else None,
-        artifacts=artifacts,
-    )
-    control_run = beside(run, store=store, where=where, go_on=go_on)
+
+    def resume_command(name: str) -> str:
+        return command_line("resume", name, store=store)
+
+    if go_on_with and name is not None:
+        run = begin_or_go_on(
+            found,
+            name=name,
+            store=store,
+            seed=seed,
+            where=where,
+            go_on=resume_command(name),
+            trials=trials,
+            data=data,
+            same=found,
+            artifacts=artifacts,
+        )
+    else:
+        run = begin_new(
+            found, name=name, store=store, seed=seed, where=where, go_on=resume_command, artifacts=artifacts
+        )
+    control_run = beside(run, store=store, where=where, go_on=resume_command(run.name))
     runs = [run] if control_run is None else [run, control_run]
     if as_json:
         print(json.dumps([summary_json(run.summary) for run in runs], indent=2))
@@ -212,7 +219,7 @@ def search(
     if run.best is not None:
         verbs += ["compare"] if control_run is not None and control_run.best is not None else []
         verbs += ["finish"] if run.store.artifacts is not None else []
-    say(f"next: {'   or: '.join(command_line(verb, name, store=store) for verb in verbs)}")
+    say(f"next: {'   or: '.join(command_line(verb, run.name, store=store) for verb in verbs)}")
 
 
 def resume(
