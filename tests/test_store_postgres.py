@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 import archsmith as smith
+from archsmith.core.artifacts import open_artifacts
 from archsmith.core.errors import (
     CorruptStore,
     NewerStore,
@@ -36,6 +37,7 @@ from archsmith.store.tables import SCHEMA
 from archsmith.testing import StoreContract
 from archsmith.testing.store import done, proposal, with_trials
 from postgres_server import Server
+from test_shared_weights import collected, garbage, keep, one_notice
 
 pytestmark = pytest.mark.postgres
 
@@ -697,3 +699,31 @@ def test_a_driver_moves_to_another_machine(postgres: Server) -> None:
     searcher = smith.searchers.RegularizedEvolution(population=10, sample=3)
     other = smith.search(space, evaluate, searcher=searcher, trials=trials, store="memory://", name="a", seed=3)
     assert [(t.genotype, t.reward) for t in run.trials()] == [(t.genotype, t.reward) for t in other.trials()]
+
+
+# --- weights that several stores keep in one place --------------------------------------------------------------------
+
+
+def test_databases_and_files_that_keep_weights_in_one_folder(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = str(tmp_path / "w")
+    postgres.execute("CREATE SCHEMA IF NOT EXISTS safe AUTHORIZATION locked")
+    limited = postgres.at("postgres", user="locked:s3cret", tcp=True) + "?options=-csearch_path%3Dsafe"
+    urls = [postgres.fresh(), postgres.database(), limited, str(tmp_path / "runs.db")]
+    stores = [open_store(url, artifacts=weights) for url in urls]
+    kept = [digest for i, store in enumerate(stores) for digest in keep(store, 0.1 * i, "weights")]
+    monkeypatch.setenv("PGPASSWORD", "s3cret")
+    for store in stores:
+        unused = garbage(weights)
+        assert collected(store, monkeypatch) == [unused]
+    assert all(digest in open_artifacts(weights) for digest in kept)
+    assert "s3cret" not in "".join(file.read_text() for file in (tmp_path / "w" / "stores").iterdir())
+    monkeypatch.delenv("PGPASSWORD")
+    assert "lets nobody in" in one_notice(stores[0], monkeypatch)
+    garbage(weights)
+    assert len(collected(stores[2], monkeypatch)) == 1, "the store that asks need not be opened again"
+    monkeypatch.setenv("PGPASSWORD", "s3cret")
+    postgres.execute("DROP SCHEMA archsmith CASCADE", url=urls[1])
+    garbage(weights)
+    assert "is not there any more" in one_notice(stores[3], monkeypatch)

@@ -1,24 +1,54 @@
-"""Which weights stay: those of each run's best trials, those that a searcher may still hand on to children, those that
-children which were put aside go on from, and those that `finish` trained. The rest go, oldest first, once the folder is
-over its cap."""
+"""Which weights stay: those of each run's best trials, those of trials that lack a reward, those that a searcher may still
+hand on to children, those that children which were put aside go on from, and those that `finish` trained; in every store
+that keeps weights there. The rest go, oldest first, once the folder is over its cap."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from typing import Any
 
 from archsmith._search.parents import DOCUMENT, since
-from archsmith.core.artifacts import open_artifacts
-from archsmith.core.store import Store
+from archsmith.core.artifacts import digests_in, open_artifacts
+from archsmith.core.errors import ArchsmithError
+from archsmith.core.store import Registered, RunReader, Store
+from archsmith.store.registered import open_registered
 
 BEST_PER_RUN = 25
 
 
 def collect(store: Store) -> list[str]:
-    """Remove weights that nothing needs from the store's folder while it is over its cap; gives their digests."""
+    """Remove weights that no store needs from the store's folder while it is over its cap; gives their digests.
+
+    Where a store that keeps weights there cannot be asked, none is removed, and a warning says which store it is.
+    """
     if store.artifacts is None:
         return []
-    return open_artifacts(store.artifacts).collect(needed(store))
+    artifacts = open_artifacts(store.artifacts)
+    if artifacts.size() <= artifacts.cap_bytes:
+        return artifacts.collect(None)
+    if isinstance(store, Registered):
+        store.register()
+    registry = artifacts.registry()
+    opened = open_registered(store.artifacts, registry, store)
+    missing, keep, recorded = list(opened.missing), set[str](), set[str]()
+    for other in opened.stores:
+        try:
+            keep |= needed(other)
+            if registry.earlier:
+                recorded |= set(_recorded(other))
+        except ArchsmithError as error:
+            if other is store:
+                raise
+            missing.append(f"the store {other.url} cannot be read: {error}")
+    if missing:
+        warnings.warn(
+            f"the weights in {store.artifacts} take more than {artifacts.cap_bytes / 2**30:.3g} GiB, and none is removed, "
+            f"since they may be those of a store that cannot be asked: {'; '.join(missing)}. Make it readable again, or, "
+            "if it is gone for good, delete the file of its registration",
+            stacklevel=2,
+        )
+        return artifacts.collect(None)
+    return artifacts.collect(keep | (registry.earlier - recorded), registry=registry)
 
 
 def needed(store: Store) -> set[str]:
@@ -30,22 +60,24 @@ def needed(store: Store) -> set[str]:
         if summary.config.get("stopping") and any(summary.counts.get(state) for state in ("paused", "running")):
             unfinished = (trial.result for trial in reader.trials() if not trial.state.is_finished)
             digests.update(result.checkpoint for result in unfinished if result is not None and result.checkpoint)
+        if summary.counts.get("failed"):  # a reward can still be made of what some of them came to
+            digests.update(
+                t.result.artifact for t in reader.trials() if t.lacks_reward and t.result and t.result.artifact
+            )
         for key in reader.documents():
             document = reader.document(key)
-            digests.update(_named(document))
+            digests.update(digests_in(document))
             if key == DOCUMENT:
                 digests.update(since(reader, document))
     return digests
 
 
-def _named(document: Any) -> Iterator[str]:
-    """Every value of a key "artifact", at any depth."""
-    if isinstance(document, dict):
-        for key, value in document.items():
-            if key == "artifact" and isinstance(value, str):
-                yield value
-            else:
-                yield from _named(value)
-    elif isinstance(document, list):
-        for value in document:
-            yield from _named(value)
+def _recorded(store: Store) -> Iterator[str]:
+    """All digests that a store has on record, needed or not."""
+    for summary in store.runs():
+        reader: RunReader = store.read(summary.name)
+        for trial in reader.trials():
+            if trial.result is not None:
+                yield from filter(None, (trial.result.artifact, trial.result.checkpoint))
+        for key in reader.documents():
+            yield from digests_in(reader.document(key))

@@ -26,7 +26,7 @@ from archsmith.core.checks import whole_number
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import same_config, to_config
 from archsmith.core.data_changes import DOCUMENT, contents_of
-from archsmith.core.errors import DataError, RunExists, RunLocked, StoreError, UsageError
+from archsmith.core.errors import DataError, RunExists, RunLocked, StoreError, StoreLost, UsageError
 from archsmith.core.evaluator import (
     Evaluator,
     FunctionEvaluator,
@@ -46,7 +46,7 @@ from archsmith.core.shown import without_passwords
 from archsmith.core.space import FunctionSpace, Space, as_space, default_task, sample
 from archsmith.core.space import build as build_child
 from archsmith.core.stopping import LiveRule, Rule
-from archsmith.core.store import RunWriter, Store
+from archsmith.core.store import Registered, RunWriter, Store
 from archsmith.core.walk import Choose
 from archsmith.executors import Faults, InProcess, ProcessPool, Simulated
 from archsmith.searchers.random import Random
@@ -380,6 +380,8 @@ def _session(loop: Loop) -> None:
             loop.searcher.close()
         try:
             loop.run.close(status)
+        except StoreLost:
+            raise  # it says where all that was recorded is now
         except StoreError:
             if status == "finished":
                 raise
@@ -388,7 +390,10 @@ def _session(loop: Loop) -> None:
 def _check_artifacts(store: Store) -> None:
     """Raise StoreError where weights cannot be kept, before a child is trained whose own would be lost."""
     if store.artifacts is not None:
-        open_artifacts(store.artifacts).check()
+        artifacts = open_artifacts(store.artifacts)
+        artifacts.check()
+        if isinstance(store, Registered) and artifacts.size():  # they may be this store's, and older than the registry
+            store.register()
 
 
 def _place(searcher: LiveSearcher, executor: Executor) -> None:

@@ -15,10 +15,13 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
+from archsmith.core.artifact_registry import EARLIER, FOLDER, Registration, Registry, earlier_to_bytes, registry_of
 from archsmith.core.errors import CorruptStore, StoreError, UsageError
 from archsmith.core.genotype import canonical_json
 
@@ -31,6 +34,11 @@ PARTIAL = ".partial"
 
 class Artifacts(Protocol):
     """Where named tensors are kept: an `ArtifactFolder`, or `RemoteArtifacts`."""
+
+    @property
+    def cap_bytes(self) -> int:
+        """What `collect` brings the size down to."""
+        ...
 
     def __contains__(self, digest: str) -> bool: ...
 
@@ -54,8 +62,22 @@ class Artifacts(Protocol):
         """The bytes that all artifacts take."""
         ...
 
-    def collect(self, keep: Collection[str], *, grace_seconds: float = 3600.0) -> list[str]:
-        """Delete artifacts until the rest fits under the cap, least recently used first; gives their digests."""
+    def collect(
+        self, keep: Collection[str] | None, *, grace_seconds: float = 3600.0, registry: Registry | None = None
+    ) -> list[str]:
+        """Delete artifacts until the rest fits under the cap, least recently used first; gives their digests.
+
+        With `keep=None` only what killed processes left half done goes. `registry` says which stores `keep` speaks for:
+        no artifact is deleted where others are registered by now.
+        """
+        ...
+
+    def register(self, registration: Registration) -> None:
+        """Have every collection ask a store for what it needs, from now on. Raises StoreError."""
+        ...
+
+    def registry(self) -> Registry:
+        """The stores that are registered. Raises StoreError."""
         ...
 
 
@@ -111,19 +133,7 @@ class ArtifactFolder:
         digest = digest_of(content)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor, partial = tempfile.mkstemp(suffix=PARTIAL, dir=self.path)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(partial, 0o644)  # mkstemp makes it private; a team shares the folder
-                with self._lock():
-                    os.replace(partial, self._file(digest))
-            except BaseException:
-                Path(partial).unlink(missing_ok=True)
-                raise
-            _sync_folder(self.path)
+            self._write_aside(content, self._file(digest), self._lock())
         except OSError as error:
             raise StoreError(f"cannot keep an artifact in {self.path}: {error.strerror or error}") from error
         return digest
@@ -144,21 +154,27 @@ class ArtifactFolder:
         """The bytes that all artifacts take."""
         return sum(size for _, size, _ in self._listing())
 
-    def collect(self, keep: Collection[str], *, grace_seconds: float = 3600.0) -> list[str]:
+    def collect(
+        self, keep: Collection[str] | None, *, grace_seconds: float = 3600.0, registry: Registry | None = None
+    ) -> list[str]:
         """Delete artifacts until the rest fits under the cap, least recently put or read first; gives their digests.
 
         Those in `keep` always stay. So do those used in the last `grace_seconds`: a child that is still training has
         checkpoints which no result refers to yet. The folder is therefore above its cap when these alone are. Files
-        that a killed `put` left half written go as well, after the same time.
+        that a killed `put` left half written go as well, after the same time; with `keep=None` nothing else does.
+        Where other stores are registered than those of `registry`, no artifact is deleted.
         """
         if not self.path.is_dir():
             return []
-        kept, now, removed = set(keep), time.time(), []
+        kept, removed = set(keep or ()), list[str]()
         try:
             with self._lock():  # so that no `put` renews a file between the look at its age and its deletion
+                now = self._now()
                 for partial in self.path.glob(f"*{PARTIAL}"):
                     if now - partial.stat().st_mtime >= grace_seconds:
                         partial.unlink(missing_ok=True)
+                if keep is None or (registry is not None and self.registry() != registry):
+                    return []
                 listing = sorted(self._listing())
                 total = sum(size for _, size, _ in listing)
                 for used, size, digest in listing:
@@ -171,6 +187,60 @@ class ArtifactFolder:
         except OSError as error:
             raise StoreError(f"cannot collect artifacts in {self.path}: {error.strerror or error}") from error
         return removed
+
+    def register(self, registration: Registration) -> None:
+        """Have every collection ask a store for what it needs, from now on. Makes the folder. Raises StoreError."""
+        folder = self.path / FOLDER
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            registration = registration.in_folder(self.path)
+            with self._lock():
+                if not (folder / EARLIER).exists():
+                    digests = [digest for _, _, digest in self._listing()]
+                    self._write_aside(earlier_to_bytes(digests), folder / EARLIER)
+                known = self.registry().stores
+                if known.get(registration.key) != registration:
+                    self._write_aside(registration.to_bytes(), folder / registration.key)
+                for name, earlier in known.items():
+                    if registration.supersedes(earlier):
+                        (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot register a store in {self.path}: {error.strerror or error}") from error
+
+    def registry(self) -> Registry:
+        """The stores that are registered. A file that cannot be read is a store that cannot be opened."""
+        files: dict[str, bytes | None] = {}
+        for file in sorted((self.path / FOLDER).glob("*.json")):
+            try:
+                files[file.name] = file.read_bytes()
+            except OSError:
+                files[file.name] = None
+        return registry_of(files)
+
+    def _now(self) -> float:
+        """The time by the clock that files get theirs from, which another machine may keep. With the lock held."""
+        lock = self.path / ".lock"
+        try:
+            os.utime(lock)
+            return lock.stat().st_mtime
+        except OSError:
+            return time.time()
+
+    def _write_aside(self, content: bytes, file: Path, lock: AbstractContextManager[object] | None = None) -> None:
+        """Write a file so that it is there whole or not at all; `lock` is held while it takes its place."""
+        descriptor, partial = tempfile.mkstemp(suffix=PARTIAL, dir=self.path)
+        try:
+            with os.fdopen(descriptor, "wb") as opened:
+                opened.write(content)
+                opened.flush()
+                os.fsync(opened.fileno())
+            os.chmod(partial, 0o644)  # mkstemp makes it private; a team shares the folder
+            with lock or nullcontext():
+                os.replace(partial, file)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        _sync_folder(file.parent)
 
     def _listing(self) -> list[tuple[float, int, str]]:
         found = []
@@ -207,6 +277,41 @@ class ArtifactFolder:
         from filelock import FileLock
 
         return FileLock(self.path / ".lock")
+
+
+def artifact_address(given: str | os.PathLike[str]) -> str:
+    """A folder as its absolute path, another address as it is. Raises UsageError for one with a password in it."""
+    text = os.fspath(given)
+    if not isinstance(text, str) or not text or not text.isprintable():
+        raise UsageError(f"artifacts is a folder or an address such as s3://bucket/folder, got {given!r}")
+    protocol, _, path = text.rpartition("://")
+    if protocol in ("", "file", "local"):
+        return str(Path(path).expanduser().absolute())
+    if urlsplit(text).password is not None:
+        raise UsageError(
+            "the address of artifacts has a password in it, and it would be kept in the store for all to read; give "
+            "credentials in the environment, or in the files of your cloud's tools"
+        )
+    return text.rstrip("/")
+
+
+def is_same_address(one: str, other: str) -> bool:
+    """Whether two addresses are one: links are followed, and "file:///a" is the folder "/a"."""
+    plain = [artifact_address(address) for address in (one, other)]
+    return len({address if "://" in address else os.path.realpath(address) for address in plain}) == 1
+
+
+def digests_in(document: Any) -> Iterator[str]:
+    """Every value of a key "artifact" in plain JSON, at any depth."""
+    if isinstance(document, Mapping):
+        for key, value in document.items():
+            if key == "artifact" and isinstance(value, str):
+                yield value
+            else:
+                yield from digests_in(value)
+    elif isinstance(document, list | tuple):
+        for value in document:
+            yield from digests_in(value)
 
 
 def is_digest(text: str) -> bool:

@@ -9,6 +9,7 @@
     ├── StoreError                    the record of a run cannot be read or written
     │   ├── RunExists
     │   ├── RunLocked                 another process is writing this run
+    │   ├── StoreLost                 its file was deleted, moved or replaced while it was written
     │   ├── NewerStore                written by a later archsmith
     │   └── CorruptStore
     ├── ReplayMismatch                a resumed searcher did not repeat what the log says it did
@@ -74,6 +75,10 @@ class RunExists(StoreError, ValueError):
 
 class RunLocked(StoreError):
     """Another process is writing this run; a run has one writer."""
+
+
+class StoreLost(StoreError):
+    """The store's file was deleted, moved, replaced or written over while it was written; says where what it had is now."""
 
 
 class NewerStore(StoreError):

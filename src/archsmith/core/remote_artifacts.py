@@ -3,6 +3,7 @@
     <digest>.safetensors     the artifact
     <digest>.used            empty; when it was last read, which is all that an object store cannot tell by itself
     collecting/<name>        a notice: the digests that a `collect` under way is about to delete
+    stores/<name>            a store that keeps artifacts here; see `artifact_registry`
     <name>.partial           half written, where a file system must write aside and move
 
 There is no lock. A `collect` first puts up its notice, then looks again and deletes only what nobody renewed meanwhile.
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from archsmith.core.artifact_registry import EARLIER, FOLDER, Registration, Registry, earlier_to_bytes, registry_of
 from archsmith.core.artifacts import (
     DEFAULT_CAP_BYTES,
     PARTIAL,
@@ -66,8 +68,7 @@ class _Seen:
 class RemoteArtifacts:
     """Artifacts at an address of fsspec's. Making one looks for the package that the address needs, and touches nothing.
 
-    Any number of processes, on any machines, may put, get and collect at once. An address belongs to one store: the
-    `collect` of another would not know what this one needs.
+    Any number of processes, on any machines, may put, get and collect at once.
 
     Args:
         address: such as "s3://bucket/prefix".
@@ -129,15 +130,19 @@ class RemoteArtifacts:
         with self._plain_errors("list artifacts"):
             return sum(size for _, size in self._look().artifacts.values())
 
-    def collect(self, keep: Collection[str], *, grace_seconds: float = 3600.0) -> list[str]:
+    def collect(
+        self, keep: Collection[str] | None, *, grace_seconds: float = 3600.0, registry: Registry | None = None
+    ) -> list[str]:
         """Delete artifacts until the rest fits under the cap, least recently put or read first; gives their digests.
 
         Those in `keep` always stay, and so do those used in the last `grace_seconds`. What killed processes left half
-        done goes as well, after the same time. Raises StoreError when it may not delete, or cannot reach the place.
+        done goes as well, after the same time; with `keep=None` nothing else does. Where other stores are registered
+        than those of `registry`, no artifact is deleted. Raises StoreError when it may not delete, or cannot reach the
+        place.
         """
         with self._plain_errors("collect artifacts"):
             before, began = self._look(), time.monotonic()
-            doomed = self._over_cap(before, set(keep))
+            doomed = [] if keep is None else self._over_cap(before, set(keep))
             if not doomed and not before.leftovers:
                 return []
             notice = f"{self._root}/{_NOTICES}/{uuid.uuid4().hex}"
@@ -145,6 +150,8 @@ class RemoteArtifacts:
             self._fs().pipe_file(notice, json.dumps(doomed).encode())
             try:
                 seen = self._look()
+                if registry is not None and self._registry() != registry:
+                    doomed = []  # a store registered meanwhile; the next collection asks it
                 now = _modified(self._fs().info(notice))
                 doomed = [
                     digest
@@ -166,6 +173,41 @@ class RemoteArtifacts:
             if denied:
                 raise PermissionError(f"{len(denied)} of {len(doomed)} were not deleted")
             return doomed
+
+    def register(self, registration: Registration) -> None:
+        """Have every collection ask a store for what it needs, from now on. Raises StoreError.
+
+        A collection that is under way may not have seen it, and is waited for.
+        """
+        folder = f"{self._root}/{FOLDER}"
+        with self._plain_errors("register a store"):
+            files = self._registry_files()
+            known = registry_of(files).stores
+            if known.get(registration.key) == registration:
+                return
+            self._make_folder(folder)
+            if EARLIER not in files:
+                self._fs().pipe_file(f"{folder}/{EARLIER}", earlier_to_bytes(self._look().artifacts))
+            self._fs().pipe_file(f"{folder}/{registration.key}", registration.to_bytes())
+            self._delete([f"{folder}/{name}" for name, earlier in known.items() if registration.supersedes(earlier)])
+            self._wait_for_collectors(None)
+
+    def registry(self) -> Registry:
+        """The stores that are registered. A file that cannot be read is a store that cannot be opened."""
+        with self._plain_errors("list stores"):
+            return self._registry()
+
+    def _registry(self) -> Registry:
+        return registry_of(self._registry_files())
+
+    def _registry_files(self) -> dict[str, bytes | None]:
+        files: dict[str, bytes | None] = {}
+        for path, _ in self._files(FOLDER):
+            name = path.rsplit("/", 1)[-1]
+            if name.endswith(".json"):
+                with contextlib.suppress(FileNotFoundError):  # superseded meanwhile
+                    files[name] = self._fs().cat_file(path)
+        return files
 
     def _over_cap(self, seen: _Seen, kept: set[str]) -> list[str]:
         """What would go, the longest unused first, if nothing were too young."""
@@ -199,17 +241,21 @@ class RemoteArtifacts:
         )
 
     def _notices(self) -> list[tuple[str, float]]:
+        return self._files(_NOTICES)
+
+    def _files(self, folder: str) -> list[tuple[str, float]]:
+        """The files of a folder, with the times of their last change."""
         # `find` and not `ls`: s3fs lists the whole parent where a folder is empty. It then asks whether there is such a
         # folder at all, and answers with that where one has just appeared: look again.
         for _ in range(5):
-            found = self._fresh().find(f"{self._root}/{_NOTICES}", detail=True)
+            found = self._fresh().find(f"{self._root}/{folder}", detail=True)
             files = {str(path): info for path, info in found.items() if info["type"] != "directory"}
             if files or not found:
                 break
         return [(path, _modified(info)) for path, info in files.items()]
 
-    def _wait_for_collectors(self, digest: str) -> bool:
-        """Wait until no notice names a digest, or is too old to count; whether there was any."""
+    def _wait_for_collectors(self, digest: str | None) -> bool:
+        """Wait until no notice names a digest (None: until there is none), or is too old to count; whether there was any."""
         waited, deadline = False, time.monotonic() + NOTICE_SECONDS
         while self._is_noticed(digest):
             waited = True
@@ -218,11 +264,12 @@ class RemoteArtifacts:
             time.sleep(0.2)
         return waited
 
-    def _is_noticed(self, digest: str) -> bool:
+    def _is_noticed(self, digest: str | None) -> bool:
         fs = self._fs()
         for notice, _ in self._notices():
             with contextlib.suppress(FileNotFoundError, ValueError):  # gone meanwhile, or no notice of ours
-                if digest in json.loads(fs.cat_file(notice)):
+                doomed = json.loads(fs.cat_file(notice))
+                if digest in doomed or (digest is None and doomed):
                     return True
         return False
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from archsmith.core.artifact_registry import Registration
 from archsmith.core.executor import Clock
 from archsmith.core.searcher import State
 from archsmith.core.trial import Proposal, Trial
@@ -179,6 +180,19 @@ class RunWriter(RunReader, Protocol):
 
         A writer that recorded no trial leaves the status as it was, so that a document can be added to a finished run.
         """
+        ...
+
+
+@runtime_checkable
+class Registered(Protocol):
+    """A store that registers where its weights are, so that no other store's collection takes them."""
+
+    def registration(self) -> Registration | None:
+        """What the store is known by there; None for one that was not made yet, or not written by a recent archsmith."""
+        ...
+
+    def register(self) -> None:
+        """Register, where the store is there and keeps weights. A place that cannot be written to is a warning."""
         ...
 
 

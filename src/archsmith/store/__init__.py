@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from archsmith.core.artifacts import artifact_address, is_same_address
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import without_passwords
 from archsmith.core.store import Store
@@ -45,8 +46,10 @@ def open_store(
     if not isinstance(where, str | os.PathLike):
         if not all(hasattr(where, name) for name in ("create", "write", "read", "runs")):
             raise UsageError(f"{_SUPPORTED}; got {where!r}")
-        if artifacts is not None and where.artifacts not in _same(artifacts):
-            raise UsageError(f"the store that was given keeps its weights in {where.artifacts}; got {artifacts=}")
+        if artifacts is not None:
+            given, own = artifact_address(artifacts), where.artifacts
+            if own is None or not is_same_address(own, given):
+                raise UsageError(f"the store that was given keeps its weights in {own}; got {artifacts=}")
         return where
     text = os.fspath(where)
     if text == "memory://":
@@ -65,12 +68,6 @@ def _path(text: str) -> str:
     if path in ("", ":memory:"):
         raise UsageError(f'a store in memory is "memory://"; {_SUPPORTED}; got {text!r}')
     return path
-
-
-def _same(artifacts: str | os.PathLike[str]) -> tuple[str, str]:
-    """The ways to write one address: as it was given, and a folder's absolute path."""
-    text = os.fspath(artifacts)
-    return text, text.rstrip("/") if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
 def __getattr__(name: str) -> object:

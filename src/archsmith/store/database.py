@@ -6,6 +6,7 @@ server can go away, begun again; how a run's one writer is known; and what went 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -74,6 +75,11 @@ class Database(Protocol):
         """Where weights are kept when nobody said where; None: nowhere."""
         ...
 
+    @property
+    def linked(self) -> str | None:
+        """What `beside` is by the name of a link that the store was opened by; None where it was opened by its own."""
+        ...
+
     def is_there(self) -> bool:
         """Whether there is a store to read; false for one that is still to be made."""
         ...
@@ -102,6 +108,10 @@ class Database(Protocol):
         """Whether a writer holds the run of this row."""
         ...
 
+    def origin(self, connection: Connection) -> str:
+        """What tells this database from a copy of it, wherever it is moved."""
+        ...
+
 
 def version_of(connection: Connection, where: str) -> int:
     """The version of the tables, one that we know. Raises CorruptStore and NewerStore."""
@@ -122,6 +132,23 @@ def make_tables(connection: Connection) -> None:
     metadata.create_all(connection)
     rows = {"schema": str(SCHEMA), "created_by": f"archsmith {archsmith.__version__}"}
     connection.execute(insert(meta), [{"key": key, "value": value} for key, value in rows.items()])
+    make_id(connection)
+
+
+def id_of(connection: Connection) -> str | None:
+    """What the store, and every copy of it, is known by; None for one that no recent archsmith wrote."""
+    found: str | None = connection.scalar(select(meta.c.value).where(meta.c.key == "id"))
+    return found
+
+
+def make_id(connection: Connection) -> str:
+    """The id of the store, drawn where it has none, within a transaction."""
+    connection.execute(select(meta).where(meta.c.key == "schema").with_for_update())  # one at a time
+    found = id_of(connection)
+    if found is None:
+        found = uuid.uuid4().hex
+        connection.execute(insert(meta), {"key": "id", "value": found})
+    return found
 
 
 def bring_up(connection: Connection, where: str) -> None:

@@ -39,6 +39,12 @@ def is_dead(writer: Any) -> bool:
     return False
 
 
+def is_this_process(writer: str) -> bool:
+    """Whether this process is the one that a JSON of `this_process` names."""
+    who, me = (object_from_text(text, "writer") for text in (writer, this_process()))
+    return all(who.get(key) == me[key] for key in ("pid", "host", "pids"))
+
+
 def refused(row: Any | None, until: str = "") -> RunLocked:
     """The error for whoever wants to write a run that another writer holds; `until` tells of a lease."""
     name, who = "of that name", "another process"

@@ -5,18 +5,25 @@ from __future__ import annotations
 import copy
 import heapq
 import os
+import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from archsmith.core.errors import RunExists, RunLocked, StoreError, UnknownName
+from archsmith.core.artifact_registry import Registration, not_registered
+from archsmith.core.artifacts import artifact_address, digests_in, open_artifacts
+from archsmith.core.errors import RunExists, RunLocked, StoreError, UnknownName, UsageError
 from archsmith.core.executor import Clock
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
 from archsmith.core.store import Asked, Learned, LogEntry, RunReader, RunSummary, RunWriter, Told
 from archsmith.core.trial import Proposal, Trial, TrialState
+from archsmith.store.holder import this_process
 from archsmith.store.ledger import Ledger, Tally, check_status, reopened
 from archsmith.store.payload import (
     check_key,
@@ -57,6 +64,10 @@ class _Run:
     snapshot: tuple[int, bytes] | None = None  # how much of the log it covers, and the state
 
 
+OPEN: weakref.WeakValueDictionary[str, MemoryStore] = weakref.WeakValueDictionary()
+"""The stores in memory that this process has, by id."""
+
+
 class MemoryStore:
     """Runs that live as long as the process. One thread writes a run; others may read it meanwhile.
 
@@ -65,8 +76,10 @@ class MemoryStore:
     """
 
     def __init__(self, *, artifacts: str | os.PathLike[str] | None = None) -> None:
-        self._artifacts = None if artifacts is None else os.fspath(artifacts)
+        self._artifacts = None if artifacts is None else artifact_address(artifacts)
         self._runs: dict[str, _Run] = {}
+        self._registration = Registration("memory://", socket.gethostname(), uuid.uuid4().hex, this_process())
+        OPEN[self._registration.id] = self
 
     @property
     def url(self) -> str:
@@ -81,10 +94,20 @@ class MemoryStore:
             raise RunExists(f"a run named {name!r} is in this store already; resume it, or choose another name")
         text, now = config_text(config), time.time()
         run = self._runs[name] = _Run(name, text, now, now)
-        return _MemoryWriter(run)
+        return _MemoryWriter(run, self.register)
 
     def write(self, name: str) -> RunWriter:
-        return _MemoryWriter(self._unlocked(name))
+        return _MemoryWriter(self._unlocked(name), self.register)
+
+    def registration(self) -> Registration:
+        return self._registration
+
+    def register(self) -> None:
+        if self._artifacts is not None:
+            try:
+                open_artifacts(self._artifacts).register(self._registration)
+            except (StoreError, UsageError) as error:
+                warnings.warn(not_registered("in memory", error), stacklevel=2)
 
     def read(self, name: str) -> RunReader:
         return _MemoryReader(self._run(name))
@@ -161,8 +184,9 @@ class _MemoryReader:
 
 
 class _MemoryWriter(_MemoryReader):
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _Run, register: Callable[[], None] | None = None) -> None:
         super().__init__(run)
+        self._register = register
         run.locked = True
         for number, trial in run.open.items():
             if trial.state is TrialState.RUNNING:
@@ -199,6 +223,7 @@ class _MemoryWriter(_MemoryReader):
     ) -> list[Trial]:
         run, at = self._writable(), self._ledger.elapsed()
         finished, tally = self._ledger.finished(trials, at)
+        self._refers_to(digest for t in finished if t.result for digest in (t.result.artifact, t.result.checkpoint))
         results = [None if t.result is None else to_text(t.result.to_json(), f"trial {t.number}") for t in finished]
         blob = None if snapshot is None else dump_state(snapshot)
         shown = None if not learned else numbers_to_text(learned, "what the searcher learned")
@@ -227,6 +252,7 @@ class _MemoryWriter(_MemoryReader):
         at = self._ledger.elapsed()
         paused, tally = self._ledger.paused(trial)
         assert paused.result is not None
+        self._refers_to([paused.result.checkpoint])
         text = to_text(paused.result.to_json(), f"trial {trial.number}")
         so_far = result(from_text(text, "a result"), "a result")  # nothing shared with the caller
         paused = replace(paused, result=so_far)
@@ -251,7 +277,9 @@ class _MemoryWriter(_MemoryReader):
         run.config = config_text({**self.summary().config, **changes})
 
     def put_document(self, key: str, value: Any) -> None:
-        self._writable().documents[check_key(key)] = to_text(value, f"document {key!r}")
+        text = to_text(value, f"document {key!r}")
+        self._refers_to(digests_in(value))
+        self._writable().documents[check_key(key)] = text
 
     def elapsed(self) -> float:
         return self._ledger.elapsed()
@@ -267,6 +295,12 @@ class _MemoryWriter(_MemoryReader):
         run.seconds, run.locked = self._ledger.elapsed(), False
         if status == "finished" or self._begun:
             run.status = status
+
+    def _refers_to(self, digests: Iterable[str | None]) -> None:
+        """Weights are about to be referred to: from now on no other store's collection takes them."""
+        if self._register is not None and any(digests):
+            self._register()
+            self._register = None
 
     def _writable(self) -> _Run:
         if self._closed:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, insert, select
 
+from archsmith.core.artifacts import SUFFIX, artifact_address, is_same_address
 from archsmith.core.errors import UsageError
 from archsmith.store.database import Database
 from archsmith.store.tables import meta
@@ -23,7 +23,7 @@ class Place:
 
     def __init__(self, database: Database, given: str | os.PathLike[str] | None) -> None:
         self._database = database
-        self.given = None if given is None else as_address(given)
+        self.given = None if given is None else artifact_address(given)
         self._kept: str | None = None
 
     def address(self) -> str | None:
@@ -31,41 +31,30 @@ class Place:
         if self._kept is None and self._database.is_there():
             self._kept = self._database.read(_kept)
         self._check(self._kept)
-        return self._kept or self.given or self._database.beside
+        return self._kept or self.given or self._linked() or self._database.beside
 
     def remember(self, connection: Connection) -> None:
         """Have the store remember the address that was given, within a transaction. Raises UsageError as above."""
-        if self.given is None:
-            return
         kept = _kept(connection)
         self._check(kept)
-        if kept is None:
-            connection.execute(insert(meta), {"key": "artifacts", "value": self.given})
+        address = self.given or self._linked()
+        if kept is None and address is not None:
+            connection.execute(insert(meta), {"key": "artifacts", "value": address})
+
+    def _linked(self) -> str | None:
+        """Where an earlier archsmith kept weights of a store that was opened through a link: beside the link."""
+        linked, beside = self._database.linked, self._database.beside
+        return linked if linked and beside and _has_weights(linked) and not _has_weights(beside) else None
 
     def _check(self, kept: str | None) -> None:
         given, beside = self.given, self._database.beside
-        if kept is None and beside is not None and given != beside and _has_weights(beside):
+        if kept is None and beside is not None and _has_weights(beside):
             kept = beside  # nobody ever named another, and weights are there that trials refer to
-        if given is not None and kept is not None and given != kept:
+        if given is not None and kept is not None and not is_same_address(given, kept):
             raise UsageError(
                 f"the store {self._database} keeps its weights in {kept}, and its trials refer to them there; got "
                 f"artifacts={given!r}. Leave artifacts out, or use another store"
             )
-
-
-def as_address(given: str | os.PathLike[str]) -> str:
-    """A folder as its absolute path, another address as it is. Raises UsageError for one with a password in it."""
-    text = os.fspath(given)
-    if not isinstance(text, str) or not text or not text.isprintable():
-        raise UsageError(f"artifacts is a folder or an address such as s3://bucket/folder, got {given!r}")
-    if "://" not in text:
-        return str(Path(text).expanduser().absolute())
-    if urlsplit(text).password is not None:
-        raise UsageError(
-            "the address of artifacts has a password in it, and it would be kept in the store for all to read; give "
-            "credentials in the environment, or in the files of your cloud's tools"
-        )
-    return text.rstrip("/")
 
 
 def _kept(connection: Connection) -> str | None:
@@ -74,4 +63,4 @@ def _kept(connection: Connection) -> str | None:
 
 
 def _has_weights(folder: str) -> bool:
-    return any(Path(folder).glob("*.safetensors"))
+    return any(Path(folder).glob(f"*{SUFFIX}"))

@@ -66,6 +66,10 @@ class PostgreSQL:
     def beside(self) -> str | None:
         return None
 
+    @property
+    def linked(self) -> str | None:
+        return None
+
     def is_there(self) -> bool:
         return self._version > 0 or self.read(self._is_made)
 
@@ -105,6 +109,13 @@ class PostgreSQL:
             and row.clock < row.lease_until
             and not is_dead(row.writer)
         )
+
+    def origin(self, connection: Connection) -> str:
+        query = (
+            "SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()), "
+            "coalesce(CAST(:schema AS text), current_schema()) FROM pg_control_system()"
+        )
+        return " ".join(map(str, connection.execute(text(query), {"schema": self.schema}).one()))
 
     def _renew(self, statement: Any) -> int:
         """Commit one statement without waiting for a server that is away; gives how many rows it changed."""

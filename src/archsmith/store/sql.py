@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
+import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from archsmith.core.errors import RunExists, UnknownName
+from archsmith.core.artifact_registry import Registration, not_registered
+from archsmith.core.artifacts import open_artifacts
+from archsmith.core.errors import RunExists, StoreError, UnknownName, UsageError
 from archsmith.core.store import RunReader, RunSummary, RunWriter
-from archsmith.store.database import Database
+from archsmith.store.database import Database, Writing, id_of, make_id
 from archsmith.store.ledger import Tally
 from archsmith.store.payload import check_name, config_text
 from archsmith.store.place import Place
@@ -82,7 +87,9 @@ class SQLStore:
 
         try:
             writing.transact(make, made_before)
-            return SQLWriter(self._database, name, writing, claim, is_new=True)
+            return SQLWriter(
+                self._database, name, writing, claim, is_new=True, register=partial(self._register, writing)
+            )
         except BaseException:
             claim.let_go()
             writing.close()
@@ -95,16 +102,18 @@ class SQLStore:
         claim = self._database.claim(name)
         writing = self._database.writing()
         try:
-            if self._place.given is not None:
-                writing.transact(self._place.remember)
-            return SQLWriter(self._database, name, writing, claim, is_new=False)
+            writing.transact(self._place.remember)
+            return SQLWriter(
+                self._database, name, writing, claim, is_new=False, register=partial(self._register, writing)
+            )
         except BaseException:
             claim.let_go()
             writing.close()
             raise
 
     def read(self, name: str) -> RunReader:
-        return SQLReader(self._database, name, self._known(name))
+        number, store = self._known(name)
+        return SQLReader(self._database, name, number, store)
 
     def runs(self) -> list[RunSummary]:
         if not self._database.is_there():
@@ -133,13 +142,38 @@ class SQLStore:
         finally:
             claim.let_go()
 
-    def _known(self, name: str) -> int:
-        number: int | None = None
+    def registration(self) -> Registration | None:
+        if not self._database.is_there():
+            return None
+        store, origin = self._database.read(lambda c: (id_of(c), self._database.origin(c)))
+        return None if store is None else Registration(self.url, socket.gethostname(), store, origin)
+
+    def register(self) -> None:
         if self._database.is_there():
-            number = self._database.read(lambda c: c.scalar(select(runs.c.id).where(runs.c.name == name)))
+            with closing(self._database.writing()) as writing:
+                self._register(writing)
+
+    def _register(self, writing: Writing) -> None:
+        address = self.artifacts
+        if address is None:
+            return
+        try:
+            writing.transact(make_id)
+            registration = self.registration()
+            if registration is not None:
+                open_artifacts(address).register(registration)
+        except (StoreError, UsageError) as error:
+            warnings.warn(not_registered(str(self._database), error), stacklevel=2)
+
+    def _known(self, name: str) -> tuple[int, str | None]:
+        """The number of a run, and the id of the store that it is in."""
+        number, store = None, None
+        if self._database.is_there():
+            query = select(runs.c.id).where(runs.c.name == name)
+            number, store = self._database.read(lambda c: (c.scalar(query), id_of(c)))
         if number is None:
             raise UnknownName("run", str(name), [run.name for run in self.runs()], f"(in {self._database})")
-        return number
+        return number, store
 
 
 def _database(where: str, busy_seconds: float, lease_seconds: float) -> Database:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from archsmith.core.errors import CorruptStore, UnknownName
+from archsmith.core.errors import CorruptStore, StoreError, UnknownName
 from archsmith.core.store import Learned, RunSummary
 from archsmith.core.trial import Trial, TrialState
-from archsmith.store.database import Database
+from archsmith.store.database import Database, T, id_of
 from archsmith.store.payload import (
     from_text,
     genotype,
@@ -45,15 +45,16 @@ TRIALS = select(
 class SQLReader:
     """Reads one run; safe to use from several threads, and while another process writes it."""
 
-    def __init__(self, database: Database, name: str, number: int) -> None:
+    def __init__(self, database: Database, name: str, number: int, store: str | None = None) -> None:
         self._database = database
         self._name = name
         self._run = number
+        self._store = store  # its id: the file may be replaced by that of another store
         self._spaces: dict[int, str] = {}
 
     def summary(self) -> RunSummary:
         query = self._database.runs
-        row = self._database.read(lambda c: c.execute(query().where(runs.c.id == self._run)).one_or_none())
+        row = self._read(lambda c: c.execute(query().where(runs.c.id == self._run)).one_or_none())
         if row is None:
             raise UnknownName("run", self._name, [], "(it was deleted)")
         return summary_of(self._database, row)
@@ -62,7 +63,7 @@ class SQLReader:
         query = TRIALS.where(trials.c.run == self._run, trials.c.number == number)
         found = self._found(query) if 0 <= number < 2**31 else []
         if not found:
-            n = self._database.read(lambda c: c.scalar(select(func.count()).where(trials.c.run == self._run)))
+            n = self._read(lambda c: c.scalar(select(func.count()).where(trials.c.run == self._run)))
             raise UnknownName(f"trial of run {self._name!r}", str(number), [f"0 to {n - 1}"] if n else [])
         return found[0]
 
@@ -82,17 +83,32 @@ class SQLReader:
 
     def learned(self) -> list[Learned]:
         query = select(learned.c.trial, learned.c.at, learned.c.shown).where(learned.c.run == self._run)
-        rows = self._database.read(lambda c: c.execute(query.order_by(learned.c.seq)).all())
+        rows = self._read(lambda c: c.execute(query.order_by(learned.c.seq)).all())
         return [Learned(row.trial, row.at, numbers_from_text(row.shown, "what the searcher learned")) for row in rows]
 
     def document(self, key: str) -> Any | None:
         query = select(documents.c.value).where(documents.c.run == self._run, documents.c.key == key)
-        text = self._database.read(lambda c: c.scalar(query))
+        text = self._read(lambda c: c.scalar(query))
         return None if text is None else from_text(text, f"document {key!r} of run {self._name!r}")
 
     def documents(self) -> list[str]:
         query = select(documents.c.key).where(documents.c.run == self._run)
-        return sorted(self._database.read(lambda c: c.scalars(query).all()))
+        return sorted(self._read(lambda c: c.scalars(query).all()))
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        """Read from the store that the run was opened in. Raises StoreError where another is in its place by now."""
+
+        def in_the_same(connection: Connection) -> T:
+            found = id_of(connection)
+            if self._store is not None and found != self._store:
+                raise StoreError(
+                    f"the store {self._database} was replaced by another one after run {self._name!r} was opened; open the "
+                    "run again"
+                )
+            self._store = found
+            return work(connection)
+
+        return self._database.read(in_the_same)
 
     def _found(self, query: Select[Any]) -> list[Trial]:
         """The trials of a query, which share the spaces that were read for them."""
@@ -101,7 +117,7 @@ class SQLReader:
             read: dict[int, dict[str, Any]] = {}
             return [self._trial(connection, row, read) for row in connection.execute(query).all()]
 
-        return self._database.read(work)
+        return self._read(work)
 
     def _trial(self, connection: Connection, row: Any, read: dict[int, dict[str, Any]]) -> Trial:
         """The trial of a row. `read` has the spaces that were read so far, which the trials of one reading share."""

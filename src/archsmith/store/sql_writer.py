@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Update, bindparam, case, delete, func, insert, select, update
 
+from archsmith.core.artifacts import digests_in
 from archsmith.core.errors import CorruptStore, RunLocked, StoreError, UnknownName
 from archsmith.core.executor import Clock
 from archsmith.core.searcher import State
 from archsmith.core.store import Asked, LogEntry, Told
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.store import tables
-from archsmith.store.database import Claim, Database, Writing
+from archsmith.store.database import Claim, Database, Writing, id_of
 from archsmith.store.holder import now, this_process
 from archsmith.store.ledger import Ledger, Tally, check_status, reopened
 from archsmith.store.payload import (
@@ -44,10 +45,24 @@ _CONFIGURE = _THIS_RUN.values({c: bindparam(c) for c in ("config", "updated", "s
 
 
 class SQLWriter(SQLReader):
-    """Writes one run; used by one thread. An event that cannot be committed changes nothing, here or in the database."""
+    """Writes one run; used by one thread. An event that cannot be committed changes nothing, here or in the database.
 
-    def __init__(self, database: Database, name: str, writing: Writing, claim: Claim, *, is_new: bool) -> None:
+    Args:
+        register: has the store registered where its weights are; called before the first of them is referred to.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        writing: Writing,
+        claim: Claim,
+        *,
+        is_new: bool,
+        register: Callable[[], None],
+    ) -> None:
         super().__init__(database, name, 0)
+        self._register: Callable[[], None] | None = register
         self._writing = writing
         self._claim = claim
         self._closed = False
@@ -64,6 +79,7 @@ class SQLWriter(SQLReader):
         if row is None:
             raise UnknownName("run", self._name, [], "(it was deleted)")
         self._run = self._this_run["_run"] = row.id
+        self._store = id_of(connection)
         is_ours = row.token == self._claim.token  # it was just made, or opened by a commit that nobody confirmed
         held = {} if is_ours else self._claim.take(row)
         summary_of(self._database, row)  # its types
@@ -189,6 +205,7 @@ class SQLWriter(SQLReader):
         at = self._ledger.elapsed()
         paused, tally = self._ledger.paused(trial)
         assert paused.result is not None
+        self._refers_to([paused.result.checkpoint])
         text = to_text({"result": paused.result.to_json()}, f"the result of trial {trial.number}")
         so_far = result(from_text(text, "a result")["result"], "a result")  # nothing shared with the caller
         paused = replace(paused, result=so_far)
@@ -203,7 +220,7 @@ class SQLWriter(SQLReader):
 
     def snapshot(self) -> State | None:
         query = select(snapshots.c.state).where(snapshots.c.run == self._run)
-        blob = self._database.read(lambda c: c.scalar(query))
+        blob = self._read(lambda c: c.scalar(query))
         return None if blob is None else load_state(blob)
 
     def tail(self) -> list[LogEntry]:
@@ -211,7 +228,7 @@ class SQLWriter(SQLReader):
         query = select(events.c.entry, events.c.kind, events.c.trial).where(
             events.c.run == self._run, events.c.seq > func.coalesce(covered, 0), events.c.kind.in_(("asked", "told"))
         )
-        rows = self._database.read(lambda c: c.execute(query.order_by(events.c.seq)).all())
+        rows = self._read(lambda c: c.execute(query.order_by(events.c.seq)).all())
         entries: list[LogEntry] = []
         for (_, kind), group in groupby(rows, key=lambda row: (row.entry, row.kind)):
             numbers = tuple([row.trial for row in group])
@@ -230,6 +247,7 @@ class SQLWriter(SQLReader):
 
     def put_document(self, key: str, value: Any) -> None:
         row = {"run": self._run, "key": check_key(key), "value": to_text(value, f"document {key!r}")}
+        self._refers_to(digests_in(value))
 
         def change(connection: Connection) -> None:
             connection.execute(delete(documents).where(documents.c.run == self._run, documents.c.key == key))
@@ -270,6 +288,7 @@ class SQLWriter(SQLReader):
 
     def _told(self, finished: Sequence[Trial], at: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The events and the rows of finished trials, told to the searcher in one go."""
+        self._refers_to(digest for t in finished if t.result for digest in (t.result.artifact, t.result.checkpoint))
         log, rows = [], []
         for seq, t in enumerate(finished, self._seq):
             outcome = {"state": t.state.value, "reward": t.reward, "result": t.result.to_json() if t.result else None}
@@ -336,6 +355,12 @@ class SQLWriter(SQLReader):
 
         self._check_open()
         self._writing.transact(work)
+
+    def _refers_to(self, digests: Iterable[str | None]) -> None:
+        """Weights are about to be referred to: from now on no other store's collection takes them."""
+        if self._register is not None and any(digests):
+            self._register()
+            self._register = None
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,4 +1,4 @@
-"""SQLite's own side of the store: opening files, saying what is wrong with them, and the lock of a run's writer.
+"""SQLite's own side of the store: opening files, and saying what is wrong with them.
 
 Files are written in WAL mode with synchronous=NORMAL: a crash of the process loses nothing that was committed; a power
 failure may lose the last commits, and resuming then runs those trials again. Readers do not block the writer.
@@ -7,36 +7,44 @@ failure may lose the last commits, and resuming then runs those trials again. Re
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import secrets
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, exc, null, select
+from sqlalchemy import Connection, Engine, Select, create_engine, delete, event, exc, insert, null, select
 from sqlalchemy.pool import NullPool, QueuePool
 
 from archsmith.core.errors import CorruptStore, StoreError
-from archsmith.store.database import T, bring_up, make_tables, version_of
-from archsmith.store.holder import refused
+from archsmith.store.database import T, bring_up, id_of, make_id, make_tables, version_of
 from archsmith.store.migrations import columns_of_runs
-from archsmith.store.tables import APPLICATION_ID, SCHEMA
+from archsmith.store.run_lock import RunLock
+from archsmith.store.sqlite_writing import SQLiteWriting
+from archsmith.store.tables import APPLICATION_ID, SCHEMA, meta
+
+OWN_NAME = "path"
+"""The row of `meta` with the name that a file was last written by."""
+
+_NAME = f"SELECT value FROM meta WHERE key = '{OWN_NAME}'"
+_OURS = "PRAGMA application_id"
 
 
 class SQLiteFile:
     """One database file. Making one touches nothing.
 
     Args:
-        path: the file.
+        path: the file. Links are followed, so that the file has one lock and one folder of weights under all its names.
         busy_seconds: how long a transaction waits for another process's before it gives up.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_seconds: float) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self._given = Path(path).expanduser().absolute()
+        self.path = _own_name(Path(os.path.realpath(self._given)))
         self.busy_seconds = busy_seconds
         self._engine: Engine | None = None
+        self._inode = 0  # of the file that the engine has open
         self._version = 0  # of the file when it was last looked at; one that is older may be brought up meanwhile
 
     def __str__(self) -> str:
@@ -50,16 +58,25 @@ class SQLiteFile:
     def beside(self) -> str | None:
         return str(self.path.with_suffix(".artifacts"))
 
+    @property
+    def linked(self) -> str | None:
+        folder = str(self._given.with_suffix(".artifacts"))
+        return None if folder == self.beside else folder
+
     def is_there(self) -> bool:
         return self._has_content() and self.read(lambda _: self._version > 0)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         with self._plain_errors():
+            if self._engine is not None and _inode(self.path) != self._inode:  # another file took its place
+                self._engine.dispose()
+                self._engine = None
             if self._engine is None or self._version < SCHEMA:
                 engine = self._engine or create_engine("sqlite://", creator=self._open_to_read, poolclass=QueuePool)
+                inode = _inode(self.path)
                 with engine.connect() as connection:
                     self._version = self._check(connection)
-                self._engine = engine
+                self._engine, self._inode = engine, inode
             with self._engine.connect() as connection:
                 return work(connection)
 
@@ -70,23 +87,43 @@ class SQLiteFile:
         with self._plain_errors():
             if create and not self._has_content():
                 self._make()
+            inode = _inode(self.path)
             connection = _writing_engine(self._open_to_write).connect()
             try:
                 with connection.begin():
                     if not self._check(connection):
                         raise CorruptStore(f"the store {self.path} is damaged: it has no tables")
                     bring_up(connection, str(self.path))
+                    self._remember(connection)
             except BaseException:
                 connection.close()
                 raise
             self._version = SCHEMA
-            return SQLiteWriting(connection, self._plain_errors)
+            return SQLiteWriting(connection, self.path, inode, self._plain_errors)
+
+    def _remember(self, connection: Connection) -> None:
+        """Have the file know its id and its name, within a transaction."""
+        known = connection.scalar(select(meta.c.value).where(meta.c.key == OWN_NAME))
+        if id_of(connection) is not None and known == str(self.path):
+            return
+        if known != str(self.path) and self.path.stat().st_nlink > 1:
+            file, copy = shlex.quote(str(self.path)), shlex.quote(f"{self.path}.copy")
+            raise StoreError(
+                f"the store {self.path} is a file with several names (hard links), and SQLite keeps its log beside one of "
+                f"them. Make it a file of its own: cp {file} {copy} && mv {copy} {file}"
+            )
+        make_id(connection)
+        connection.execute(delete(meta).where(meta.c.key == OWN_NAME))
+        connection.execute(insert(meta), {"key": OWN_NAME, "value": str(self.path)})
 
     def claim(self, name: str) -> RunLock:
         return RunLock(self.path, name)
 
     def is_held(self, row: Any) -> bool:
         return RunLock(self.path, row.name).is_taken()
+
+    def origin(self, connection: Connection) -> str:
+        return str(_inode(self.path))
 
     def _has_content(self) -> bool:
         """Whether there is a file with something in it; an empty one is a store that is about to be created."""
@@ -110,10 +147,12 @@ class SQLiteFile:
                 if not self._has_content():  # another process may have been faster
                     for leftover in (aside, Path(f"{aside}-wal"), Path(f"{aside}-shm"), Path(f"{aside}-journal")):
                         leftover.unlink(missing_ok=True)
+                    _set_aside_logs(self.path)
                     engine = _writing_engine(lambda: self._open_to_write(aside))
                     with contextlib.closing(engine.connect()) as connection, connection.begin():
                         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
                         make_tables(connection)
+                        connection.execute(insert(meta), {"key": OWN_NAME, "value": str(self.path)})
                     os.replace(aside, self.path)
                 Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits for it finds the store made
         except OSError as error:  # filelock's Timeout is one
@@ -208,22 +247,45 @@ class SQLiteFile:
         return connection
 
 
-class SQLiteWriting:
-    """A connection that writes, whose transactions begin at once as writing ones: nobody writes between their looking and
-    their writing."""
+def stores_in(folder: Path, pattern: str) -> list[Path]:
+    """The archsmith stores among the files of a folder."""
+    return [file for file in sorted(folder.glob(pattern)) if file.is_file() and _says(file, _OURS) == APPLICATION_ID]
 
-    def __init__(
-        self, connection: Connection, plain_errors: Callable[[], contextlib.AbstractContextManager[None]]
-    ) -> None:
-        self.connection = connection
-        self._plain_errors = plain_errors
 
-    def transact(self, work: Callable[[Connection], T], landed: Callable[[Connection], T | None] | None = None) -> T:
-        with self._plain_errors(), self.connection.begin():
-            return work(self.connection)
+def _own_name(path: Path) -> Path:
+    """The name by which the file was made, where that is another hard link to the same file."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_nlink > 1 and isinstance(name := _says(path, _NAME), str) and os.path.samefile(path, name):
+            return Path(name)
+    return path
 
-    def close(self) -> None:
-        self.connection.close()
+
+def _says(path: Path, statement: str) -> object:
+    """What the file itself says, without the log beside it; None where it is no database, or says nothing."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            found = connection.execute(statement).fetchone()
+    except sqlite3.Error:
+        return None
+    return None if found is None else found[0]
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
+def _set_aside_logs(path: Path) -> None:
+    """Rename the logs of a file that is gone: SQLite would read them into the new one, and they may hold results of the old."""
+    for log in (Path(f"{path}-wal"), Path(f"{path}-journal")):
+        if log.exists():
+            number = 1
+            while (aside := Path(f"{log}.old-{number}")).exists():
+                number += 1
+            log.rename(aside)
+    Path(f"{path}-shm").unlink(missing_ok=True)
 
 
 def _writing_engine(creator: Callable[[], sqlite3.Connection]) -> Engine:
@@ -234,62 +296,3 @@ def _writing_engine(creator: Callable[[], sqlite3.Connection]) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
-
-
-class RunLock:
-    """The claim on a run: a lock on a file beside the database, which the kernel lets go when its process ends."""
-
-    def __init__(self, database: Path, run: str) -> None:
-        self.token = secrets.token_hex(16)
-        self.path = Path(f"{database}.{hashlib.sha256(run.encode()).hexdigest()[:12]}.lock")
-        self._lock: Any = None
-
-    def take(self, row: Any | None) -> dict[str, Any]:
-        if not self._locked():
-            raise refused(row)
-        return {"token": self.token}
-
-    def keep(self, run: int) -> None:
-        """Nothing to do: the kernel keeps a lock."""
-
-    def let_go(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-    def _locked(self) -> bool:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.path, timeout=0.2, thread_local=False)  # longer than a reader's look at it
-        try:
-            lock.acquire(poll_interval=0.02)
-        except Timeout:
-            return False
-        except OSError as error:
-            raise StoreError(f"cannot make the lock file {self.path}: {error.strerror or error}") from None
-        self._lock = lock
-        return True
-
-    def is_taken(self) -> bool:
-        """Whether any process holds the lock; needs no right to write."""
-        if not self.path.exists():
-            return False
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            probe = RunLock.__new__(RunLock)
-            probe.path, probe._lock = self.path, None
-            free = probe._locked()
-            probe.let_go()
-            return not free
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False

@@ -16,7 +16,7 @@ metadata = MetaData()
 meta = Table(
     "meta",
     metadata,
-    Column("key", Text, primary_key=True),  # "schema", "created_by"
+    Column("key", Text, primary_key=True),  # "schema", "created_by", "id", "path", "artifacts"
     Column("value", Text, nullable=False),
 )
 

@@ -1,0 +1,234 @@
+"""Writing an SQLite file, and noticing that it was deleted, moved, replaced or written over meanwhile.
+
+SQLite itself notices none of this: it goes on writing to a file that nobody can open any more. So the file is looked at
+with each transaction. Where its content is still in reach, it is saved: under the name that the file was moved to, or in
+a new file beside the old one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from archsmith.core.errors import StoreLost
+from archsmith.store.database import T
+
+_RETRIES, _PAUSE = 50, 0.02  # how long a checkpoint of another process may leave the file half written
+
+
+class SQLiteWriting:
+    """A connection that writes, whose transactions begin at once as writing ones: nobody writes between their looking and
+    their writing.
+
+    Args:
+        connection: open on the file.
+        path: the file.
+        inode: of the file that the connection has open.
+        plain_errors: makes errors of SQLite those of the store.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        path: Path,
+        inode: int,
+        plain_errors: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        self.connection = connection
+        self._path = path
+        self._inode = inode
+        self._plain_errors = plain_errors
+        self._lost: StoreLost | None = None
+        with contextlib.suppress(sqlite3.Error):
+            self._raw().execute("PRAGMA wal_checkpoint")  # the id into the file itself, which is looked at below
+        self._stamp = _stamp(path)
+        self._content = _content(path)
+
+    def transact(self, work: Callable[[Connection], T], landed: Callable[[Connection], T | None] | None = None) -> T:
+        """See `Writing`. Raises StoreLost where the file is no longer the one that was opened; what was recorded, and this
+        transaction with it, is saved first if that is possible."""
+        if self._lost is not None:
+            raise self._lost
+        lost = self._what_happened()
+        if lost == "written over":  # a checkpoint would write into what is another's file
+            self._raw().execute("PRAGMA wal_autocheckpoint = 0")
+        try:
+            with self._plain_errors(), self.connection.begin():
+                result = work(self.connection)
+        except Exception as error:
+            if lost := lost or self._what_happened():
+                raise self._saved(lost) from error
+            raise
+        if lost := lost or self._what_happened():
+            raise self._saved(lost)
+        return result
+
+    def close(self) -> None:
+        """Let the connection go, with all that was recorded in the file itself, so that a copy of it is complete."""
+        if not self.connection.closed and self._lost is None and not self._what_happened():
+            with contextlib.suppress(sqlite3.Error):  # others are reading: what is left stays in the log
+                self._raw().execute("PRAGMA busy_timeout = 0")
+                self._raw().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.connection.close()
+
+    def _raw(self) -> sqlite3.Connection:
+        raw = self.connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        return raw
+
+    def _what_happened(self) -> str:
+        """What became of the file: "deleted or moved", "replaced", "written over", or nothing."""
+        try:
+            stamp = _stamp(self._path)
+        except OSError:
+            return "deleted or moved"
+        if stamp[0] != self._inode:
+            return "replaced"
+        if stamp == self._stamp:
+            return ""
+        # A checkpoint, ours or another's, changes the file as well; and it may be under way.
+        for _ in range(_RETRIES):
+            found = _content(self._path)
+            if found is not None and (self._content is None or _goes_on(self._content, found)):
+                self._stamp, self._content = stamp, found
+                return ""
+            time.sleep(_PAUSE)
+        return "written over"
+
+    def _saved(self, what: str) -> StoreLost:
+        """Save what is recorded; gives the error that says where it is."""
+        try:
+            self._lost = self._written_over() if what == "written over" else self._taken_away(what)
+        except (sqlite3.Error, OSError) as error:
+            self._lost = StoreLost(
+                f"the store {self._path} was {what} while it was written, and what was recorded could not be saved "
+                f"({error}). Restore a copy of it"
+            )
+        return self._lost
+
+    def _taken_away(self, what: str) -> StoreLost:
+        raw = self._raw()
+        raw.execute("PRAGMA busy_timeout = 2000")
+        raw.execute(
+            "PRAGMA wal_checkpoint(TRUNCATE)"
+        )  # into the file, wherever it is; nothing is left for a new one here
+        moved = _where_is(self._inode)
+        if moved is None:
+            return StoreLost(f"the store {self._path} was {what} while it was written. {self._next_step(self._copy())}")
+        weights, there = (path.with_suffix(".artifacts") for path in (self._path, moved))
+        along = f" Move its weights along: {weights} to {there}." if weights.is_dir() and weights != there else ""
+        return StoreLost(
+            f"the store {self._path} was moved to {moved} while it was written. All that was recorded is in it.{along} "
+            f"Resume from there: --store {_option(moved)}"
+        )
+
+    def _written_over(self) -> StoreLost:
+        """Save what this connection still has in memory and in the log, if it is whole."""
+        copy: Path | None = self._copy()
+        assert copy is not None
+        if not _is_whole(copy, self._raw()):
+            copy.unlink()
+            copy = None
+        with contextlib.suppress(OSError):
+            os.truncate(f"{self._path}-wal", 0)  # what it holds belongs to the content that is gone
+        step = "What was recorded is lost: restore a copy of the store" if copy is None else self._next_step(copy)
+        return StoreLost(f"the store {self._path} was written over by another file while it was written. {step}")
+
+    def _next_step(self, copy: Path) -> str:
+        saved = f"All that was recorded is saved in {copy}: "
+        if self._path.exists() or not self._path.parent.is_dir():
+            return f"{saved}resume from there: --store {_option(copy)}"
+        return f"{saved}move it to {self._path}, then resume"
+
+    def _copy(self) -> Path:
+        """A copy of the database in a new file, beside the old one where there is still a folder that can be written."""
+        for folder in (self._path.parent, Path.home(), Path(tempfile.gettempdir())):
+            with contextlib.suppress(OSError):
+                copy = _new_file(folder / self._path.stem)
+                break
+        else:
+            raise OSError("no folder can be written to")
+        try:
+            with contextlib.closing(sqlite3.connect(copy)) as target:
+                self._raw().backup(target)
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
+        return copy
+
+
+def _option(path: Path) -> str:
+    """A file as the command line takes it, whatever its name ends in."""
+    return shlex.quote(f"sqlite:///{path}")
+
+
+def _stamp(path: Path) -> tuple[int, int, int, int]:
+    """What changes when a file is written by anybody, or another or a link takes its place."""
+    found = path.lstat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _content(path: Path) -> tuple[str | None, dict[int, int]] | None:
+    """The store's id and the last event of each run, as they are in the file itself, without the write-ahead log.
+
+    None where it cannot be read. Through SQLite: opening and closing the file in any other way would drop this process's
+    locks on it.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            found = connection.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
+            last = "SELECT id, (SELECT max(seq) FROM events WHERE run = runs.id) FROM runs"
+            return None if found is None else found[0], {run: seq or 0 for run, seq in connection.execute(last)}
+    except sqlite3.Error:
+        return None
+
+
+def _goes_on(before: tuple[str | None, dict[int, int]], after: tuple[str | None, dict[int, int]]) -> bool:
+    """Whether one content is what the other became: of the same store, and no run has fewer events."""
+    same = before[0] in (None, after[0])
+    return same and all(after[1].get(run, seq) >= seq for run, seq in before[1].items())
+
+
+def _is_whole(copy: Path, source: sqlite3.Connection) -> bool:
+    """Whether a copy holds a sound database with all the events that the source says there are."""
+    last = "SELECT run, max(seq), count(*) FROM events GROUP BY run ORDER BY run"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            sound = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            events = connection.execute(last).fetchall()
+        return sound and events == source.execute(last).fetchall() and all(seq == n for _, seq, n in events)
+    except sqlite3.Error:
+        return False
+
+
+def _where_is(inode: int) -> Path | None:
+    """Where a file that this process has open is now; None where it was deleted, or the system does not tell."""
+    with contextlib.suppress(OSError):
+        for descriptor in os.scandir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                path = Path(os.readlink(descriptor.path))
+                found = os.stat(descriptor.path)
+                if found.st_ino == inode and os.path.samestat(found, path.stat()):
+                    return path
+    return None
+
+
+def _new_file(stem: Path) -> Path:
+    """A new, empty file of the stem; its folder of weights is the one that the store of that stem has."""
+    number = 1
+    while True:
+        path = stem.with_name(f"{stem.name}.rescued{'' if number == 1 else f'-{number}'}")
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+        else:
+            return path
