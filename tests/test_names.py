@@ -22,7 +22,7 @@ import archsmith as smith
 from archsmith.cli.main import main
 from archsmith.core.shown import plain, spelled
 from archsmith.spaces import ConvChain
-from archsmith.training import ImageClassification
+from archsmith.training import ImageClassification, data
 
 # As the folders are named, and as the classes are called.
 CLASSES = {
@@ -46,20 +46,20 @@ class Searched:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     folder = tmp_path_factory.mktemp("names")
-    data = folder / "donn\udce9es"
+    pictures = folder / "donn\udce9es"
     rng = np.random.default_rng(0)
     for name in CLASSES:
-        (data / name).mkdir(parents=True)
+        (pictures / name).mkdir(parents=True)
         for i in range(4):
             pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(data / name / f"\udcff{i}.png")
-    (data / "stray\udcff.png").write_bytes(b"")
-    evaluator = ImageClassification(str(data), epochs=1, size=8, batch_size=4, upsample=1.0, keep_weights=True)
+            Image.fromarray(pixels).save(pictures / name / f"\udcff{i}.png")
+    (pictures / "stray\udcff.png").write_bytes(b"")
+    evaluator = ImageClassification(str(pictures), epochs=1, size=8, batch_size=4, upsample=1.0, keep_weights=True)
     with pytest.warns(UserWarning, match=r"stray\\xff\.png: is in no class"):
         run = smith.search(
             ConvChain(layers=1, filters=(4,)), evaluator, trials=1, store=f"sqlite:///{folder / 'r.db'}", name="n"
         )
-    return Searched(run, folder, data / "caf\udce9" / "\udcff0.png")
+    return Searched(run, folder, pictures / "caf\udce9" / "\udcff0.png")
 
 
 def test_the_store_has_the_names_and_an_export_too(searched: Searched) -> None:
@@ -103,6 +103,15 @@ def test_an_exported_program_prints_any_name_on_a_console_of_ascii(searched: Sea
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(plain(str(searched.picture)))
+
+
+@pytest.mark.parametrize("stderr", [None, io.TextIOWrapper(io.BytesIO(), "ascii"), io.StringIO()])
+def test_data_are_read_whatever_the_console_is(tmp_path: Path, stderr: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("caf\u00e9", "日本"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert data.load(str(tmp_path)).class_names == ("caf\u00e9", "日本")
 
 
 @settings(max_examples=50, deadline=None)

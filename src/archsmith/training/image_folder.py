@@ -204,8 +204,10 @@ def _grouped(ignored: Sequence[Ignored]) -> str:
 
 @functools.cache
 def _say(line: str) -> None:
-    """Print a line on stderr, once a process."""
-    print(plain(line), file=sys.stderr)
+    """Print a line on stderr, whatever its encoding, once a process."""
+    if sys.stderr is not None:
+        encoding = sys.stderr.encoding or "utf-8"
+        print(plain(line).encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
