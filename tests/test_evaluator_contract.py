@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,9 +26,15 @@ class Toy:
     diverges: bool = False
     log: list = field(default_factory=list)
 
+    nonrepeating = ("latency",)
+
     @staticmethod
     def default_reward(result):
         return result.metrics["accuracy"]
+
+    @property
+    def reported_metrics(self):
+        return ("accuracy", "f1") if self.broken == "declares" else ("accuracy", "latency")
 
     def fingerprint(self):
         return str(random.random()) if self.broken == "fingerprint" else "abc"
@@ -84,6 +91,8 @@ class Toy:
             if not go_on and self.broken != "stops":
                 break
         metrics = {"accuracy": rows[-1]["accuracy"], "width": float("nan") if self.broken == "nan" else 1.0}
+        metrics["measured" if self.broken == "measures" else "latency"] = time.perf_counter()
+        metrics["latency"] = time.perf_counter()
         if self.broken == "json":
             metrics = {"accuracy": complex(1, 1)}
         if self.broken == "reward":
@@ -107,10 +116,12 @@ class TestToy(EvaluatorContract):
 
 PROMISES = {
     "unseeded": "test_the_same_seed_gives_the_same_result",
+    "measures": "test_it_can_be_sent_to_another_process",
     "seedless": "test_another_seed_gives_another_result",
     "leaks": "test_the_global_random_state_is_left_alone",
     "json": "test_a_result_survives_json",
     "nan": "test_metrics_are_finite_numbers",
+    "declares": "test_what_it_declares_of_its_metrics_is_so",
     "order": "test_the_curve_has_each_epoch_once_in_order",
     "report": "test_every_epoch_of_the_curve_was_reported",
     "cost": "test_the_cost_is_counted",

@@ -24,18 +24,23 @@ if TYPE_CHECKING:
     from archsmith._transfer.correlate import correlate
     from archsmith._transfer.transfer import transfer
     from archsmith.core.child import Child, Task, TextTask, TranslationTask
-    from archsmith.core.errors import ArchsmithError
+    from archsmith.core.errors import AllTrialsFailed, ArchsmithError, Diverged, LimitExceeded, NoReward
     from archsmith.core.finish import FinishPlan
     from archsmith.core.genotype import Genotype
-    from archsmith.core.trial import Proposal, Result, Trial, TrialState
+    from archsmith.core.trial import Cost, Proposal, Result, Trial, TrialState
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AllTrialsFailed",
     "ArchsmithError",
     "Child",
+    "Cost",
+    "Diverged",
     "FinishPlan",
     "Genotype",
+    "LimitExceeded",
+    "NoReward",
     "Proposal",
     "Result",
     "Run",
@@ -69,10 +74,15 @@ __all__ = [
 ]
 
 _HOME = {
+    "AllTrialsFailed": "core.errors",
     "ArchsmithError": "core.errors",
     "Child": "core.child",
+    "Cost": "core.trial",
+    "Diverged": "core.errors",
     "FinishPlan": "core.finish",
     "Genotype": "core.genotype",
+    "LimitExceeded": "core.errors",
+    "NoReward": "core.errors",
     "Proposal": "core.trial",
     "Result": "core.trial",
     "Run": "_search",

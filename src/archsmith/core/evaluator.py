@@ -13,7 +13,7 @@ from archsmith.core.errors import ChildFailed, Diverged, UsageError
 from archsmith.core.genotype import Genotype
 from archsmith.core.number import as_number, numbers_by_name
 from archsmith.core.space import Space, decode
-from archsmith.core.trial import Result
+from archsmith.core.trial import Cost, Result
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,18 @@ class Context(Protocol):
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Trains a child and returns a result. A frozen dataclass; it may also offer `default_reward`, a reward function,
-    `fingerprint() -> str`, which identifies the data it trains on, `loaded()`, what it has read of that, for processes that do
-    not see the files (see `core.loaded`), `check_space(space)`, which raises what would fail every
-    child of a search before it begins, `reported_epochs`, where that is not its field `epochs`: how many epochs a whole
-    training reports, 0 for none, and, where the best there is is known, `regret(space, genotype) -> float`: how far a
-    genotype is from it, for telling how a search went once it is over."""
+    """Trains a child and returns a result. A frozen dataclass; it may also offer:
+
+    - `default_reward`: a reward function.
+    - `fingerprint() -> str`: identifies the data it trains on.
+    - `loaded()`: what it has read of them, for processes that do not see the files (see `core.loaded`).
+    - `check_space(space)`: raises what would fail every child of a search before it begins.
+    - `reported_epochs`, where that is not its field `epochs`: how many epochs a whole training reports, 0 for none.
+    - `reported_metrics`: the names of the metrics that its results have.
+    - `nonrepeating`: the names of those that another training with the same seed gives otherwise.
+    - `regret(space, genotype) -> float`, where the best there is is known: how far a genotype is from it, for telling how a
+      search went once it is over.
+    """
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
         """Train the genotype's child. Whatever it raises makes a failed trial."""
@@ -136,6 +142,32 @@ class DeclaresMetrics(Protocol):
     def reported_metrics(self) -> Sequence[str]:
         """The names of the metrics of every result."""
         ...
+
+
+@runtime_checkable
+class DeclaresNonrepeating(Protocol):
+    """An evaluator with metrics that are measured anew each time, such as a latency, and so do not repeat."""
+
+    @property
+    def nonrepeating(self) -> Sequence[str]:
+        """Their names, in metrics and in curves."""
+        ...
+
+
+def repeatable(evaluator: object, result: Result) -> Result:
+    """What the same training gives again: a result without its seconds, without metrics whose names end in "seconds" or
+    "per_second", and without those that the evaluator declares as `nonrepeating`. For comparing results."""
+    declared = frozenset(evaluator.nonrepeating) if isinstance(evaluator, DeclaresNonrepeating) else frozenset()
+
+    def repeating(row: Mapping[str, float]) -> dict[str, float]:
+        return {k: v for k, v in row.items() if k not in declared and not k.endswith(("seconds", "per_second"))}
+
+    return dataclasses.replace(
+        result,
+        metrics=repeating(result.metrics),
+        curve=[repeating(row) for row in result.curve],
+        cost=Cost(epochs=result.cost.epochs, epochs_again=result.cost.epochs_again),
+    )
 
 
 def with_data(evaluator: Evaluator, data: Any) -> Evaluator | None:

@@ -16,14 +16,14 @@ import math
 import random
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cloudpickle
 import pytest
 
 from archsmith.core.errors import Diverged, IllegalGenotype, LimitExceeded
-from archsmith.core.evaluator import Evaluator, Limits
+from archsmith.core.evaluator import DeclaresMetrics, DeclaresNonrepeating, Evaluator, Limits, repeatable
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, sample
 from archsmith.core.trial import Result, joined
@@ -75,8 +75,8 @@ class RecordingContext:
 
 
 class EvaluatorContract:
-    """The promises of `archsmith.core.evaluator.Evaluator`. Names that end in "seconds" or "per_second" are
-    times and may differ.
+    """The promises of `archsmith.core.evaluator.Evaluator`. Metrics whose names end in "seconds" or "per_second", and those
+    that the evaluator declares as `nonrepeating`, are measured anew each time and may differ.
 
     `trains`, `counts_parameters` and `reports_epochs` turn off what an evaluator that looks results up, has no model, or
     has no epochs, cannot do. `resumes` says that its children go on where they were put aside; those of one that does
@@ -106,14 +106,17 @@ class EvaluatorContract:
     def _evaluate(self, context: RecordingContext) -> Result:
         return self.evaluator().evaluate(self.space(), self._genotype(), context)
 
+    def _repeatable(self, result: Result) -> Result:
+        return repeatable(self.evaluator(), replace(result, artifact=None))
+
     def test_the_same_seed_gives_the_same_result(self) -> None:
         first, second = self._evaluate(RecordingContext(seed=3)), self._evaluate(RecordingContext(seed=3))
-        assert _without_times(first) == _without_times(second), "one seed gave two results"
+        assert self._repeatable(first) == self._repeatable(second), "one seed gave two results"
 
     def test_another_seed_gives_another_result(self) -> None:
         if not self.trains:
             pytest.skip("the evaluator looks results up")
-        results = [_without_times(self._evaluate(RecordingContext(seed=seed))) for seed in (3, 4)]
+        results = [self._repeatable(self._evaluate(RecordingContext(seed=seed))) for seed in (3, 4)]
         assert results[0] != results[1], "context.seed has no influence on the result"
 
     def test_what_was_drawn_before_does_not_matter(self) -> None:
@@ -124,7 +127,7 @@ class EvaluatorContract:
         if (torch := sys.modules.get("torch")) is not None:
             torch.rand(1)
         second = self._evaluate(RecordingContext(seed=3))
-        assert _without_times(first) == _without_times(second), "the result depends on the global random state"
+        assert self._repeatable(first) == self._repeatable(second), "the result depends on the global random state"
 
     def test_the_global_random_state_is_left_alone(self) -> None:
         self._evaluate(RecordingContext())  # whatever it imports is imported
@@ -146,6 +149,14 @@ class EvaluatorContract:
         for name, value in result.metrics.items():
             assert isinstance(value, int | float), f"metric {name!r} is a {type(value).__name__}"
             assert math.isfinite(value), f"metric {name!r} is {value}"
+
+    def test_what_it_declares_of_its_metrics_is_so(self) -> None:
+        evaluator, metrics = self.evaluator(), set(self._evaluate(RecordingContext()).metrics)
+        if isinstance(evaluator, DeclaresMetrics):
+            missing = sorted(set(evaluator.reported_metrics) - metrics)
+            assert not missing, f"it declares metrics that its results do not have: {', '.join(missing)}"
+        if isinstance(evaluator, DeclaresNonrepeating):
+            assert not isinstance(evaluator.nonrepeating, str), "nonrepeating must be a tuple of names"
 
     def test_the_curve_has_each_epoch_once_in_order(self) -> None:
         curve = self._evaluate(RecordingContext()).curve
@@ -194,7 +205,7 @@ class EvaluatorContract:
             pytest.skip("the evaluator reports no epochs")
         rest = self._evaluate(RecordingContext(seed=3, resume=kept, epochs_done=len(so_far.curve)))
         assert len(rest.curve) == 1, "the curve and the cost of a child that goes on are those of the rest alone"
-        assert _without_times(joined(so_far, rest)) == _without_times(whole), "it went on as another child"
+        assert self._repeatable(joined(so_far, rest)) == self._repeatable(whole), "it went on as another child"
         assert set(rest.metrics) == set(whole.metrics), "a child that went on has other metrics"
 
     def test_it_looks_at_its_limits(self) -> None:
@@ -239,7 +250,7 @@ class EvaluatorContract:
     def test_it_can_be_sent_to_another_process(self) -> None:
         copy: Evaluator = cloudpickle.loads(cloudpickle.dumps(self.evaluator()))
         sent = copy.evaluate(self.space(), self._genotype(), RecordingContext(seed=3))
-        assert _without_times(sent) == _without_times(self._evaluate(RecordingContext(seed=3))), (
+        assert self._repeatable(sent) == self._repeatable(self._evaluate(RecordingContext(seed=3))), (
             "a copy gives otherwise"
         )
 
@@ -260,13 +271,6 @@ class EvaluatorContract:
 
 def _own(tensor: Any) -> Any:
     return tensor.detach().clone() if hasattr(tensor, "detach") else tensor
-
-
-def _without_times(result: Result) -> Any:
-    def plain(row: Mapping[str, float]) -> dict[str, float]:
-        return {name: value for name, value in row.items() if not name.endswith(("seconds", "per_second"))}
-
-    return plain(result.metrics), [plain(row) for row in result.curve], result.cost.epochs, result.failure
 
 
 def _random_states() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archsmith.core.child import Child
-from archsmith.core.errors import ChildFailed, Diverged, LimitExceeded
+from archsmith.core.errors import ChildFailed, Diverged
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -28,12 +28,12 @@ from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.augment import as_floats, centre_crop, from_unit, gather_crops
 from archsmith.nn.batch_norm import forgetting_within, set_epsilon
-from archsmith.nn.count import count, count_parameters
+from archsmith.nn.count import count
 from archsmith.nn.inheritance import inherit
 from archsmith.nn.seeding import seed_torch
-from archsmith.training import resuming
-from archsmith.training.isolation import autocast, isolated, resolve_precision
+from archsmith.training.isolation import autocast, check_parameters, resolve_precision, seeded
 from archsmith.training.learning_rates import best_learning_rate
+from archsmith.training.resuming import Checkpoint, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from archsmith.training.data import ImageSplits
@@ -46,11 +46,11 @@ _CHECK_EVERY = 16  # batches between looks at the loss: on a GPU every look wait
 
 def evaluate(config: ImageClassification, space: Space, genotype: Genotype, context: Context) -> Result:
     """See `ImageClassification.evaluate`."""
-    with isolated(derive_seed(context.seed, "init"), context):
+    with seeded(context, "init"):
         child = build(space, genotype, config.task())
-        state = resuming.kept(context)
-        inherited = _inherited(child, context) if state is None else state["loop"]["inherited"]
-        result = _train(config, child, context, False, state, inherited)
+        checkpoint = load_checkpoint(context)
+        inherited = _inherited(child, context) if checkpoint is None else checkpoint.extra["inherited"]
+        result = _train(config, child, context, False, checkpoint, inherited)
         if inherited is not None:
             result = dataclasses.replace(result, metrics={**result.metrics, "inherited_parameters": inherited})
         if not config.keep_weights or context.paused:
@@ -71,7 +71,7 @@ def _inherited(child: Child, context: Context) -> int | None:
 
 def train(config: ImageClassification, child: Child, context: Context, *, all_data: bool = False) -> Result:
     """See `ImageClassification.train`."""
-    return _train(config, child, context, all_data, resuming.kept(context), None)
+    return _train(config, child, context, all_data, load_checkpoint(context), None)
 
 
 def _train(
@@ -79,21 +79,19 @@ def _train(
     child: Child,
     context: Context,
     all_data: bool,
-    state: dict[str, Any] | None,
+    checkpoint: Checkpoint | None,
     inherited: int | None,
 ) -> Result:
-    """`state` is what was kept of the child when it was put aside, `inherited` only handed on to when it is again."""
+    """`checkpoint` is where the child goes on from; `inherited` is only saved when it is paused again."""
     splits = config.splits()
     model, device = child.model, torch.device(context.device)
-    parameters = count_parameters(model)
-    if context.limits.parameters is not None and parameters > context.limits.parameters:
-        raise LimitExceeded(
-            f"the child has {parameters:,} parameters; the limit is {context.limits.parameters:,}", reason="parameters"
-        )
+    parameters = check_parameters(context, model)
     set_epsilon(model, config.batch_norm_epsilon)
     seed = derive_seed(context.seed, "train")
-    with isolated(seed, context):
-        latency = None if state is None else state["loop"]["latency"]  # measured again, it would be another number
+    with seeded(context, "train"):
+        latency = (
+            None if checkpoint is None else checkpoint.extra["latency"]
+        )  # measured again, it would be another number
         if config.latency is not None and latency is None:
             found = config.latency.measure(model, config.task().input_shape)
             latency = {"latency": found.median, "latency_low": found.low, "latency_high": found.high}
@@ -105,13 +103,15 @@ def _train(
         try:
             with forgetting_within(model, steps) as decay:
                 began = time.perf_counter()
-                if state is None:
+                if checkpoint is None:
                     child, probed = _with_rate(config, child, splits, context, seed)
                 else:
-                    child, probed = dataclasses.replace(child, learning_rate=state["loop"]["learning_rate"]), 0
+                    child, probed = dataclasses.replace(child, learning_rate=checkpoint.extra["learning_rate"]), 0
                 probing = time.perf_counter() - began
-                kept = {"latency": latency, "inherited": inherited, "learning_rate": child.learning_rate}
-                curve, seconds = _fit(config, child, splits, context, seed, all_data, state=state, kept=kept)
+                extra = {"latency": latency, "inherited": inherited, "learning_rate": child.learning_rate}
+                curve, seconds = _fit(
+                    config, child, splits, context, seed, all_data, checkpoint=checkpoint, extra=extra
+                )
         finally:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             model.eval()
@@ -121,7 +121,7 @@ def _train(
         metrics |= latency
     if decay is not None:
         metrics["batch_norm_decay"] = decay
-    before = (0, 0.0) if state is None else (len(state["loop"]["curve"]), state["loop"]["seconds"])
+    before = (0, 0.0) if checkpoint is None else (len(checkpoint.extra["curve"]), checkpoint.extra["seconds"])
     metrics["train_seconds"], metrics["train_loss"] = before[1] + seconds, last["train_loss"]
     if not all_data:
         metrics["accuracy"] = max(row["accuracy"] for row in curve[-5:])
@@ -179,11 +179,11 @@ def _fit(
     all_data: bool,
     *,
     first_epoch: bool = False,
-    state: Mapping[str, Any] | None = None,
-    kept: Mapping[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, float]], float]:
     """The curve, and the seconds of what was trained now; of the first epoch alone, which is not reported, where that is
-    asked for. `state` is where to go on from, `kept` what to keep beside the rest when the child is put aside.
+    asked for. `checkpoint` is where to go on from, `extra` what to save beside the rest when the child is paused.
 
     The model is on the device and in its layout already.
     """
@@ -208,9 +208,9 @@ def _fit(
     slack = [pixels.shape[k] - size[k] for k in (0, 1)]
     began = time.perf_counter()
     curve: list[dict[str, float]] = []
-    if state is not None:
-        resuming.restore(state, context, model, optimizer, draws)
-        curve = list(state["loop"]["curve"])
+    if checkpoint is not None:
+        checkpoint.restore(model, optimizer, draws)
+        curve = list(checkpoint.extra["curve"])
 
     for epoch in range(len(curve) + 1, config.epochs + 1):
         epoch_began = time.perf_counter()
@@ -269,8 +269,8 @@ def _fit(
             break
     seconds = time.perf_counter() - began
     if not first_epoch:
-        spent = seconds + (0.0 if state is None else state["loop"]["seconds"])
-        resuming.keep(context, model, optimizer, draws, {**(kept or {}), "curve": curve, "seconds": spent})
+        spent = seconds + (0.0 if checkpoint is None else checkpoint.extra["seconds"])
+        save_checkpoint(context, model, optimizer, draws, extra={**(extra or {}), "curve": curve, "seconds": spent})
     return curve, seconds
 
 

@@ -1,4 +1,4 @@
-"""What every training has around it: seeds and threads that leave no trace, and the precision of a device."""
+"""What every training has around it: seeds and threads that leave no trace, limits, and the precision of a device."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import nn
 
+from archsmith.core.errors import LimitExceeded
 from archsmith.core.evaluator import Context
+from archsmith.core.executor import derive_seed
+from archsmith.nn.count import count_parameters
 from archsmith.nn.seeding import seed_torch
 
 
@@ -31,8 +35,15 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 @contextmanager
-def isolated(seed: int, context: Context) -> Iterator[None]:
-    """Runs its body with all global random states seeded and the context's number of threads; then puts them back."""
+def seeded(context: Context, part: str | None = None) -> Iterator[None]:
+    """Runs its body with all global generators (random, numpy, torch) seeded from the child's seed and with the context's
+    number of threads; then puts generators and threads back as they were.
+
+    Args:
+        context: the child's.
+        part: of the training, such as "init": each has a seed of its own, so that one may change and the other repeat.
+    """
+    seed = context.seed if part is None else derive_seed(context.seed, part)
     device = torch.device(context.device)
     devices = [device] if device.type == "cuda" else []
     threads, python_state, numpy_state = torch.get_num_threads(), random.getstate(), np.random.get_state()
@@ -49,3 +60,11 @@ def isolated(seed: int, context: Context) -> Iterator[None]:
         np.random.set_state(numpy_state)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+def check_parameters(context: Context, model: nn.Module) -> int:
+    """How many parameters a model trains. Raises LimitExceeded where those are more than the child may have."""
+    parameters, limit = count_parameters(model), context.limits.parameters
+    if limit is not None and parameters > limit:
+        raise LimitExceeded(f"the child has {parameters:,} parameters; the limit is {limit:,}", reason="parameters")
+    return parameters

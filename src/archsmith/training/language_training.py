@@ -19,17 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archsmith.core.child import Child
-from archsmith.core.errors import ChildFailed, DataError, LimitExceeded
+from archsmith.core.errors import ChildFailed, DataError
 from archsmith.core.evaluator import Context
-from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
-from archsmith.nn.count import count, count_parameters
+from archsmith.nn.count import count
 from archsmith.nn.language import Dropouts, LanguageNetwork, initialise, set_dropouts
-from archsmith.training import resuming
-from archsmith.training.isolation import autocast, isolated, resolve_precision
+from archsmith.training.isolation import autocast, check_parameters, resolve_precision, seeded
 from archsmith.training.perplexity import believable, forward, mean_loss
+from archsmith.training.resuming import Checkpoint, load_checkpoint, save_checkpoint
 from archsmith.training.text import Tokens
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ _LN2 = math.log(2)
 
 def evaluate(config: LanguageModel, space: Space, genotype: Genotype, context: Context) -> Result:
     """See `LanguageModel.evaluate`."""
-    with isolated(derive_seed(context.seed, "init"), context):
+    with seeded(context, "init"):
         child = build(space, genotype, config.task())
         result = train(config, child, context)
         if not config.keep_weights or context.paused:
@@ -55,24 +54,20 @@ def train(config: LanguageModel, child: Child, context: Context, *, all_data: bo
     """See `LanguageModel.train`."""
     corpus = config.corpus()
     model = child.model
-    parameters = count_parameters(model)
-    if context.limits.parameters is not None and parameters > context.limits.parameters:
-        raise LimitExceeded(
-            f"the child has {parameters:,} parameters; the limit is {context.limits.parameters:,}", reason="parameters"
-        )
+    parameters = check_parameters(context, model)
     tokens = np.concatenate([corpus.train, corpus.validation]) if all_data else corpus.train
     _long_enough(config, tokens, corpus.name)
     if isinstance(model, LanguageNetwork):
         set_dropouts(model, dropouts(config))
-    with isolated(derive_seed(context.seed, "train"), context):
+    with seeded(context, "train"):
         if config.initialisation is not None:
             initialise(model, config.initialisation)
         model.to(torch.device(context.device))
         multiply_adds = count(model, torch.zeros(1, 1, dtype=torch.int64, device=context.device)).multiply_adds
-        state = resuming.kept(context)
-        before = (0, 0.0) if state is None else (len(state["loop"]["curve"]), state["loop"]["seconds"])
+        checkpoint = load_checkpoint(context)
+        before = (0, 0.0) if checkpoint is None else (len(checkpoint.extra["curve"]), checkpoint.extra["seconds"])
         try:
-            curve, seconds = _fit(config, child, corpus, tokens, context, all_data, state)
+            curve, seconds = _fit(config, child, corpus, tokens, context, all_data, checkpoint)
         finally:
             model.eval()
     metrics: dict[str, float] = {"parameters": parameters, "multiply_adds": multiply_adds}
@@ -127,9 +122,9 @@ def _fit(
     tokens: Tokens,
     context: Context,
     all_data: bool,
-    kept: dict[str, Any] | None,
+    checkpoint: Checkpoint | None,
 ) -> tuple[list[dict[str, float]], float]:
-    """The curve, and the seconds of what was trained now. The model is on the device already; `kept` is where to go on
+    """The curve, and the seconds of what was trained now. The model is on the device already; `checkpoint` is where to go on
     from."""
     model, device = child.model, torch.device(context.device)
     precision = resolve_precision(config.precision, device)
@@ -140,9 +135,9 @@ def _fit(
     began = time.perf_counter()
     curve: list[dict[str, float]] = []
     best_loss, best_weights = math.inf, dict[str, Tensor]()
-    if kept is not None:
-        resuming.restore(kept, context, model, optimizer, None)
-        curve, best_loss, best_weights = (kept["loop"][name] for name in ("curve", "best_loss", "best_weights"))
+    if checkpoint is not None:
+        checkpoint.restore(model, optimizer)
+        curve, best_loss, best_weights = (checkpoint.extra[name] for name in ("curve", "best_loss", "best_weights"))
 
     for epoch in range(len(curve) + 1, config.epochs + 1):
         epoch_began = time.perf_counter()
@@ -191,9 +186,9 @@ def _fit(
         if not context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}):
             break
     seconds = time.perf_counter() - began
-    spent = seconds + (0.0 if kept is None else kept["loop"]["seconds"])
+    spent = seconds + (0.0 if checkpoint is None else checkpoint.extra["seconds"])
     best = {"best_loss": best_loss, "best_weights": best_weights}
-    resuming.keep(context, model, optimizer, None, {**best, "curve": curve, "seconds": spent})
+    save_checkpoint(context, model, optimizer, extra={**best, "curve": curve, "seconds": spent})
     if best_weights and curve[-1]["loss"] > best_loss:
         model.load_state_dict(best_weights)
     return curve, seconds

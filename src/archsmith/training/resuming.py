@@ -1,4 +1,4 @@
-"""A training that is put aside, as named tensors, and taken up again as if it had never been interrupted.
+"""Checkpoints of trainings: one that is paused goes on as if it had never been interrupted.
 
 What decides the rest of a training: the weights and buffers, the optimizer's state, every generator of random numbers, and
 what the loop itself counts. All of it goes into one artifact; nothing of it is code.
@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,52 +22,84 @@ from archsmith.core.evaluator import Context
 _STRUCTURE = "structure"
 
 
-def keep(
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training that was paused after an epoch; `load_checkpoint` gives it.
+
+    Args:
+        extra: what was saved beside the model, the optimizer and the generators, such as the epochs so far.
+        state: all of it.
+        device: where the training goes on.
+    """
+
+    extra: Mapping[str, Any]
+    state: Mapping[str, Any]
+    device: torch.device
+
+    def restore(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator | None = None
+    ) -> None:
+        """Bring a training to where it was paused. The model is on its device and in its memory layout already, and the
+        generator is the one that was saved, if one was."""
+        model.load_state_dict(self.state["model"])
+        optimizer.load_state_dict(self.state["optimizer"])
+        for parameter, values in optimizer.state.items():
+            for name, value in values.items():
+                if (
+                    isinstance(value, Tensor)
+                    and value.shape == parameter.shape
+                    and value.stride() != parameter.stride()
+                ):
+                    # Fused optimizers read both as one line of numbers, so their layouts must be the same.
+                    values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        if generator is not None:
+            generator.set_state(self.state["draws"])
+        _set_random_states(self.state["random"], self.device)
+
+
+def save_checkpoint(
     context: Context,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    draws: torch.Generator | None,
-    loop: Mapping[str, Any],
+    generator: torch.Generator | None = None,
+    *,
+    extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Keep a training that is put aside after an epoch, with what its loop counts: scalars, tensors, and lists and dicts
-    of them. One with a state of other things is not kept, and will begin anew. Does nothing where none is put aside."""
+    """Save a training that `context.report` has paused, so that it goes on as if it had not been. Does nothing where the
+    child is not paused, so that a training loop may call it after every report.
+
+    Args:
+        context: the child's.
+        model, optimizer: what is trained. Where the optimizer's state is more than tensors and scalars, nothing is saved and
+            the child begins anew.
+        generator: of the order of the data, where the training has one of its own. The global generators of random, numpy
+            and torch are saved anyway.
+        extra: what else decides how the training goes on: scalars, texts, tensors, and lists, tuples and dicts of them,
+            such as a scheduler's `state_dict()`.
+
+    Raises TypeError for anything else in `extra`.
+    """
     if not context.paused:
         return
+    packed(extra or {})
     state = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "random": _random_states(torch.device(context.device)),
-        "draws": None if draws is None else draws.get_state(),
-        "loop": loop,
+        "draws": None if generator is None else generator.get_state(),
+        "loop": dict(extra or {}),
     }
     with suppress(TypeError):
         context.pause(packed(state))
 
 
-def kept(context: Context) -> dict[str, Any] | None:
-    """What `keep` kept of this child; None where it begins at its first epoch."""
+def load_checkpoint(context: Context) -> Checkpoint | None:
+    """What `save_checkpoint` saved of this child; None where it begins at its first epoch."""
     tensors = context.resume
-    return None if not tensors else unpacked(tensors)
-
-
-def restore(
-    state: Mapping[str, Any],
-    context: Context,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    draws: torch.Generator | None,
-) -> None:
-    """Bring a training to where `keep` left it; the model is on its device and in its layout already."""
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                # Fused optimizers read both as one line of numbers, so their layouts must be the same.
-                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-    if draws is not None:
-        draws.set_state(state["draws"])
-    _set_random_states(state["random"], torch.device(context.device))
+    if not tensors:
+        return None
+    state = unpacked(tensors)
+    return Checkpoint(state["loop"], state, torch.device(context.device))
 
 
 def packed(state: Any) -> dict[str, Tensor]:
@@ -86,7 +119,9 @@ def packed(state: Any) -> dict[str, Tensor]:
             return {type(value).__name__: [plain(entry) for entry in value]}
         if value is None or type(value) in (str, int, float, bool):
             return value
-        raise TypeError(f"a training that is put aside cannot keep a {type(value).__name__}")
+        raise TypeError(
+            f"a checkpoint cannot keep a {type(value).__name__}: it holds scalars, texts, tensors, lists, tuples and dicts"
+        )
 
     text = json.dumps(plain(state)).encode()
     return {**tensors, _STRUCTURE: torch.frombuffer(bytearray(text), dtype=torch.uint8)}

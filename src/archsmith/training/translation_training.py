@@ -17,21 +17,21 @@ from torch.nn import functional as F
 
 from archsmith.core import loaded
 from archsmith.core.child import Child
-from archsmith.core.errors import ChildFailed, DataError, LimitExceeded, UsageError
+from archsmith.core.errors import ChildFailed, DataError, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.beam_search import beam_search
-from archsmith.nn.count import count_parameters
 from archsmith.nn.language import initialise
 from archsmith.nn.translation import BEGIN, PADDING, UNKNOWN, Translator
-from archsmith.training import parallel_text, resuming
+from archsmith.training import parallel_text
 from archsmith.training.file_versions import version
-from archsmith.training.isolation import isolated
+from archsmith.training.isolation import check_parameters, seeded
 from archsmith.training.parallel_text import ParallelText, Sentences, Vocabulary
 from archsmith.training.perplexity import believable
+from archsmith.training.resuming import Checkpoint, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from archsmith.training.translation import Translation
@@ -133,7 +133,7 @@ def _corpus(
 
 def evaluate(config: Translation, space: Space, genotype: Genotype, context: Context) -> Result:
     """See `Translation.evaluate`."""
-    with isolated(derive_seed(context.seed, "init"), context):
+    with seeded(context, "init"):
         child = build(space, genotype, config.task())
         result = train(config, child, context)
         if not config.keep_weights or context.paused:
@@ -146,20 +146,16 @@ def train(config: Translation, child: Child, context: Context, *, all_data: bool
     """See `Translation.train`."""
     signature()  # before hours of training, not after
     data, model = config.corpus(), _translator(child.model)
-    parameters = count_parameters(model)
-    if context.limits.parameters is not None and parameters > context.limits.parameters:
-        raise LimitExceeded(
-            f"the child has {parameters:,} parameters; the limit is {context.limits.parameters:,}", reason="parameters"
-        )
+    parameters = check_parameters(context, model)
     seed = derive_seed(context.seed, "train")
-    with isolated(seed, context):
+    with seeded(context, "train"):
         if config.initialisation is not None:
             initialise(model, config.initialisation)
         model.to(context.device)
-        state = resuming.kept(context)
-        before = (0, 0.0) if state is None else (len(state["loop"]["curve"]), state["loop"]["seconds"])
+        checkpoint = load_checkpoint(context)
+        before = (0, 0.0) if checkpoint is None else (len(checkpoint.extra["curve"]), checkpoint.extra["seconds"])
         try:
-            curve, steps, seconds = _fit(config, child, model, data, context, seed, all_data, state)
+            curve, steps, seconds = _fit(config, child, model, data, context, seed, all_data, checkpoint)
         finally:
             model.dropout = 0.0
             model.eval()
@@ -205,9 +201,9 @@ def _fit(
     context: Context,
     seed: int,
     all_data: bool,
-    kept: dict[str, Any] | None,
+    checkpoint: Checkpoint | None,
 ) -> tuple[list[dict[str, float]], int, float]:
-    """The curve, the steps, and the seconds of what was trained now; `kept` is where to go on from."""
+    """The curve, the steps, and the seconds of what was trained now; `checkpoint` is where to go on from."""
     pairs = data.train
     if all_data:
         pairs = (pairs[0].and_then(data.validation[0]), pairs[1].and_then(data.validation[1]))
@@ -225,11 +221,11 @@ def _fit(
     curve: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     lowest, step = math.inf, 0
-    if kept is not None:
-        curve, step, lowest, best = (kept["loop"][name] for name in ("curve", "step", "lowest", "best"))
+    if checkpoint is not None:
+        curve, step, lowest, best = (checkpoint.extra[name] for name in ("curve", "step", "lowest", "best"))
         if config.adam_steps is not None and step > config.adam_steps and child.optimizer is None:
             optimizer, peaks = torch.optim.SGD(model.parameters(), config.sgd_learning_rate), [config.sgd_learning_rate]
-        resuming.restore(kept, context, model, optimizer, draws)
+        checkpoint.restore(model, optimizer, draws)
 
     while step < total_steps:
         epoch, epoch_began = len(curve) + 1, time.perf_counter()
@@ -270,9 +266,9 @@ def _fit(
         if not context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}):
             break
     seconds = time.perf_counter() - began
-    spent = seconds + (0.0 if kept is None else kept["loop"]["seconds"])
+    spent = seconds + (0.0 if checkpoint is None else checkpoint.extra["seconds"])
     counted = {"curve": curve, "step": step, "lowest": lowest, "best": best, "seconds": spent}
-    resuming.keep(context, model, optimizer, draws, counted)
+    save_checkpoint(context, model, optimizer, draws, extra=counted)
     if best:
         model.load_state_dict(best)
     return curve, step, seconds
