@@ -62,6 +62,7 @@ def export(
     model: Run | Model | Thing,
     *,
     format: str = "pytorch",
+    network: str | None = None,
     path: str | os.PathLike[str] | None = None,
     seed: int = 0,
     input_shape: Sequence[int] | None = None,
@@ -88,6 +89,8 @@ def export(
             joined. The trained network of a run of activations is written as source from its folder in format pytorch.
         format: "pytorch" (safetensors and JSON, for archsmith), "onnx" (for anything) or "source" (one plain PyTorch
             file that needs no archsmith).
+        network: of a run that was finished: another network that `finish` trained, by its name in the result, such as
+            "residual network" or "random search" (default: the found one). An unknown name lists them.
         path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`). An earlier export
             there is replaced at once; what else is in its folder stays. Another folder with files in it is refused.
         seed: of the weights of a network that was not trained. All that follows is of such a one too.
@@ -108,14 +111,17 @@ def export(
     )
     if trained and asked:
         raise UsageError(f"{asked[0]} cannot be chosen of a network that was trained, only of one that was not")
-    if isinstance(model, Run):
+    if network is not None and not isinstance(model, Run):
+        raise UsageError(f"network={network!r} names a network of a finished run, and this is none")
+    if isinstance(model, Run) and network is None:
         if format == "source" and isinstance(model.space, UpdateRule):
             return write_optimizer(model, place, force=force)
         if format == "source" and isinstance(model.space, Activation):
             return write_activation(model, place, force=force)
         if format == "source" and isinstance(model.space, Augmentation):
             return write_augmentation(model, place, force=force)
-        model = model_of(model)
+    if isinstance(model, Run):
+        model = model_of(model, network)
     elif not isinstance(model, Model):
         if not trained:
             found = _untrained(model, format, asked)

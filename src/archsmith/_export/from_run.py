@@ -3,40 +3,73 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath, PureWindowsPath
+from random import Random
 from typing import Any
 
 import torch
 from torch import nn
 
+from archsmith._export.baseline import ResidualBaseline
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import Model
 from archsmith._export.text_model import TextModel
 from archsmith._export.vocabulary import Vocabulary
 from archsmith._search import Run
+from archsmith._search.data_check import check_same_data
+from archsmith._search.hand_designed import HandDesigned, Standard
 from archsmith._search.session import versions
+from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.child import Task, TextTask
 from archsmith.core.config import to_config
-from archsmith.core.errors import UsageError
+from archsmith.core.data_records import DOCUMENT, RecordsData
+from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.finish import in_todays_words, measure_of, space_finished
 from archsmith.core.genotype import Genotype
+from archsmith.core.parts import PartSpace
 from archsmith.core.shown import plain, spelled
-from archsmith.core.space import build, decode
+from archsmith.core.space import Space, build, decode, sample
 from archsmith.discovered import Published
 from archsmith.nn.batch_norm import set_epsilon
+from archsmith.nn.resnet import ResNet
 
 EXAMPLES = 7  # real images that an export is checked on
 EXAMPLE_TOKENS = 50  # likewise of a text
 
 
-def model_of(run: Run) -> Model:
-    """The network that finishing the run chose; the best trial's where its evaluator kept weights.
+@dataclass(frozen=True)
+class Trained:
+    """A trained network of a run, and what is told of it.
 
-    Raises UsageError when there are no trained weights, and says how to get some.
+    Args:
+        name: what the export is called.
+        space, genotype: what it is built from.
+        artifact: its weights.
+        settings: fields of the evaluator that its training had, where they are not the search's.
+        about: entries of its card.
+    """
+
+    name: str
+    space: Space
+    genotype: Genotype
+    artifact: str
+    settings: Mapping[str, Any]
+    about: Mapping[str, Any]
+
+
+def model_of(run: Run, network: str | None = None) -> Model:
+    """A trained network of a run: what finishing chose, or another that it trained, by name.
+
+    Without a finish it is the best trial's, where its evaluator kept weights. The data need not be there: what is needed
+    of them is recorded with the run.
+
+    Raises UsageError when there are no trained weights, and says how to get some, and UnknownName for a network that
+    `finish` did not train.
     """
     evaluator: Any = run.evaluator
     if not hasattr(evaluator, "task"):
@@ -44,11 +77,41 @@ def model_of(run: Run) -> Model:
             f"the evaluator of run {run.name!r}, {type(evaluator).__name__}, tells no task, so nothing is known of what "
             "its children take; ImageClassification does"
         )
-    genotype, digest, settings, about = _finished(run) or _kept(run)
-    space = space_finished(run.space, run.reader.document("finish"))
+    document = run.reader.document("finish")
+    if document is None and network is not None:
+        raise UsageError(
+            f"run {run.name!r} was not finished, so it has no network named {network!r}; finish it first: "
+            f"{run.command('finish')}"
+        )
+    trained = _kept(run) if document is None else _finished(run, in_todays_words(document), network)
     assert run.store.artifacts is not None
-    evaluator = dataclasses.replace(evaluator, **settings)
-    task = evaluator.task()
+    evaluator = dataclasses.replace(evaluator, **trained.settings)
+    there, stand_ins = _data_of(run, evaluator)
+    with loaded.installed(stand_ins):
+        return _model(run, trained, evaluator, described=there)
+
+
+def _data_of(run: Run, evaluator: Any) -> tuple[bool, Mapping[Hashable, Any]]:
+    """Whether the data are there as recorded, and what stands in for them where they are not.
+
+    Raises UsageError where they are not there, or were changed, and too little of them is recorded.
+    """
+    missing: UsageError | None = None
+    try:
+        check_same_data(run, run.evaluator, "Export it where the data are as they were")
+        return True, {}
+    except UsageError as error:
+        missing = error
+    if isinstance(evaluator, RecordsData):
+        record = run.reader.document(DOCUMENT) or run.config.get("dataset") or {}
+        if stand_ins := evaluator.recorded_data(record):
+            return False, stand_ins
+    raise missing
+
+
+def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Model:
+    assert run.store.artifacts is not None
+    task, space, genotype = evaluator.task(), trained.space, trained.genotype
     if type(task) not in _MADE:
         raise UsageError(
             f"the networks of run {run.name!r} are built for a {type(task).__name__}, and exports are made of "
@@ -56,21 +119,28 @@ def model_of(run: Run) -> Model:
         )
     with torch.random.fork_rng(devices=[]):
         network = build(space, genotype, task).model
-    network.load_state_dict(open_artifacts(run.store.artifacts).get(digest))
-    config = run.config
+    try:
+        network.load_state_dict(open_artifacts(run.store.artifacts).get(trained.artifact))
+    except RuntimeError as error:
+        raise UsageError(f"the weights of {trained.name!r} do not fit the network that is built now: {error}") from None
+    config, about = run.config, dict(trained.about)
     architecture = decode(space, genotype)
     if isinstance(space, Published):  # its architecture lies in a space that everybody has
-        recorded, described = to_config(space.discovered().space), None
+        recorded, kept = to_config(space.discovered().space), None
+    elif isinstance(space, HandDesigned) and isinstance(network, ResNet):
+        baseline = ResidualBaseline(*network.sizes)
+        recorded, kept, architecture = baseline.record(), None, decode(baseline, sample(baseline, Random(0)))
     else:
-        recorded, described = to_config(space) if space is not run.space else config["space"], genotype.to_json()
+        recorded, kept = to_config(space) if space is not run.space else config["space"], genotype.to_json()
+    data = evaluator.describe_data() if described and hasattr(evaluator, "describe_data") else config.get("dataset")
     common = {
-        "name": run.name,
+        "name": trained.name,
         "space": recorded,
-        "genotype": described,
+        "genotype": kept,
         "architecture": architecture,
         "card": {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "data": _data(evaluator, config),
+            "data": _data(data or {}, config),
             "training": {"evaluator": _portable(to_config(evaluator)), **about.pop("training")},
             **about,
             "seed": config["seed"],
@@ -121,47 +191,83 @@ def _of_text(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> Text
 _MADE: dict[type, Callable[[Any, nn.Module, dict[str, Any]], Model]] = {Task: _of_images, TextTask: _of_text}
 
 
-def _finished(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]] | None:
-    """Genotype, weights, settings and card of what `finish` chose."""
-    document = run.reader.document("finish")
-    if document is None:
-        return None
-    document = in_todays_words(document)
-    found, model, plan = document["networks"][0], document["model"], document["plan"]
+def _finished(run: Run, document: Mapping[str, Any], name: str | None) -> Trained:
+    """What `finish` chose, or another network that it trained."""
+    networks, plan = document["networks"], document["plan"]
+    chosen = networks[0] if name is None else next((n for n in networks if n["name"] == name), None)
+    if chosen is None:
+        raise UnknownName("network", str(name), [n["name"] for n in networks], f"(of the finish of run {run.name!r})")
+    is_first = chosen is networks[0]
+    index, why = (document["model"]["index"], document["model"]["why"]) if is_first else _best_seed(chosen, plan)
+    mine = next((f for f in chosen["finals"] if f["index"] == index), None)
+    if mine is None or mine["artifact"] is None:
+        raise UsageError(f"no final training of {name!r} came to its end, so it has no weights")
     measure = document["measure"]["name"]
-    tested = [f["score"] for f in found["finals"] if f["score"] is not None]
-    mine = next(f for f in found["finals"] if f["index"] == model["index"])
+    tested = [f["score"] for f in chosen["finals"] if f["score"] is not None]
     test = {
         measure: mine["score"],
         "loss": mine["loss"],
         "count": document["test_count"],
         "n": len(tested),
-        "mean": found["mean"],
-        "deviation": found["deviation"],
-        "by_seed": [{"seed": f["seed"], measure: f["score"]} for f in found["finals"]],
+        "mean": chosen["mean"],
+        "deviation": chosen["deviation"],
+        "by_seed": [{"seed": f["seed"], measure: f["score"]} for f in chosen["finals"]],
         "looks": document["looks"],
         "at": document["at"],
     }
-    beside = [{k: n[k] for k in ("name", "parameters", "mean", "deviation")} for n in document["networks"][1:]]
-    about = {
-        "origin": found["origin"],
+    others = [{k: n[k] for k in ("name", "parameters", "mean", "deviation")} for n in networks if n is not chosen]
+    about: dict[str, Any] = {
+        "origin": chosen["origin"],
         "metrics": {
             "measure": document["measure"],
             "test": test,
-            "chosen": model["why"],
-            "beside": beside,
-            "claim": document["claim"],
+            "chosen": why,
+            "beside": others,
+            **({"claim": document["claim"]} if is_first else {}),
         },
-        "training": {"seed": model["seed"], "all_data": plan["all_data"], "full_epochs": plan.get("full_epochs")},
+        "training": {"seed": mine["seed"], "all_data": plan["all_data"], "full_epochs": plan.get("full_epochs")},
         "cost": {"search": _search_cost(run), "finish": document["cost"]},
     }
-    settings = _tuples({**plan["final"], **found["settings"], "epochs": int(mine["cost"]["epochs"])})
     if not plan["all_data"]:
         about["metrics"]["validation_reward"] = mine["validation"]
-    return Genotype.from_json(found["genotype"]), model["artifact"], settings, about
+    space, genotype = _space_of(run, document, chosen)
+    return Trained(
+        name=run.name if is_first else f"{run.name}-{chosen['name'].replace(' ', '-')}",
+        space=space,
+        genotype=genotype,
+        artifact=mine["artifact"],
+        settings=_tuples({**plan["final"], **chosen["settings"], "epochs": int(mine["cost"]["epochs"])}),
+        about=about,
+    )
 
 
-def _kept(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]]:
+def _best_seed(network: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[int | None, str]:
+    """The final training whose weights are exported, chosen as `finish` chooses: without the test set."""
+    done = [f for f in network["finals"] if f["artifact"] is not None and f["failure"] is None]
+    if not done:
+        return None, ""
+    if plan["all_data"]:
+        return done[0]["index"], "the first seed: nothing was held out to choose by"
+    best = max(done, key=lambda final: final["validation"] or 0.0)
+    return best["index"], "the seed with the highest validation reward"
+
+
+def _space_of(run: Run, document: Mapping[str, Any], network: Mapping[str, Any]) -> tuple[Space, Genotype]:
+    """What a network of a finish is built from; `finish` knows one that a person designed by its name."""
+    networks, as_trained = document["networks"], bool(document["plan"].get("trained"))
+    if as_trained and network is networks[0]:  # in the size that it was searched in
+        return run.space, Genotype.from_json(network["genotype"])
+    space = space_finished(run.space, document)
+    if network["genotype"] is not None:
+        return space, Genotype.from_json(network["genotype"])
+    if isinstance(space, PartSpace):
+        part = Standard(space, network["name"])
+        return part, part.genotype
+    hand = HandDesigned(networks[int(as_trained)]["parameters"], run.evaluator)  # type: ignore[arg-type]  # it was finished
+    return hand, hand.genotype
+
+
+def _kept(run: Run) -> Trained:
     """The same of the best trial, where its evaluator kept the weights."""
     best = run.needed_best("there is nothing to export")
     if best.result is None or best.result.artifact is None or run.store.artifacts is None:
@@ -178,7 +284,7 @@ def _kept(run: Run) -> tuple[Genotype, str, dict[str, Any], dict[str, Any]]:
         "training": {"seed": derive_seed(run.config["seed"], "trial", best.number), "all_data": False},
         "cost": {"search": _search_cost(run)},
     }
-    return best.genotype, best.result.artifact, {}, about
+    return Trained(run.name, run.space, best.genotype, best.result.artifact, {}, about)
 
 
 def _search_cost(run: Run) -> dict[str, float]:
@@ -186,8 +292,8 @@ def _search_cost(run: Run) -> dict[str, float]:
     return {"trials": sum(summary.counts.values()), "epochs": summary.epochs, "seconds": summary.seconds}
 
 
-def _data(evaluator: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    described = dict(evaluator.describe_data()) if hasattr(evaluator, "describe_data") else {}
+def _data(data: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    described = dict(data)
     for local in ("unreadable_files", "remarks", "layout"):  # may name files of the machine it was trained on
         described.pop(local, None)
     if "name" in described:

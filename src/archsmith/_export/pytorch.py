@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from archsmith._export import baseline
 from archsmith._export.documents import kind_of, read_card
 from archsmith._export.export_folder import CARD, fresh_folder
 from archsmith._export.image_model import ImageModel
@@ -101,6 +102,8 @@ class _Uninitialised(TorchFunctionMode):
 def _space(record: Any) -> Space:
     """The space of a record, which must be one that archsmith ships."""
     name = record.get("type") if isinstance(record, dict) else None
+    if name == baseline.TYPE:
+        return baseline.ResidualBaseline.from_record(record)
     if not isinstance(name, str) or not name.startswith("spaces."):
         raise UsageError(
             f"format pytorch is loaded through a space of archsmith.spaces, and {shown(name)} is none; "

@@ -16,6 +16,7 @@ from archsmith._search.trainings import TrainingProgress
 from archsmith.core.child import Task
 from archsmith.core.comparison import compare
 from archsmith.core.config import to_config
+from archsmith.core.data_records import DOCUMENT, data_record
 from archsmith.core.errors import UsageError
 from archsmith.core.final import Final
 from archsmith.core.finish import ACCURACY, Finishable, FinishPlan, Measure, measure_of
@@ -39,6 +40,8 @@ def look(
     if trainings.watch is not None:
         trainings.watch(TrainingProgress("testing", f"{len(models)} models", 0, len(models)))
     with writing(run) as writer:
+        if record := data_record(evaluator):  # of a run from before there were any
+            writer.put_document(DOCUMENT, record)
         looks = list(writer.document("finish-looks") or [])
         resumed = bool(looks) and not looks[-1]["done"] and looks[-1]["models"] == models  # a kill while it looked
         if not resumed:

@@ -19,13 +19,14 @@ from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.rewarding import missing_rewards, record_rewards, reward_for, reward_to_go_on_with
 from archsmith._search.run import Run
 from archsmith._search.space_check import check_same_space
-from archsmith.core import loaded
+from archsmith.core import data_records, loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.budget import Budget
 from archsmith.core.checks import whole_number
 from archsmith.core.child import AnyTask, Task
 from archsmith.core.config import same_config, to_config
 from archsmith.core.data_changes import DOCUMENT, contents_of
+from archsmith.core.data_records import data_record
 from archsmith.core.errors import DataError, RunExists, RunLocked, StoreError, StoreLost, UsageError
 from archsmith.core.evaluator import (
     Evaluator,
@@ -140,6 +141,8 @@ def search(
         run.put_document(QUESTIONS, questions)
         if contents := contents_of(evaluator):
             run.put_document(DOCUMENT, contents)
+        if record := data_record(evaluator):
+            run.put_document(data_records.DOCUMENT, record)
         _keep_time(run, executor)
         loop = Loop(
             space=space,

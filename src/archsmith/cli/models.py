@@ -138,6 +138,12 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to (default: RUN-FORMAT; of a cell NAME.py).")
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network", help="Of a finished run: another network that it trained, by its name in the result."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights that were not trained.")] = 0,
     input_shape: ShapeOption = None,
     classes: ClassesOption = None,
@@ -155,11 +161,12 @@ def export(
 
     thing = _read(name)
     run = _run_or_none(store, thing, data, recipe)
-    if run is not None and output is None:
+    if run is not None and output is None and network is None:
         output = Path(f"{name}-{format}")
     written = export_(
         thing if run is None else run,
         format=format,
+        network=network,
         path=output,
         seed=seed,
         input_shape=_shape(input_shape),

@@ -9,7 +9,7 @@ children learn from the same data, also where a file changes before the last one
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 _given: dict[Hashable, list[Any]] = {}  # what was given last comes last
@@ -27,10 +27,14 @@ def give(values: Mapping[Hashable, Any]) -> None:
     _given.update({key: [value] for key, value in values.items()})
 
 
-@contextmanager
-def pinned(evaluator: object) -> Iterator[None]:
+def pinned(evaluator: object) -> AbstractContextManager[None]:
     """Have `given` find what an evaluator has read now until the block ends. Raises what reading raises."""
-    values = of(evaluator)
+    return installed(of(evaluator))
+
+
+@contextmanager
+def installed(values: Mapping[Hashable, Any]) -> Iterator[None]:
+    """Have `given` find these until the block ends, before what was given earlier."""
     for key, value in values.items():
         _given.setdefault(key, []).append(value)
     try:

@@ -53,6 +53,7 @@ class ResNet(nn.Module):
 
     def __init__(self, task: Task, blocks: int, widths: tuple[int, int, int]) -> None:
         super().__init__()
+        self.sizes = (blocks, widths)
         stem, *strides = strides_of(task)
         kernel = max(3, 2 * stem - 1)
         self.stem = ConvLayer(task.input_shape[0], widths[0], (kernel, kernel), (stem, stem))

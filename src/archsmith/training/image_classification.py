@@ -231,6 +231,25 @@ class ImageClassification:
         """Plain JSON of what the data are, for the record: counts, classes, digests, files that could not be read."""
         return self.splits().describe()
 
+    def data_record(self) -> dict[str, Any]:
+        """What an export needs of the data: the shape of the pictures, and the classes."""
+        images = self.splits().data
+        return {"shape": list(images.images.shape[1:]), "classes": list(images.class_names)}
+
+    def recorded_data(self, record: Mapping[str, Any]) -> dict[Hashable, ImageSplits]:
+        """Data without a picture, of the recorded shape and classes."""
+        import numpy as np
+
+        from archsmith.training.data import ImageData, ImageSplits
+
+        if not {"shape", "classes"} <= record.keys():
+            return {}
+        height, width, depth = record["shape"]
+        shape = (0, self.size or height, self.size or width, self.channels or depth)
+        none, images = np.empty(0, np.int64), np.empty(shape, np.uint8)
+        whole = ImageData(str(self.data), images, none, None, None, tuple(record["classes"]), "")
+        return {self._data_key: ImageSplits(whole, none, none, images, none, official_test=False, split_digest="")}
+
     def task(self) -> Task:
         """What children are built for."""
         splits = self.splits()

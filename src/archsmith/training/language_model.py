@@ -224,6 +224,23 @@ class LanguageModel:
             described["remarks"].append(f"those are the beginnings of the parts; the whole text has {counts}")
         return described
 
+    def data_record(self) -> dict[str, Any]:
+        """What an export needs of the text: its symbols."""
+        corpus = self._whole()
+        return {"symbols": list(corpus.vocabulary), "end": corpus.end}
+
+    def recorded_data(self, record: Mapping[str, Any]) -> dict[Hashable, Corpus]:
+        """A text without a word, of the recorded vocabulary."""
+        import numpy as np
+
+        from archsmith.training.text import Corpus
+
+        if not {"symbols", "end"} <= record.keys():
+            return {}
+        none = np.empty(0, np.uint32)
+        symbols, end = tuple(record["symbols"]), int(record["end"])
+        return {self._data_key: Corpus(str(self.data), self.level, none, none, none, symbols, end, "", 0.0, "")}
+
     def task(self) -> TextTask:
         """What children are built for."""
         return TextTask(
