@@ -127,7 +127,9 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
     architecture = decode(space, genotype)
     if isinstance(space, Published):  # its architecture lies in a space that everybody has
         recorded, kept = to_config(space.discovered().space), None
-    elif isinstance(space, HandDesigned) and isinstance(network, ResNet):
+    elif isinstance(space, Standard) and (own := space.part.standards()[space.name]) is not None:
+        recorded, kept, architecture = to_config(space.part), None, own
+    elif isinstance(space, HandDesigned | Standard) and isinstance(network, ResNet):
         baseline = ResidualBaseline(*network.sizes)
         recorded, kept, architecture = baseline.record(), None, decode(baseline, sample(baseline, Random(0)))
     else:
