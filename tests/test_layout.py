@@ -114,6 +114,13 @@ def test_a_class_may_have_any_name(tree: str, classes: tuple[str, ...]) -> None:
             "train/ may be meant as splits, but bus/ next to them is a class",
         ),
         ("raw/cat:8 raw/dog:8 small/cat:8 small/dog:8", "raw/, small/ have the same folders in them, 'cat', 'dog'"),
+        ("trainA:8 trainB:8 testA:8", "testA/, trainA/, trainB/ may be meant as splits"),
+        ("train/cat:8 train/dog:8 train2/cat:5 train2/dog:2", "train/, train2/ are all read as one split, train"),
+        (
+            "pets/cat:8 pets/dog:8 screenshots:4",
+            "pictures of pets/ are in folders inside it, 'cat', 'dog'.*as one class",
+        ),
+        ("train_images/cat:8 train_images/dog:3 train_masks/cat:5", "the 5 pictures in train_masks/ are not read"),
         ("train/cat:8 train/dog:8 test/cat:5", "test/ has no pictures of 'dog'"),
         ("train/cat:8 train/dog:8 samples:3", "the 3 pictures in samples/ are not read: it is none of the splits"),
         (f"{SPLITS} extra/cat:3 extra/dog:1", "the 4 pictures in extra/ are not read"),
@@ -194,7 +201,7 @@ def test_a_name_stands_for_a_split(name: str, split: str, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cat", "trainer", "contest", "values", "latest", "train_test", "evaluator", "valley", "1"]
+    "name", ["cat", "trainer", "contest", "values", "latest", "train_test", "evaluator", "valley", "train_masks", "1"]
 )
 def test_another_name_stands_for_none(name: str) -> None:
     assert split_name(name) is None

@@ -280,6 +280,9 @@ class _Reading:
         kinds = {s.name.split for s in splits if s.labels}
         learned_from = TRAIN if TRAIN in kinds else VALIDATION
         learned = {label for s in splits if s.name.split == learned_from for label in s.labels}
+        for kind in sorted(kinds):
+            if len(folders := [s.folder.text for s in splits if s.name.split == kind and s.labels]) > 1:
+                self._warnings.append(f"{_listed(folders)} are all read as one split, {kind}")
         for split in splits:
             kind = TRAIN if split.name.split == learned_from else split.name.split
             if not split.labels or (len(split.labels) == 1 and not split.labels & learned):
@@ -326,6 +329,12 @@ class _Reading:
             common = folder.labels() & flat
             if not folder.pictures and len(common) > 1 and (folder.labels() <= flat or common == flat):
                 self._set_aside(folder, top, "it has the same classes in it as are next to it")
+            elif flat and not folder.pictures and split_name(folder.name) is None:
+                self._warnings.append(
+                    f"the pictures of {folder.text} are in folders inside it, {_quoted(sorted(folder.labels()))}, and those next "
+                    f"to it are not: read as one class, '{label_of(folder.name)}'. If its folders are the classes, give "
+                    f"{folder.text} as the data"
+                )
         self._read_folders(top, TRAIN, (), empty_too=True)
 
     def _set_aside(self, folder: _Folder, top: _Folder, why: str) -> None:

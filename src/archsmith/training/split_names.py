@@ -13,6 +13,17 @@ _WORDS = {
     TEST: ("test", "testing", "tst"),
     UNLABELLED: ("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "inference"),
 }
+_NOT_PICTURES = {
+    "mask",
+    "masks",
+    "label",
+    "labels",
+    "annotation",
+    "annotations",
+    "segmentation",
+    "segmentations",
+    "depth",
+}
 _SPLITS = {word: split for split, words in _WORDS.items() for word in words}
 _FILLER = r"(?:sets?|data|images?|imgs?|pics|pictures|photos|split|folder)"
 _FILLED = re.compile(rf"{_FILLER}?({'|'.join(_SPLITS)}){_FILLER}?", re.IGNORECASE)
@@ -35,8 +46,10 @@ class SplitName:
 def split_name(name: str) -> SplitName | None:
     """Which split a folder's name stands for, if any: `train`, `VAL`, `images_train`, `test-set`, `seg_pred`, `TestData`.
 
-    `train_val` is for training. A name with any other two, such as `train_test`, stands for none.
+    `train_val` is for training. A name with any other two, such as `train_test`, stands for none, and so does `train_masks`.
     """
+    if any(part.lower() in _NOT_PICTURES for part in _PART.findall(name)):
+        return None
     found = [SplitName(_SPLITS[m[1].lower()], m[1]) for part in _PART.findall(name) if (m := _FILLED.fullmatch(part))]
     splits = {each.split for each in found}
     if splits <= {TRAIN, VALIDATION} or len(splits) == 1:

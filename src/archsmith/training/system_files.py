@@ -9,11 +9,13 @@ _NAMES = frozenset(
         # Windows, macOS, Linux
         "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler",
         "system volume information", "found.000", "__macosx", "icon\r", "lost+found",
+        "network trash folder", "temporary items", "thevolumesettingsfolder", "lost.dir", "picasa.ini", "zbthumbnail.info",
         # network storage: Synology, QNAP, and others
-        "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "@recently-snapshot", "__pycache__",
+        "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "@recently-snapshot", "~snapshot", "__pycache__",
     )
 )  # fmt: skip
-_COPIES = ("~", ".part", ".crdownload")  # an editor's copy of the file before, and downloads that are not complete
+# An editor's copy of the file before, downloads that are not complete, and a camera's thumbnails.
+_ENDS = ("~", ".part", ".crdownload", ".thm")
 
 
 def is_system_file(name: str) -> bool:
@@ -21,7 +23,7 @@ def is_system_file(name: str) -> bool:
 
     Names that begin with a dot are hidden: `.git`, `.DS_Store`, `.thumbnails`, `._photo.jpg`.
     """
-    return name.startswith((".", "~$")) or name.casefold() in _NAMES or name.endswith(_COPIES)
+    return name.startswith((".", "~$")) or name.casefold() in _NAMES or name.casefold().endswith(_ENDS)
 
 
 def is_export(names: frozenset[str]) -> bool:
