@@ -22,6 +22,7 @@ from torch.nn import functional as F
 import archsmith as smith
 from archsmith._export import ImageModel, export, load
 from archsmith._export import image_onnx as onnx_format
+from archsmith._export.card import told
 from archsmith._export.image_model import Deployed
 from archsmith._export.image_onnx import run_onnx
 from archsmith._export.network_source import network_source
@@ -509,8 +510,11 @@ def test_weights_that_the_search_kept_are_exported_without_finishing(tmp_path: P
     assert "were not tested" in (folder / "README.md").read_text()
     assert run.best is not None
     assert run.best.result is not None
-    validation = json.loads((folder / "model.json").read_text())["card"]["metrics"]["validation"]
-    assert validation == run.best.result.metrics["accuracy"]
+    card = json.loads((folder / "model.json").read_text())["card"]
+    assert card["metrics"]["validation"] == run.best.result.metrics["final_accuracy"], "that of the weights"
+    card["metrics"] |= {"validation": 0.75, "searched": 0.8125}
+    assert "Validation accuracy of these weights: 75.00 %, on images that helped to choose the network." in told(card)
+    assert "The search judged it by 81.25 %, the highest accuracy of its last epochs." in told(card)
     own = smith.search(lambda choose: choose("x", (1, 2)), lambda x: x, trials=1, store="memory://")
     with pytest.raises(UsageError, match="tells no task"):
         export(own)

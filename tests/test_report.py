@@ -219,6 +219,24 @@ def test_a_full_run_shows_everything_and_its_control_beside_it(tmp_path: Path) -
     assert page.source.count("<h1>") == 1
 
 
+def test_an_accuracy_that_is_not_that_of_the_weights_has_that_one_next_to_it(tmp_path: Path) -> None:
+    outcomes = [done(0.8125, final_accuracy=0.75), done(0.5, final_accuracy=0.5)]
+    run = a_run(outcomes, config={"reward": {"type": "rewards.accuracy"}})
+    page = page_of(run, tmp_path)
+    for said in (
+        "validation accuracy 81.2\N{NARROW NO-BREAK SPACE}% (75.00 % with the weights that its training ended with)",
+        "the highest of a child's last five epochs; the accuracy of the weights is that of its last one",
+        "here the validation accuracy.",
+        "accuracy of the weights",
+    ):
+        assert said in page.text, said
+    plain = page_of(a_run([done(0.8125)], name="b"), tmp_path)
+    assert "of the weights" not in plain.text
+    assert (
+        "that its training ended with" not in page_of(a_run([done(0.75, final_accuracy=0.75)], name="c"), tmp_path).text
+    )
+
+
 def test_the_page_of_a_run_is_the_same_every_time(tmp_path: Path) -> None:
     run = a_run([done(0.8), done(0.9)])
     one = write_report(run, tmp_path / "one.html").read_bytes()

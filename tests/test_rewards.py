@@ -8,7 +8,7 @@ import pytest
 
 from archsmith.core.errors import ChildFailed
 from archsmith.core.trial import Cost, Result
-from archsmith.rewards import scaled_perplexity
+from archsmith.rewards import accuracy, cubed_accuracy, scaled_perplexity
 
 
 def result_of(perplexity: float) -> Result:
@@ -25,3 +25,12 @@ def test_the_reward_of_a_perplexity_is_the_papers() -> None:
 def test_what_is_no_perplexity_has_no_reward(perplexity: float) -> None:
     with pytest.raises(ChildFailed, match="a perplexity is a finite number above 0"):
         scaled_perplexity(result_of(perplexity))
+
+
+def test_the_reward_of_accuracy_is_the_metric_that_pages_show() -> None:
+    curve = [{"epoch": n + 1, "accuracy": value} for n, value in enumerate((0.9, 0.5, 0.8, 0.6, 0.7, 0.65))]
+    assert accuracy(Result({"accuracy": 0.65}, curve)) == 0.65
+    assert accuracy(Result({}, curve)) == 0.8, "the highest of the last five epochs"
+    assert cubed_accuracy(Result({"accuracy": 0.5}, curve)) == 0.125
+    with pytest.raises(ChildFailed, match="needs the metric 'accuracy'"):
+        accuracy(Result({"top1": 0.5}))

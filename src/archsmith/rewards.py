@@ -22,13 +22,17 @@ __all__ = [
 
 
 def accuracy(result: Result) -> float:
-    """The highest validation accuracy of the last five epochs (Zoph and Le 2017, section 4.1, before the exponent)."""
+    """The metric "accuracy", the number that pages and tables show.
+
+    `ImageClassification` makes it the highest validation accuracy of the last five epochs (Zoph and Le 2017, section 4.1,
+    before the exponent). Of a result without that metric it is the same of its curve.
+    """
     last = [row["accuracy"] for row in result.curve[-5:] if "accuracy" in row]
-    return max(last) if last else _metric(result, "accuracy")
+    return max(last) if last and "accuracy" not in result.metrics else _metric(result, "accuracy")
 
 
 def cubed_accuracy(result: Result) -> float:
-    """The highest validation accuracy of the last five epochs, cubed: the reward of the paper (section 4.1)."""
+    """`accuracy`, cubed: the reward of the paper (section 4.1)."""
     return accuracy(result) ** 3
 
 

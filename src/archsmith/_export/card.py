@@ -164,7 +164,9 @@ def told(card: Mapping[str, Any]) -> list[str]:
         lines.append(f"These weights are of {metrics['chosen']}. The test set was looked at {_times(test['looks'])}.")
     if (validation := metrics.get("validation")) is not None:
         helped = f"on {measure.items} that helped to choose the network"
-        lines.append(f"Validation {label}: {measure.text(validation)}, {helped}.")
+        lines.append(f"Validation {label} of these weights: {measure.text(validation)}, {helped}.")
+    if (searched := metrics.get("searched")) is not None:
+        lines.append(f"The search judged it by {measure.text(searched)}, the highest {label} of its last epochs.")
     if (drawn := card.get("untrained")) is not None:
         lines.append(f"Nothing was trained: these weights were drawn at random from seed {drawn['seed']}.")
     elif test is None:

@@ -29,7 +29,7 @@ from archsmith.core.config import to_config
 from archsmith.core.data_records import DOCUMENT, RecordsData
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.executor import derive_seed
-from archsmith.core.finish import in_todays_words, measure_of, space_finished
+from archsmith.core.finish import Measure, in_todays_words, measure_of, space_finished
 from archsmith.core.genotype import Genotype
 from archsmith.core.parts import PartSpace
 from archsmith.core.shown import plain, spelled
@@ -280,13 +280,21 @@ def _kept(run: Run) -> Trained:
     measure, metrics = measure_of(run.evaluator), best.result.metrics
     about = {
         "origin": f"trial {best.number} of run {run.name!r}",
-        "metrics": {"measure": measure.to_json(), "validation": metrics[measure.name]}
-        if measure.name in metrics
-        else {},
+        "metrics": _validated(measure, metrics),
         "training": {"seed": derive_seed(run.config["seed"], "trial", best.number), "all_data": False},
         "cost": {"search": _search_cost(run)},
     }
     return Trained(run.name, run.space, best.genotype, best.result.artifact, {}, about)
+
+
+def _validated(measure: Measure, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """The validation score of the weights of a trial, and where the search judged it by another epoch's, that one too."""
+    if measure.name not in metrics:
+        return {}
+    judged = metrics[measure.name]
+    last = measure.of_weights(metrics)
+    scores = {"validation": judged} if last is None else {"validation": last, "searched": judged}
+    return {"measure": measure.to_json(), **scores}
 
 
 def _search_cost(run: Run) -> dict[str, float]:

@@ -14,7 +14,7 @@ import typer
 
 from archsmith.core.errors import RunLocked, UnknownName, UsageError
 from archsmith.core.evaluator import with_data
-from archsmith.core.finish import Measure, epochs_of_finals, epochs_text, in_todays_words
+from archsmith.core.finish import FINAL_ACCURACY, Measure, epochs_of_finals, epochs_text, in_todays_words
 from archsmith.core.shown import command_text, in_columns, without_passwords
 
 if TYPE_CHECKING:
@@ -217,7 +217,9 @@ def top(
     more: list[str] = []  # metrics in columns of their own
     if pareto is None:
         trials = run.top(k)
-        more = ["latency"] if any("latency" in t.result.metrics for t in trials if t.result) else []
+        found = {metric for trial in trials if trial.result for metric in trial.result.metrics}
+        of_weights = [FINAL_ACCURACY] if measure.name == "accuracy" else []
+        more = [metric for metric in (*of_weights, "latency") if metric in found]
     else:
         metrics = [part.strip() for part in pareto.split(",")]
         if len(metrics) == 1:
@@ -233,17 +235,18 @@ def top(
         return
     rows = [("TRIAL", "REWARD", measure.label.upper(), *map(_column, more), "PARAMETERS", "SECONDS", "GENOTYPE")]
     for trial in trials:
-        found = trial.result.metrics if trial.result else {}
-        score = score_text(found[measure.name], measure) if measure.name in found else "-"
-        others = (f"{found[m]:.4g}" if m in found else "-" for m in more)
-        parameters = f"{found['parameters']:,.0f}" if "parameters" in found else "-"
+        has = trial.result.metrics if trial.result else {}
+        score = score_text(has[measure.name], measure) if measure.name in has else "-"
+        others = (f"{has[m]:.4{'f' if m == FINAL_ACCURACY else 'g'}}" if m in has else "-" for m in more)
+        parameters = f"{has['parameters']:,.0f}" if "parameters" in has else "-"
         seconds = f"{trial.result.cost.seconds:.1f}" if trial.result else "-"
         rows.append((str(trial.number), f"{trial.reward:.6g}", score, *others, parameters, seconds, trial.genotype.key))
     print_columns(rows)
 
 
 def _column(metric: str) -> str:
-    return "LATENCY (ms)" if metric == "latency" else metric.replace("_", " ").upper()
+    named = {"latency": "LATENCY (ms)", FINAL_ACCURACY: "OF WEIGHTS"}
+    return named.get(metric, metric.replace("_", " ").upper())
 
 
 def _metrics_there(run: Run) -> str:

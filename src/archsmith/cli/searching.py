@@ -394,7 +394,9 @@ def _outcome(run: Run) -> str:
     measure = Measure.from_json(run.config.get("measure"))
     score = best.result.metrics.get(measure.name)
     found = f"; best reward {reward_text(best.reward or 0.0)} at trial {best.number}"
-    told = f" (validation {measure.label} {score_text(score, measure)})" if score is not None else ""
+    last = measure.of_weights(best.result.metrics)
+    weights = f", {score_text(last, measure)} of its weights" if last is not None else ""
+    told = f" (validation {measure.label} {score_text(score, measure)}{weights})" if score is not None else ""
     return line + found + told
 
 

@@ -56,6 +56,12 @@ class Measure:
         """The value among some metrics with its name, such as "perplexity 78.41"; empty where there is none."""
         return f"{self.label} {self.text(metrics[self.name])}" if self.name in metrics else ""
 
+    def of_weights(self, metrics: Mapping[str, float]) -> float | None:
+        """The value of the weights that a training ended with, where the metric itself is the best of several epochs; None
+        where it is that of the weights."""
+        last = metrics.get(FINAL_ACCURACY) if self.name == "accuracy" else None
+        return last if last != metrics.get(self.name) else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as the record of a run and of a finish keeps it."""
         return dataclasses.asdict(self)
@@ -69,6 +75,9 @@ class Measure:
         known = cls(**{name: value[name] for name in types})
         return dataclasses.replace(known, digits=min(9, max(0, known.digits)))
 
+
+FINAL_ACCURACY = "final_accuracy"
+"""The metric of `ImageClassification` that is the accuracy of the last epoch, whose weights are kept and exported."""
 
 ACCURACY = Measure("accuracy", "accuracy", higher_is_better=True, items="images", percent=True)
 PERPLEXITY = Measure("perplexity", "perplexity", higher_is_better=False, items="words")

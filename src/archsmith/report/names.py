@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from archsmith._page.html import number, percent
-from archsmith.core.finish import ACCURACY, BITS_PER_CHARACTER, BLEU, PERPLEXITY, Measure
+from archsmith.core.finish import ACCURACY, BITS_PER_CHARACTER, BLEU, FINAL_ACCURACY, PERPLEXITY, Measure
 
 KNOWN = (ACCURACY, PERPLEXITY, BITS_PER_CHARACTER, BLEU)
+
+OF_WEIGHTS = "accuracy of the weights"
 
 MEANINGS = {
     ACCURACY: "the share of held-out training images told right.",
@@ -47,7 +49,7 @@ def searcher_name(config: Any) -> str:
 
 def readable(name: str) -> str:
     """A metric or a kind of choice as words."""
-    return name.replace("_", " ")
+    return OF_WEIGHTS if name == FINAL_ACCURACY else name.replace("_", " ")
 
 
 def meaning(measure: Measure) -> str:
@@ -75,5 +77,5 @@ def metric_text(name: str, value: float | None, measure: Measure) -> str:
 
 def in_order(metrics: Iterable[str], measure: Measure) -> list[str]:
     """Metrics' names, those first that a reader looks for first."""
-    first = (measure.name, "parameters", "multiply_adds", "loss")
+    first = (measure.name, FINAL_ACCURACY, "parameters", "multiply_adds", "loss")
     return sorted(metrics, key=lambda name: first.index(name) if name in first else len(first))

@@ -20,22 +20,22 @@ from archsmith._page.html import (
 )
 from archsmith.core.budget import Budget
 from archsmith.core.errors import UsageError
-from archsmith.core.finish import Measure
+from archsmith.core.finish import ACCURACY, FINAL_ACCURACY, Measure
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.clustered import clustered
 from archsmith.report.facts import Facts, redacted
 from archsmith.report.finished import finished, found_network, test_score, trained_for
-from archsmith.report.names import meaning, metric_text, searcher_name, short_type, type_of, unseen
+from archsmith.report.names import OF_WEIGHTS, meaning, metric_text, searcher_name, short_type, type_of, unseen
 from archsmith.report.progress import learning, progress
 
 DEFAULT_STORE = "sqlite:///runs.db"
 
 REWARDS = {
     "rewards.scaled_perplexity": "80 divided by the square of the validation perplexity",
-    "rewards.cubed_accuracy": "the cube of the highest validation accuracy of the last five epochs",
-    "rewards.squared_accuracy": "the square of the highest validation accuracy of the last five epochs",
-    "rewards.accuracy": "the highest validation accuracy of the last five epochs",
+    "rewards.cubed_accuracy": "the cube of the validation accuracy",
+    "rewards.squared_accuracy": "the square of the validation accuracy",
+    "rewards.accuracy": "the validation accuracy",
     "rewards.LatencyWeighted": "the accuracy times (latency / target)^w, whose target and exponents are in the record",
     "rewards.bleu": "a hundredth of the validation BLEU",
     "rewards.value": "the number that the evaluator returned",
@@ -151,6 +151,8 @@ def _result(facts: Facts) -> Html | None:
     if facts.has_score:
         score = metric_text(measure.name, metrics[measure.name], measure)
         parts.append(f", validation {measure.label} {score}")
+        if (last := measure.of_weights(metrics)) is not None:
+            parts.append(f" ({measure.text(last)} with the weights that its training ended with)")
     if "parameters" in metrics:
         parts.append(f", {number(metrics['parameters'])} parameters")
     parts.append(". ")
@@ -181,7 +183,10 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     measure = facts.measure
     if facts.has_score:
         score = metric_text(measure.name, metrics[measure.name], measure)
-        tiles.append((f"Validation {measure.label}", score, ""))
+        last = measure.of_weights(metrics)
+        tiles.append(
+            (f"Validation {measure.label}", score, "" if last is None else f"{measure.text(last)} of its weights")
+        )
     tested = test_score(facts.finish) if facts.finish is not None else None
     if tested is not None:
         mean, _, deviation = tested[0].partition(" ± ")
@@ -318,7 +323,8 @@ def words(facts: Facts) -> Html:
         ("Reward", f"the number the searcher learns from, larger is better; here {REWARDS.get(reward, reward)}."),
         (
             f"Validation {facts.measure.label}",
-            f"{meaning(facts.measure)} The search chooses by it, so the best of many is a little flattered by luck.",
+            f"{meaning(facts.measure)}{_which_epoch(facts)} The search chooses by it, so the best of many is a little flattered "
+            "by luck.",
         ),
         (
             "Test set",
@@ -328,6 +334,14 @@ def words(facts: Facts) -> Html:
     if not facts.curves and not facts.has_score:
         said = said[:3]
     return tag("dl", *(tag("div", tag("dt", tag("strong", k)), tag("dd", v)) for k, v in said))
+
+
+def _which_epoch(facts: Facts) -> str:
+    """Of an accuracy that is the best of several epochs, that it is."""
+    metrics = facts.best.result.metrics if facts.best is not None and facts.best.result is not None else {}
+    if facts.measure.name != ACCURACY.name or FINAL_ACCURACY not in metrics:
+        return ""
+    return f" It is the highest of a child's last five epochs; the {OF_WEIGHTS} is that of its last one, which are kept and exported."
 
 
 def footer(facts: Facts) -> Html:
