@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
+_along: ContextVar[frozenset[Hashable]] = ContextVar("sent along", default=frozenset())  # it is immutable
 _given: dict[Hashable, list[Any]] = {}  # what was given last comes last
 
 
@@ -25,6 +27,21 @@ def give(values: Mapping[Hashable, Any]) -> None:
     """Have `given` find these from here on, and what was given before no more."""
     _given.clear()
     _given.update({key: [value] for key, value in values.items()})
+
+
+@contextmanager
+def sent_along(values: Mapping[Hashable, Any]) -> Iterator[None]:
+    """While something is pickled for another process that is given these values as well: it need not hold them itself."""
+    token = _along.set(frozenset(values))
+    try:
+        yield
+    finally:
+        _along.reset(token)
+
+
+def is_sent_along(key: Hashable) -> bool:
+    """Whether the other process is given what is under a key."""
+    return key in _along.get()
 
 
 def pinned(evaluator: object) -> AbstractContextManager[None]:

@@ -31,6 +31,7 @@ from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors.attempt import Attempt, Work, how_it_ended, with_printed
 from archsmith.executors.messages import BadMessage
 from archsmith.executors.run_job import memory_message
+from archsmith.executors.shared_data import SharedData
 from archsmith.executors.worker import OWN, SHARED
 from archsmith.executors.worker_process import Surroundings, WorkerProcess
 
@@ -46,7 +47,7 @@ class ProcessPool:
 
     Workers are fresh interpreters, started when there is work for them: scripts need no `if __name__ == "__main__"`, and
     functions from notebooks, lambdas and closures work. A job's space, evaluator and reward are sent to a worker
-    once, as they are at the first `submit`, and what the evaluator offers as `loaded()` is read there once. For each
+    once, as they are at the first `submit`, with what the evaluator offers as `loaded()`, which is read once, here. For each
     child the worker forks a process. So each child finds the same: nothing that an earlier one did to its process is
     left, and a result does not depend on which worker the child ran in. What an evaluator caches in itself as it
     trains is gone with the child too. What children print is kept from the terminal; its end is shown in the traceback
@@ -103,6 +104,7 @@ class ProcessPool:
         self._imports: dict[str, None] = {}  # what children have imported, in that order: workers do before the next
         self._surroundings: Surroundings | None = None
         self._sent: tuple[Job, bytes] | None = None  # the last job whose shared fields were pickled, and those
+        self._data = SharedData()
         self._end = weakref.finalize(self, _end_all, self._workers, os.getpid())
 
     @property
@@ -176,7 +178,7 @@ class ProcessPool:
             last, shared = self._sent
             if all(getattr(last, name) is getattr(job, name) for name in SHARED):
                 return shared
-        self._sent = job, pickled(job, SHARED)
+        self._sent = job, self._data.with_data(job.evaluator, lambda: pickled(job, SHARED))
         return self._sent[1]
 
     def _dispatch(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from archsmith.core import loaded
 from archsmith.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,12 +32,21 @@ class Arrays:
 
     def read(self) -> ImageData:
         """The data set. Raises DataError when it is not in this process."""
-        if self.content is None:
+        content: ImageData | None = self.content if self.content is not None else loaded.given(self.key)
+        if content is None:
             raise DataError(
                 f"the {self.images:,} images of this run were arrays in memory (SHA-256 {self.sha256[:12]}...), and are not "
                 "kept with it; give them again, as data=(images, labels) of run.resume, or with the evaluator that has them"
             )
-        return self.content
+        return content
+
+    @property
+    def key(self) -> Hashable:
+        """What the data set is called where it is handed to another process; see `core.loaded`."""
+        return ("arrays", self.sha256)
+
+    def __reduce__(self) -> tuple[type[Arrays], tuple[Any, ...]]:
+        return Arrays, (self.sha256, self.images, None if loaded.is_sent_along(self.key) else self.content)
 
     def __str__(self) -> str:
         return NAME

@@ -208,9 +208,10 @@ class ImageClassification:
         labels = None if self.labels is None else str(self.labels)
         return load(str(self.data), self.size, self.channels, labels=labels, label_pattern=self.label_pattern)
 
-    def loaded(self) -> dict[Hashable, ImageSplits]:
+    def loaded(self) -> dict[Hashable, Any]:
         """The data, for processes that may not see the files; see `archsmith.core.loaded`."""
-        return {self._data_key: self.splits()}
+        arrays = {self.data.key: self.data.read()} if isinstance(self.data, Arrays) else {}
+        return {self._data_key: self.splits(), **arrays}
 
     @property
     def _data_key(self) -> Hashable:
