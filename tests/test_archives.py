@@ -18,8 +18,10 @@ from PIL import Image
 
 from archsmith.core.errors import DataError
 from archsmith.core.shown import spelled
+from archsmith.recipes import for_data
 from archsmith.training import data
 from archsmith.training.archive_listing import list_archive
+from archsmith.training.text import load as load_text
 
 Members = list[tuple[bytes, bytes]]
 
@@ -222,7 +224,8 @@ def test_a_zip_with_sizes_of_64_bits(tmp_path: Path) -> None:
 
 
 def test_a_zip_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
-    good = zipped(tmp_path / "a.zip", members(b"cat", b"dog")).read_bytes()
+    texts = [(b"train.txt", b"a b c"), (b"valid.txt", b"a b"), (b"test.txt", b"a")]
+    good = zipped(tmp_path / "a.zip", [*members(b"cat", b"dog"), *texts]).read_bytes()
     for at, value, words in ((8, 9, "compression method"), (6, 1, "is encrypted")):
         bad = bytearray(good)
         for start, offset in ((b"PK\x03\x04", at), (b"PK\x01\x02", at + 2)):
@@ -231,8 +234,12 @@ def test_a_zip_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
         (tmp_path / "bad.zip").write_bytes(bad)
         with pytest.raises(DataError, match=rf"{words}.*unpack it yourself"):
             data.load(str(tmp_path / "bad.zip"))
-    with pytest.raises(DataError, match=r"not UTF-8, as it says.*unpack it"):
-        data.load(str(zipped(tmp_path / "liar.zip", members(b"caf\xe9", b"dog"), says_utf8=True)))
+        with pytest.raises(DataError, match=rf"{words}.*unpack it yourself"):
+            load_text(str(tmp_path / "bad.zip"))
+    liar = zipped(tmp_path / "liar.zip", members(b"caf\xe9", b"dog"), says_utf8=True)
+    for read in (data.load, load_text, for_data):
+        with pytest.raises(DataError, match=r"not UTF-8, as it says.*unpack it yourself"):
+            read(str(liar))
 
 
 def test_an_archive_of_python_snakes_or_with_a_stray_file_is_none_of_pickles(tmp_path: Path) -> None:

@@ -57,14 +57,8 @@ class Member:
 def _errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except UnicodeDecodeError as error:  # only where a zip archive says that they are UTF-8
-        raise DataError(
-            f"{path} has names that are not UTF-8, as it says they are ({error}); unpack it and give the folder"
-        ) from None
     except DAMAGED as error:
         raise DataError(f"{path} is a damaged archive: {error}") from None
-    except (RuntimeError, NotImplementedError) as error:  # zipfile: a password, an unknown compression
-        raise DataError(f"{path} cannot be read: {error}; unpack it yourself and give the folder") from None
 
 
 def list_archive(path: Path) -> Listing:

@@ -185,7 +185,7 @@ def _summary(layout: Layout, pictures: Sequence[LabelledPicture], listing: Listi
     read = f"{len(layout.classes)} classes ({first}){origin}; {len(pictures):,} pictures"
     parts = [read + (f": {', '.join(splits)}" if len(splits) > 1 else "")]
     if again:
-        parts.append(f"{again:,} more paths that links lead to the same pictures by")
+        parts.append(f"{again:,} more paths are links to the same pictures")
     ignored = [*layout.ignored, *(Ignored(path, reason) for path, reason in listing.dead_ends)]
     reasons = dict.fromkeys(each.reason for each in ignored)
     told = [_grouped([each for each in ignored if each.reason == reason]) for reason in reasons]

@@ -149,6 +149,10 @@ def _head(path: str) -> bytes:
 
 def _read(path: str) -> bytes:
     """A picture's file. Raises DataError for what is none, such as a pipe, which would be waited for, and for one too large."""
-    if not os.path.isfile(path):
-        raise DataError("is no file" if os.path.lexists(path) else "is a link to nothing")
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise DataError("is a link to nothing") from None
+    if not stat.S_ISREG(mode):
+        raise DataError("is no file")
     return read_some(Path(path))

@@ -101,10 +101,21 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip archive. Its members say how large they are, and none gives more than it says."""
-    with zipfile.ZipFile(path) as archive:
-        check_unpacked(path, sum(info.file_size for info in archive.infolist()))
-        yield archive
+    """A zip archive. Its members say how large they are, and none gives more than it says.
+
+    Raises DataError, also while it is read, for a compression or an encryption that is not known, and names that are not as
+    the archive says.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_unpacked(path, sum(info.file_size for info in archive.infolist()))
+            yield archive
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} has names that are not UTF-8, as it says they are ({error}); unpack it yourself"
+        ) from None
+    except (RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{path} cannot be read: {error}; unpack it yourself") from None
 
 
 # --- npz --------------------------------------------------------------------------------------------------------------
