@@ -92,8 +92,8 @@ def test_every_network_of_a_finish_is_exported_without_the_data(images: Finished
 def test_an_unknown_network_is_refused_with_their_names(
     images: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'residual network'"):
-        smith.export(images.run(), network="residual_network", path=tmp_path / "m")
+    with pytest.raises(UnknownName, match=r"did you mean 'residual network'.*trained: found, residual"):
+        smith.export(images.run(), network="residual", path=tmp_path / "m")
     with pytest.raises(UnknownName, match="there are: found, random search, residual network"):
         smith.export(images.run(), network="zzz", path=tmp_path / "m")
     with pytest.raises(UsageError, match="was not finished"):
@@ -101,7 +101,7 @@ def test_an_unknown_network_is_refused_with_their_names(
     with pytest.raises(UsageError, match="names a network of a finished run"):
         smith.export("nas_conv_v1", network="found", path=tmp_path / "m")
     monkeypatch.chdir(tmp_path)
-    command = ["export", "run", "--network", "residual network", "--store", f"sqlite:///{images.store}"]
+    command = ["export", "run", "--network", "Residual-network", "--store", f"sqlite:///{images.store}"]
     assert main(command) == 0
     assert capsys.readouterr().out.strip() == "run-residual-network-pytorch"
     assert smith.load("run-residual-network-pytorch").name == "run-residual-network"

@@ -69,6 +69,7 @@ def test_only_what_archsmith_wrote_is_replaced(tmp_path: Path) -> None:
     (folder / "link").symlink_to("thesis.txt")
     (folder / "dangling").symlink_to("nowhere")
     (folder / "empty").mkdir()
+    (folder / "uv.lock").touch()
     assert smith.export(model(8), path=folder) == folder
     assert load(folder).genotype == model(8).genotype
     assert {name: (folder / name).read_text() for name in mine} == mine
@@ -347,7 +348,7 @@ def test_no_database_is_ever_replaced(tmp_path: Path, run: smith.Run, name: str)
         database.execute("create table t (x)")
     database.close()
     (tmp_path / f"c{suffix}").symlink_to(f"a{suffix}")
-    for other in ("d.sqlite", "e.db-wal", "f.db.lock", "g.safetensors", "h.duckdb"):
+    for other in ("f.db", "d.sqlite", "e.db-wal", "f.db.lock", "g.safetensors", "h.duckdb"):
         (tmp_path / other).write_bytes(b"\0\0\0\0\0\0\0\0DUCK")
     before = tree(tmp_path)
     for place in tmp_path.iterdir():

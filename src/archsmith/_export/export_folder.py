@@ -8,7 +8,6 @@ RENAME_SWAP on macOS). What is left by a kill is cleared, or put back, by the ne
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import filecmp
 import hashlib
 import json
@@ -138,12 +137,17 @@ def repair(target: Path) -> None:
 @contextmanager
 def _held(work: Path) -> Iterator[bool]:
     """A folder held against other processes, until this one ends; False where another holds it."""
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks, where nothing is known of others
+        yield False
+        return
     lock = os.open(work, os.O_RDONLY)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held = True
-        except OSError:  # also of a file system without locks, where nothing is known of others
+        except OSError:  # another process holds it, or the file system has no locks
             held = False
         yield held
     finally:
@@ -223,14 +227,14 @@ def _same(one: Path, other: Path) -> bool:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Have two folders change places in one step. False where the system or the file system cannot."""
-    library = ctypes.CDLL(None, use_errno=True)
     first, second = os.fsencode(one), os.fsencode(other)
     try:
+        library = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "darwin":
             failed = library.renamex_np(first, second, 2)  # RENAME_SWAP
         else:
             failed = library.renameat2(-100, first, -100, second, 2)  # AT_FDCWD, RENAME_EXCHANGE
-    except AttributeError:  # an older C library
+    except (AttributeError, TypeError, OSError):  # an older C library, or another kind of system
         return False
     return not failed
 
@@ -274,7 +278,7 @@ def _database_in(folder: Path) -> Path | None:
     for root, _, names in os.walk(folder):
         for name in names:
             file = Path(root, name)
-            if name not in NAMES and file.is_file() and (kept_kind(file) or "").endswith("database"):
+            if name not in NAMES and file.is_file() and kept_kind(file) == "a database":
                 return file
     return None
 

@@ -196,9 +196,10 @@ _MADE: dict[type, Callable[[Any, nn.Module, dict[str, Any]], Model]] = {Task: _o
 def _finished(run: Run, document: Mapping[str, Any], name: str | None) -> Trained:
     """What `finish` chose, or another network that it trained."""
     networks, plan = document["networks"], document["plan"]
-    chosen = networks[0] if name is None else next((n for n in networks if n["name"] == name), None)
+    chosen = networks[0] if name is None else next((n for n in networks if _plain(n["name"]) == _plain(name)), None)
     if chosen is None:
-        raise UnknownName("network", str(name), [n["name"] for n in networks], f"(of the finish of run {run.name!r})")
+        names = [str(n["name"]) for n in networks]
+        raise UnknownName("network", str(name), names, f"(the finish of run {run.name!r} trained: {', '.join(names)})")
     is_first = chosen is networks[0]
     index, why = (document["model"]["index"], document["model"]["why"]) if is_first else _best_seed(chosen, plan)
     mine = next((f for f in chosen["finals"] if f["index"] == index), None)
@@ -241,6 +242,10 @@ def _finished(run: Run, document: Mapping[str, Any], name: str | None) -> Traine
         settings=_tuples({**plan["final"], **chosen["settings"], "epochs": int(mine["cost"]["epochs"])}),
         about=about,
     )
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", " ").replace("_", " ")
 
 
 def _best_seed(network: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[int | None, str]:

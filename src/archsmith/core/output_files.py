@@ -13,7 +13,7 @@ from archsmith.core.errors import UsageError
 
 _HEAD = 4096  # bytes that tell what a file is
 _DATABASES = (".db", ".db3", ".sqlite", ".sqlite3", ".duckdb", ".mdb", ".accdb")
-_BESIDE_DATABASES = ("-wal", "-shm", "-journal", ".lock")
+_BESIDE_DATABASES = ("-wal", "-shm", "-journal")
 _SIGNATURES = (
     (0, b"SQLite format 3\0"),
     (0, b"\x37\x7f\x06\x82"),  # SQLite's write-ahead log, in both byte orders
@@ -96,7 +96,7 @@ def kept_kind(path: Path) -> str | None:
     """What a file is, if it must never be replaced, such as "a database"; None for any other. Raises OSError."""
     path = Path(os.path.realpath(path))
     name = path.name.lower()
-    if name.endswith(_BESIDE_DATABASES):
+    if name.endswith(_BESIDE_DATABASES) or _is_lock(path):
         return "part of a database"
     if name.endswith(_DATABASES):
         return "a database"
@@ -105,6 +105,12 @@ def kept_kind(path: Path) -> str | None:
     if any(head[at : at + len(sign)] == sign for at, sign in _SIGNATURES):
         return "a database"
     return "a file of weights" if name.endswith(".safetensors") else None
+
+
+def _is_lock(path: Path) -> bool:
+    """Whether a file is a store's lock, `runs.db.lock`, or that of a run in it, `runs.db.0123456789ab.lock`."""
+    beside = path.with_suffix("")
+    return path.suffix == ".lock" and (beside.exists() or beside.with_suffix("").exists())
 
 
 def _replace(path: Path, text: str) -> None:
