@@ -377,6 +377,14 @@ def test_a_report_goes_through_links_and_into_pipes(tmp_path: Path, run: smith.R
             run.report(place, force=True)
 
 
+def test_the_place_of_a_stores_weights_is_refused_before_there_are_any(tmp_path: Path, run: smith.Run) -> None:
+    (tmp_path / "runs.db").touch()
+    for write in (*writers(run).values(), lambda path, force: smith.export(model(), path=path, force=force)):
+        with pytest.raises(UsageError, match="where a store keeps its weights"):
+            write(tmp_path / "runs.artifacts", True)
+    assert [p.name for p in tmp_path.iterdir()] == ["runs.db"]
+
+
 def test_auto_refuses_a_foreign_place_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out" / "first").mkdir(parents=True)

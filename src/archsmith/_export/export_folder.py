@@ -24,7 +24,7 @@ from typing import Any
 
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import canonical_json
-from archsmith.core.output_files import kept_kind
+from archsmith.core.output_files import is_artifact_folder, kept_kind
 
 FORMAT = "archsmith model"
 CARD = "model.json"
@@ -72,6 +72,8 @@ def check_folder(path: Path) -> None:
         target = Path(os.path.abspath(path))
         if os.path.islink(target):
             raise UsageError(f"{path} is a symbolic link, and an export replaces its folder; name the folder itself")
+        if is_artifact_folder(target):
+            raise UsageError(f"{path} is where a store keeps its weights; name another place")
         here = Path.cwd()
         around = {here, *here.parents, Path(os.path.realpath(here)), Path.home()}
         if target in around or os.path.realpath(target) in {str(folder) for folder in around}:
@@ -293,5 +295,4 @@ def _prefix(target: Path) -> str:
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
-    where = error.filename if isinstance(error.filename, str) else path.parent
-    return UsageError(f"cannot write to {where}: {error.strerror or error}")
+    return UsageError(f"cannot write to {path}: {error.strerror or error}")

@@ -40,6 +40,8 @@ def check_output(path: Path, what: str, is_ours: Callable[[str], bool], *, force
     shown = str(path)
     if "\0" in shown:
         raise UsageError(f"the {what} cannot be written to {shown!r}: no path has a NUL in it")
+    if is_artifact_folder(path):
+        raise UsageError(f"{shown!r} is where a store keeps its weights; name another place for the {what}")
     try:
         if os.path.isdir(path):
             raise UsageError(f"the {what} is a file, and {shown!r} is a folder; name a file in it")
@@ -90,6 +92,14 @@ def write_output(path: Path, text: str, what: str, is_ours: Callable[[str], bool
         raise UsageError(
             f"the {what} cannot be written to {str(path)!r}: {error.strerror or error}; name another place for it"
         ) from None
+
+
+def is_artifact_folder(path: Path) -> bool:
+    """Whether a place, there or not, is the one where the store beside it keeps its weights: runs.artifacts, of runs.db."""
+    try:
+        return path.suffix == ".artifacts" and any(path.with_suffix(end).exists() for end in _DATABASES)
+    except OSError:
+        return False
 
 
 def kept_kind(path: Path) -> str | None:
