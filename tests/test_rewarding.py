@@ -229,6 +229,22 @@ def test_a_budget_of_which_every_trial_fails_is_an_error_and_a_larger_one_goes_o
     assert run.summary.counts["failed"] == 27
 
 
+def test_a_reward_that_fails_for_all_is_corrected_without_training_again() -> None:
+    store, evaluate = open_store("memory://"), Counted(metrics)
+    with pytest.raises(AllTrialsFailed, match=r"4 x reward: ZeroDivisionError(.|\n)*resume\(reward="):
+        smith.search(space, evaluate, trials=4, reward=lambda result: 1 / 0, store=store, name="r")
+    run = smith.open_run(store, "r").resume(space=space, evaluator=evaluate, reward=smith.rewards.accuracy)
+    assert (evaluate.calls, run.summary.counts["done"], run.summary.status) == (4, 4, "finished")
+
+
+@pytest.mark.parametrize("result", [{}, Result(), Result(curve=[{"epoch": 1, "loss": 1.0}])])
+def test_results_without_metrics_stop_the_search(result: Any) -> None:
+    evaluate = Counted(lambda _: result)
+    with pytest.raises(NoReward, match="the metric 'value', and they have none"):
+        smith.search(space, evaluate, trials=9, store="memory://")
+    assert evaluate.calls == 1
+
+
 @pytest.mark.parametrize("good", [9, 0])
 def test_one_of_the_first_that_is_trained_lets_the_search_go_on(good: int) -> None:
     calls = itertools.count()

@@ -101,16 +101,18 @@ class FirstTrials:
 def no_reward(name: str, reward: Reward, trials: Iterable[Trial]) -> NoReward | None:
     """The error for trained trials of which one lacks a metric that the reward needs; None where none does."""
     for trial in trials:
-        if not trial.lacks_reward or trial.result is None:
+        result = trial.result
+        if result is None or result.failure is None or result.failure.reason != "reward":
             continue
         try:
-            reward_of(reward, trial.result)
+            reward_of(reward, result)
         except MissingMetric as error:
-            have = ", ".join(error.metrics)
+            why = f"no reward can be made of the results of run {name!r}: the reward needs the metric {error.name!r}, and they"
+            if not error.metrics:
+                return NoReward(f"{why} have none. Have the evaluator return a number, or a dict with that metric")
             example = "accuracy" if "accuracy" in error.metrics else error.metrics[0]
             return NoReward(
-                f"no reward can be made of the results of run {name!r}: the reward needs the metric {error.name!r}, and they "
-                f"have: {have}. Give a reward that larger is better of, such as "
+                f"{why} have: {', '.join(error.metrics)}. Give a reward of those, of which larger is better, such as "
                 f"reward=lambda result: result.metrics[{example!r}]. What was trained is kept: open_run(STORE, {name!r})"
                 ".resume(reward=...) makes its reward and goes on",
                 error.metrics,
@@ -136,12 +138,17 @@ def all_failed(name: str, failed: Iterable[Trial], which: str, *, trials: int | 
     if len(reasons) > _REASONS_SHOWN:
         listed.append(f"  and {len(reasons) - _REASONS_SHOWN} more reasons")
     lines = failures[0].traceback.rstrip().splitlines()[-_TRACEBACK_LINES:]
+    if lines and lines[-1].startswith("archsmith."):  # its message says all
+        lines = []
     excerpt = (
         [f"The end of the traceback of trial {failed[0].number}:", *(f"  {line}" for line in lines)] if lines else []
     )
     budget = "" if trials is None else f"trials={trials}, "
     step = (
-        f"Correct the cause, then go on: open_run(STORE, {name!r}).resume({budget}...), with the space=, evaluator= or "
+        f"What was trained is kept. Correct the reward, then go on: open_run(STORE, {name!r}).resume(reward=...) makes the "
+        "rewards of these trials, and trains none again"
+        if all(trial.lacks_reward for trial in failed)
+        else f"Correct the cause, then go on: open_run(STORE, {name!r}).resume({budget}...), with the space=, evaluator= or "
         "reward= that you changed. Failed trials are not tried again"
     )
     return AllTrialsFailed("\n".join([f"{which} of run {name!r} failed:", *listed, *excerpt, step]), reasons)

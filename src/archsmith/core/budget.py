@@ -16,7 +16,8 @@ class Budget:
     Args:
         trials: proposals, failed and stopped ones included. Running children finish when it ends.
         seconds: wall clock, summed over the run's sessions. Running children are stopped when it ends.
-        epochs: the evaluator's cost in epochs, summed over trials. Running children finish when it ends.
+        epochs: that children report, summed over trials: also over those that fail, are stopped or paused, and the epochs that
+            a child trains again. Running children finish when it ends, so that a run may take more.
     """
 
     trials: int | None = None
@@ -33,6 +34,8 @@ class Budget:
                 raise UsageError(f"the budget's {name} must be finite, got {value!r}; leave it out for no limit")
         if self.trials is not None and self.trials != int(self.trials):
             raise UsageError(f"the budget's trials must be a whole number, got {self.trials!r}")
+        if self.trials is not None:
+            object.__setattr__(self, "trials", int(self.trials))  # 5.0 is 5
         if self.trials is None and self.seconds is None and self.epochs is None:
             raise UsageError("a search needs a budget: give trials, seconds or epochs")
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from archsmith.core.checks import plain_fields
 from archsmith.core.errors import ChildFailed, Diverged, UsageError
 from archsmith.core.genotype import Genotype
-from archsmith.core.number import as_number, numbers_by_name
+from archsmith.core.number import as_number
 from archsmith.core.space import Space, decode
 from archsmith.core.trial import Cost, Result
 
@@ -207,7 +207,7 @@ class FunctionEvaluator:
         if isinstance(value, Result):
             return value
         if isinstance(value, Mapping):
-            return Result(metrics=numbers_by_name(value, "what the evaluator returns"))
+            return Result(metrics=value)
         try:
             number = as_number(value, "what it returned")
         except ChildFailed as error:

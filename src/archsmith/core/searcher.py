@@ -43,7 +43,10 @@ class LiveSearcher(Protocol):
         ...
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learn from finished trials: done, failed or stopped, in any order, each told once; some never come."""
+        """Learn from finished trials: done, failed or stopped, in any order, each told once; some never come.
+
+        One that failed for want of a reward alone is told again, as done, once there is one.
+        """
         ...
 
     def diagnostics(self) -> Mapping[str, float]:

@@ -213,8 +213,8 @@ class Trial:
 
     @property
     def lacks_reward(self) -> bool:
-        """Whether it was trained, and failed only because no reward could be made of its metrics."""
+        """Whether it was trained, and failed only because no reward could be made of its metrics and its curve."""
         result = self.result
         if self.state is not TrialState.FAILED or result is None or result.failure is None:
             return False
-        return result.failure.reason == "reward" and bool(result.metrics)
+        return result.failure.reason == "reward" and bool(result.metrics or result.curve)
