@@ -14,7 +14,7 @@ from archsmith._describe import Thing, find
 from archsmith._export.cell_source import cell_file
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import canonical_json
-from archsmith.core.output_files import write_output
+from archsmith.core.output_files import is_artifact_folder, write_output
 from archsmith.discovered import NETWORKS, Discovered
 from archsmith.nn.cell_graph import CellGraph, from_architecture
 from archsmith.nn.recurrent import GraphCell, GraphRNN
@@ -107,7 +107,8 @@ def is_source(text: str) -> bool:
 def place_file(text: str, path: Path, *, force: bool = False) -> None:
     """Write the file whole or not at all. An earlier export is replaced, another file only with `force`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not is_artifact_folder(path.parent):  # which is refused below
+            path.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot write {path}: {error}") from None
     write_output(path, text, "export", is_source, force=force)

@@ -40,7 +40,7 @@ def check_output(path: Path, what: str, is_ours: Callable[[str], bool], *, force
     shown = str(path)
     if "\0" in shown:
         raise UsageError(f"the {what} cannot be written to {shown!r}: no path has a NUL in it")
-    if is_artifact_folder(path):
+    if is_artifact_folder(path) or is_artifact_folder(path.parent):
         raise UsageError(f"{shown!r} is where a store keeps its weights; name another place for the {what}")
     try:
         if os.path.isdir(path):
