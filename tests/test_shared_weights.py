@@ -307,6 +307,7 @@ def forget(address: str, *stores: Path) -> None:
     shutil.rmtree(Path(address) / "stores")
     for path in stores:
         damage(path, "DELETE FROM meta WHERE key IN ('id', 'path')")
+        damage(path, "UPDATE runs SET writer = '{}'")
 
 
 def test_weights_of_a_store_that_never_registered_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import sqlite3
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import archsmith as smith
-from archsmith.core.errors import StoreError, StoreLost
+from archsmith.core.errors import CorruptStore, StoreError, StoreLost
 from archsmith.core.store import RunWriter
 from archsmith.core.trial import Trial, TrialState
 from archsmith.store import open_store
@@ -38,6 +39,7 @@ def rewards(path: Path) -> list[float | None]:
 def path(tmp_path: Path) -> Path:
     with_trials(open_store(tmp_path / "other.db").create("b", {}), [9.0]).close("finished")
     with_trials(open_store(tmp_path / "runs.db").create("first", {}), [1.0, 2.0]).close("finished")
+    gc.collect()  # no connection is left open
     return tmp_path / "runs.db"
 
 
@@ -108,7 +110,7 @@ def test_a_store_that_is_moved_has_it_all(path: Path, folder: bool) -> None:
     writer, trial = begun(path)
     path.with_suffix(".artifacts").mkdir()
     if folder:
-        moved = path.parent.rename(path.parent.with_name("elsewhere")) / path.name
+        moved = Path(path.parent.rename(f"{path.parent}-moved")) / path.name
     else:
         moved = path.rename(path.with_name("moved here.db"))
         path.symlink_to(moved)  # which SQLite would read with another log
@@ -230,16 +232,66 @@ def test_a_reader_does_not_take_one_store_for_another(path: Path) -> None:
     assert store.runs() == []
 
 
-def test_the_log_of_a_store_that_is_gone_is_no_part_of_a_new_one(path: Path) -> None:
-    """A kill leaves a log behind; a new file of the name must not begin with what is in it."""
-    code = (
-        "import os, sys; from archsmith.store import open_store; from archsmith.testing.store import with_trials\n"
-        "with_trials(open_store(sys.argv[1]).create('a', {}), [0.5]); os._exit(9)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path)])
+KILLED = """
+import os, sys
+from archsmith.store import open_store
+from archsmith.testing.store import with_trials
+run = with_trials(open_store(sys.argv[1]).create("a", {}), [0.5])
+if len(sys.argv) > 2:
+    os.system(f"cp '{sys.argv[1]}' '{sys.argv[2]}'")
+    with_trials(run, [0.25] * 500)  # the log is begun anew on the way
+os._exit(9)
+"""
+
+
+def killed(path: Path, *backup: Path) -> None:
+    """A search that is killed, and leaves a log behind."""
+    subprocess.run([sys.executable, "-c", KILLED, str(path), *map(str, backup)])
     assert path.with_name("runs.db-wal").stat().st_size > 0
+
+
+@pytest.mark.parametrize("how", ["moved over", "copied over", "an older copy"])
+def test_a_file_is_not_mixed_with_the_log_of_the_one_that_it_replaces(path: Path, how: str) -> None:
+    backup = path.with_name("other.db")
+    if how == "an older copy":
+        backup = path.with_name("backup.db")
+        killed(path, backup)
+    else:
+        killed(path)
+    content = backup.read_bytes()
+    if how == "moved over":
+        backup.rename(path)
+    else:
+        path.write_bytes(content)
+    acts: list[Callable[[], object]] = [
+        lambda: open_store(path).runs(),
+        lambda: open_store(path).write("a"),
+        lambda: open_store(path).create("c", {}),
+    ]
+    for act in acts:
+        with pytest.raises(
+            CorruptStore, match=r"runs\.db-wal is not that of the store .*runs\.db-wal to runs\.db-wal\.old"
+        ):
+            act()
+    assert path.read_bytes() == content, "nothing was written to it"
+    path.with_name("runs.db-wal").rename(path.with_name("runs.db-wal.old"))
+    assert {run.name for run in open_store(path).runs()} <= {"a", "b", "first"}
+    with_trials(open_store(path).create("c", {}), [1.0]).close("finished")
+
+
+def test_the_log_of_a_killed_search_is_its_own(path: Path) -> None:
+    killed(path, path.with_name("backup.db"))
+    assert len(rewards(path)) == 501
+    moved = Path(path.parent.rename(f"{path.parent}-moved")) / path.name
+    assert len(rewards(moved)) == 501
+    with_trials(open_store(moved).write("a"), [1.0]).close("finished")
+
+
+def test_the_log_of_a_store_that_is_gone_is_no_part_of_a_new_one(path: Path) -> None:
+    killed(path)
     kept = path.rename(path.with_name("kept.db"))
-    with_trials(open_store(path).create("new", {}), [1.0]).close("finished")
+    with pytest.warns(UserWarning, match=r"is kept as .*runs\.db-wal\.old-1"):
+        with_trials(open_store(path).create("new", {}), [1.0]).close("finished")
     assert [run.name for run in open_store(path).runs()] == ["new"]
     path.with_name("runs.db-wal.old-1").rename(path.with_name("kept.db-wal"))
     assert rewards(kept) == [0.5], "whoever moved the store may move its log along"

@@ -57,19 +57,26 @@ def needed(store: Store) -> set[str]:
     for summary in store.runs():
         reader = store.read(summary.name)
         digests.update(t.result.artifact for t in reader.top(BEST_PER_RUN) if t.result and t.result.artifact)
-        if summary.config.get("stopping") and any(summary.counts.get(state) for state in ("paused", "running")):
-            unfinished = (trial.result for trial in reader.trials() if not trial.state.is_finished)
-            digests.update(result.checkpoint for result in unfinished if result is not None and result.checkpoint)
-        if summary.counts.get("failed"):  # a reward can still be made of what some of them came to
-            digests.update(
-                t.result.artifact for t in reader.trials() if t.lacks_reward and t.result and t.result.artifact
-            )
+        if any(summary.counts.get(state) for state in ("proposed", "running", "paused", "failed")):
+            digests.update(_of_unfinished(reader))
         for key in reader.documents():
             document = reader.document(key)
             digests.update(digests_in(document))
             if key == DOCUMENT:
                 digests.update(since(reader, document))
     return digests
+
+
+def _of_unfinished(reader: RunReader) -> Iterator[str]:
+    """What trials go on from, what those that still run may read of their parents, and what a reward can still be made of."""
+    parents = {t.parent for t in reader.trials() if not t.state.is_finished}
+    for trial in reader.trials():
+        if trial.result is None:
+            continue
+        if trial.result.checkpoint and not trial.state.is_finished:
+            yield trial.result.checkpoint
+        if trial.result.artifact and (trial.number in parents or trial.lacks_reward):
+            yield trial.result.artifact
 
 
 def _recorded(store: Store) -> Iterator[str]:

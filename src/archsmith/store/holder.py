@@ -11,9 +11,10 @@ from archsmith.core.errors import CorruptStore, RunLocked
 from archsmith.store.payload import object_from_text, to_text
 
 
-def this_process() -> str:
-    """This process, as JSON for the run's row."""
-    return to_text({"pid": os.getpid(), "host": socket.gethostname(), "pids": _pids(), "since": now()}, "writer")
+def this_process(store: str | None = None) -> str:
+    """This process, as JSON for the run's row, and the id of the store that it writes to."""
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "pids": _pids(), "since": now()}
+    return to_text({**who, "store": store} if store is not None else who, "writer")
 
 
 def is_dead(writer: Any) -> bool:

@@ -75,7 +75,7 @@ class SQLStore:
                 raise RunExists(f"a run named {name!r} is in this store already; resume it, or choose another name")
             self._place.remember(connection)
             row = {**asdict(Tally()), "name": name, "created": now(), "updated": now(), "status": "running"}
-            row |= {"writer": this_process(), "config": text, "seconds": 0.0, **claim.take(None)}
+            row |= {"writer": this_process(id_of(connection)), "config": text, "seconds": 0.0, **claim.take(None)}
             made: int = connection.execute(insert(runs).values(row).returning(runs.c.id)).scalar_one()
             return made
 

@@ -100,7 +100,7 @@ class SQLWriter(SQLReader):
         was_running = (trials.c.run == row.id, trials.c.state == TrialState.RUNNING.value)
         before = case((trials.c.told.is_(None), TrialState.PROPOSED.value), else_=TrialState.PAUSED.value)
         execute(update(trials).where(*was_running).values(state=before, started_at=None))
-        who = this_process()
+        who = this_process(self._store)
         execute(insert(events), self._event(self._seq, self._seq, "resumed", None, row.seconds, who))
         status = "interrupted" if row.status == "running" else row.status  # left by a kill
         values = {"running": 0, "proposed": tally.proposed, "paused": paused, "status": status, "writer": who, **held}

@@ -10,6 +10,8 @@ import contextlib
 import os
 import shlex
 import sqlite3
+import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from archsmith.store.database import T, bring_up, id_of, make_id, make_tables, v
 from archsmith.store.migrations import columns_of_runs
 from archsmith.store.run_lock import RunLock
 from archsmith.store.sqlite_writing import SQLiteWriting
+from archsmith.store.stray_log import check_log
 from archsmith.store.tables import APPLICATION_ID, SCHEMA, meta
 
 OWN_NAME = "path"
@@ -72,6 +75,8 @@ class SQLiteFile:
                 self._engine.dispose()
                 self._engine = None
             if self._engine is None or self._version < SCHEMA:
+                if self._engine is None:
+                    check_log(self.path)
                 engine = self._engine or create_engine("sqlite://", creator=self._open_to_read, poolclass=QueuePool)
                 inode = _inode(self.path)
                 with engine.connect() as connection:
@@ -87,6 +92,7 @@ class SQLiteFile:
         with self._plain_errors():
             if create and not self._has_content():
                 self._make()
+            check_log(self.path)
             inode = _inode(self.path)
             connection = _writing_engine(self._open_to_write).connect()
             try:
@@ -140,13 +146,11 @@ class SQLiteFile:
 
         if not self.path.parent.is_dir():
             raise StoreError(f"cannot create the store {self.path}: the folder {self.path.parent} does not exist")
-        aside = Path(f"{self.path}.new")
+        aside = Path(f"{self.path}.{uuid.uuid4().hex}.new")
         lock = FileLock(f"{self.path}.lock", timeout=self.busy_seconds, thread_local=False)
         try:
             with lock:
                 if not self._has_content():  # another process may have been faster
-                    for leftover in (aside, Path(f"{aside}-wal"), Path(f"{aside}-shm"), Path(f"{aside}-journal")):
-                        leftover.unlink(missing_ok=True)
                     _set_aside_logs(self.path)
                     engine = _writing_engine(lambda: self._open_to_write(aside))
                     with contextlib.closing(engine.connect()) as connection, connection.begin():
@@ -280,11 +284,17 @@ def _inode(path: Path) -> int:
 def _set_aside_logs(path: Path) -> None:
     """Rename the logs of a file that is gone: SQLite would read them into the new one, and they may hold results of the old."""
     for log in (Path(f"{path}-wal"), Path(f"{path}-journal")):
-        if log.exists():
+        if log.exists() and log.stat().st_size:
             number = 1
             while (aside := Path(f"{log}.old-{number}")).exists():
                 number += 1
             log.rename(aside)
+            warnings.warn(
+                f"the store {path} is gone and a new one is made; the log of the old one, which may hold its last results, "
+                f"is kept as {aside}",
+                stacklevel=2,
+            )
+        log.unlink(missing_ok=True)
     Path(f"{path}-shm").unlink(missing_ok=True)
 
 
