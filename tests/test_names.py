@@ -125,3 +125,16 @@ def test_no_two_names_are_spelled_alike(a: str, b: str) -> None:
 @given(st.text(alphabet="\\xu0e9\n\udce9\x85\u00e9"))
 def test_a_spelled_name_is_the_name_of_no_other_file(name: str) -> None:
     assert spelled(name) == name or spelled(spelled(name)) != spelled(name)
+
+
+def test_auto_makes_no_class_of_the_folder_that_it_writes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    assert main(["auto", ".", "--output", "a/b", "--trials", "1"]) == 2
+    assert "'cat' has 2, 'dog' has 2\n" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cat", "dog"]

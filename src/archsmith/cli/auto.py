@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,21 @@ SEARCH_SHARE = 0.4  # of a budget in seconds: as much again for random search, a
 def register(app: typer.Typer) -> None:
     """Add this command to the command line."""
     app.command(name="auto")(auto)
+
+
+@contextmanager
+def _folder_for_now(path: Path) -> Iterator[None]:
+    """A folder meanwhile, to check what will be written into it. Left empty among folders of pictures, it would be a class."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {path}: {error.strerror or error}; name another --output") from None
+    try:
+        yield
+    finally:
+        for folder in missing:
+            folder.rmdir()
 
 
 def auto(
@@ -94,15 +110,14 @@ def auto(
 
     def check_and_tell(name: str) -> None:
         page, *folders = places(name)
-        check_place(page, "report", force=force)  # before hours of training
-        for folder in folders:
-            check_folder(folder)
+        with _folder_for_now(output):
+            check_place(page, "report", force=force)  # before hours of training
+            for folder in folders:
+                check_folder(folder)
         say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {without_passwords(store)}")
 
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {output}: {error.strerror or error}; name another --output") from None
+    with _folder_for_now(output):
+        pass
     tell_data(recipe)
     if name is None:
         run = begin_new(
@@ -132,6 +147,7 @@ def auto(
         say(f"interrupted; every finished training is kept. Go on with: {go_on}")
         raise
     say("4/4 writing the page and the model")
+    output.mkdir(parents=True, exist_ok=True)
     run.report(page, control=control.name, force=force)
     model = export(run, format="pytorch", path=folder)
     export(run, format="source", path=source)

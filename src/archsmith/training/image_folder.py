@@ -7,7 +7,6 @@ in the data's description; what is no part of the data is summed up in one line 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import sys
@@ -33,6 +32,7 @@ from archsmith.training.split_names import TEST, TRAIN, VALIDATION
 NO_LABELLING = Labelling()  # then it is looked for
 DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
 _WAITING_CAP = 1 << 28  # bytes of pictures that wait for being decoded
+_said: set[tuple[str, str]] = set()  # the names and digests of the data of which it was said how they were read
 
 __all__ = ["read_archive", "read_csv", "read_folder", "read_picture", "resize_arrays"]
 
@@ -102,7 +102,7 @@ def _read(
             f"folder with one folder of pictures for each class{suggested(listing)}"
         )
     summary = _summary(layout, [picture for picture, _ in kept], listing, again)
-    _say(f"{spelled(name)}: {summary}")
+    _say_once(spelled(name), digest.hexdigest(), summary)
     for warning in layout.warnings:
         warnings.warn(f"{spelled(name)}: {warning}", stacklevel=3)
     remarks = list(layout.warnings)
@@ -202,12 +202,12 @@ def _grouped(ignored: Sequence[Ignored]) -> str:
     return f"{paths}{more} ({f'{count:,} pictures, ' if count else ''}{ignored[0].reason})"
 
 
-@functools.cache
-def _say(line: str) -> None:
-    """Print a line on stderr, whatever its encoding, once a process."""
-    if sys.stderr is not None:
+def _say_once(name: str, digest: str, summary: str) -> None:
+    """Print a line on stderr, whatever its encoding, once a process for data as they are."""
+    if sys.stderr is not None and (name, digest) not in _said:
+        _said.add((name, digest))
         encoding = sys.stderr.encoding or "utf-8"
-        print(plain(line).encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+        print(plain(f"{name}: {summary}").encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
