@@ -39,6 +39,7 @@ from archsmith.core.finish import (
     in_todays_words,
 )
 from archsmith.core.genotype import Genotype
+from archsmith.core.global_state import GeneratorStates
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.core.walk import Choose
@@ -352,8 +353,11 @@ def test_a_kill_while_it_tests_is_one_look(run: smith.Run, monkeypatch: pytest.M
         return test(self, model, device)
 
     monkeypatch.setattr(Points, "test", killed)
+    states = GeneratorStates.now()
     with pytest.raises(KeyboardInterrupt):
         smith.finish(run, plan=PLAN)
+    assert torch.equal(GeneratorStates.now().torch, states.torch), "the caller's generators are as they were"
+    assert GeneratorStates.now().python == states.python
     assert [look["done"] for look in run.reader.document("finish-looks")] == [False], "on record before it is seen"
     assert comparable(smith.finish(run, plan=PLAN)) == whole
 

@@ -238,13 +238,17 @@ def trains(_: Any) -> dict[str, float]:
         *(random.random(), np.random.rand(), torch.rand(()).item(), str(np.array([1 / 3])), np.geterr()),
         *(torch.get_num_threads(), torch.is_anomaly_enabled(), str(torch.rand(2)), torch.get_default_dtype()),
         *(gc.isenabled(), gc.get_threshold(), locale.setlocale(locale.LC_ALL), decimal.getcontext().prec),
-        *(signal.getsignal(signal.SIGTERM), signal.getitimer(signal.ITIMER_REAL), threading.active_count()),
-        *(os.getpriority(os.PRIO_PROCESS, 0), resource.getrlimit(resource.RLIMIT_CPU), os.umask(0o22)),
+        *(signal.getsignal(signal.SIGTERM), signal.getitimer(signal.ITIMER_REAL), os.umask(0o22), sys.stdout is None),
+    ]
+    alone = [  # what others change as well in a process that is not the child's alone
+        *(threading.active_count(), len(psutil.Process().children()), hasattr(os, "spoiled")),
+        *(os.getpriority(os.PRIO_PROCESS, 0), resource.getrlimit(resource.RLIMIT_CPU)),
         len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0,
-        *(len(psutil.Process().children()), hasattr(os, "spoiled"), sys.stdout is None),
     ]
     return {"weights": int(hashlib.sha256(weights).hexdigest()[:12], 16)} | {
-        f"seen {n}": int(hashlib.sha256(repr(value).encode()).hexdigest()[:12], 16) for n, value in enumerate(seen)
+        f"{name} {n}": int(hashlib.sha256(repr(value).encode()).hexdigest()[:12], 16)
+        for name, values in (("seen", seen), ("alone", alone))
+        for n, value in enumerate(values)
     }
 
 
@@ -355,7 +359,8 @@ def test_in_this_process_what_can_be_put_back_is() -> None:
     assert complete(executor, job(1, spoils_what_can_be_put_back, seed=1)).state is TrialState.DONE
     after = complete(executor, job(2, trains, seed=7))
     assert fresh.state is TrialState.DONE, fresh.result.failure
-    assert after.result.metrics == fresh.result.metrics
+    seen = [{k: v for k, v in done.result.metrics.items() if not k.startswith("alone")} for done in (fresh, after)]
+    assert seen[0] == seen[1]
     assert states.python == random.getstate()
     assert torch.equal(states.torch, torch.get_rng_state())
 
@@ -378,33 +383,34 @@ def test_what_is_imported_as_the_child_runs_is_seeded_too() -> None:
 # --- what it starts ---------------------------------------------------------------------------------------------------
 
 
-def daemon(eat: int = 0) -> int:
-    """The number of a process in a session of its own whose parent has ended."""
+def daemon() -> tuple[int, Callable[[int], int]]:
+    """A process in a session of its own whose parent has ended: its number, and what has it take so many MiB of memory."""
+    told, tell = os.pipe()
     reading, writing = os.pipe()
-    if os.fork() == 0:
+    if (parent := os.fork()) == 0:
         os.setsid()
         if (pid := os.fork()) == 0:
-            hoard = b"x" * eat
-            os.write(writing, b"ready   ")
+            hoard = b"x" * int(os.read(told, 20)) * MIB
             time.sleep(600)
             os._exit(len(hoard) % 2)
-        os.write(writing, f"{pid:<8}".encode())
+        os.write(writing, str(pid).encode())
         os._exit(0)
-    parts = {os.read(reading, 8).strip(), os.read(reading, 8).strip()}
-    return int((parts - {b"ready"}).pop())
+    os.waitpid(parent, 0)
+    return int(os.read(reading, 20)), lambda mebibytes: os.write(tell, str(mebibytes).encode())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a process is found by its environment")
 def test_a_daemon_counts_and_ends_with_its_child(pool: ProcessPool) -> None:
     def child(context: Any, eat: int) -> dict[str, float]:
-        pid = daemon(eat)
+        pid, take = daemon()
         context.report(1, {"pid": pid})
         if eat:
+            take(eat)
             time.sleep(600)
         return {"pid": pid}
 
     assert_gone(complete(pool, job(0, lambda context: child(context, 0))).result.metrics["pid"])
-    done = complete(pool, job(1, lambda c: child(c, 200 * MIB), limits=Limits(memory_bytes=100 * MIB)))
+    done = complete(pool, job(1, lambda c: child(c, 200), limits=Limits(memory_bytes=100 * MIB)))
     assert done.result.failure.reason == "memory"
     assert_gone(done.result.curve[0]["pid"])
     done = complete(pool, job(2, lambda c: child(c, 1), limits=Limits(seconds=0.5)))
@@ -415,7 +421,7 @@ def test_a_daemon_counts_and_ends_with_its_child(pool: ProcessPool) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads environments of processes that are no child's")
 def test_a_daemon_ends_though_its_child_ends_the_worker() -> None:
     def child(context: Any) -> dict[str, float]:
-        context.report(1, {"pid": daemon()})
+        context.report(1, {"pid": daemon()[0]})
         os.kill(os.getppid(), signal.SIGKILL)
         ctypes.CDLL(None).pause()
         return {}
@@ -460,3 +466,40 @@ def test_a_search_leaves_the_generators_as_they_were(child: Callable[[Any], floa
     assert all(np.array_equal(a, b) for a, b in zip(after.numpy, before.numpy, strict=True))
     assert torch.equal(after.torch, before.torch)
     assert (torch.get_num_threads(), torch.get_default_dtype()) == (threads, dtype)
+
+
+IN_ORDER = smith.searchers.Exhaustive(shuffle=False)
+
+
+def one_of_two(choose: Any) -> Any:
+    return choose("a", (1, 2))
+
+
+def test_limits_of_a_plain_function_hold() -> None:
+    me = os.getpid()
+
+    def child(a: int) -> dict[str, float]:
+        while a == 1:
+            pass
+        return {"value": a, "here": os.getpid() == me}
+
+    limits = Limits(seconds=0.3)
+    run = smith.search(one_of_two, child, trials=2, limits=limits, searcher=IN_ORDER, store="memory://")
+    endless, short = run.trials()
+    assert (endless.state, endless.result.failure.reason) == (TrialState.FAILED, "seconds")
+    assert (short.state, short.result.metrics) == (TrialState.DONE, {"value": 2.0, "here": 0.0})
+
+
+def test_limits_of_a_plain_function_that_do_not_hold_are_warned_of() -> None:
+    lock = threading.Lock()
+
+    def child(a: int) -> float:
+        time.sleep(0.05 if lock.locked() or a == 1 else 0)
+        return 1.0
+
+    limits = Limits(seconds=0.04, memory_bytes=10**9)
+    with pytest.warns(UserWarning, match=r"limits.seconds and limits.memory_bytes.*executor=ProcessPool"):
+        run = smith.search(one_of_two, child, trials=2, limits=limits, searcher=IN_ORDER, store="memory://")
+    assert next(run.trials()).result.failure.reason == "seconds", "it has failed all the same"
+    with pytest.warns(UserWarning, match=r"limits.parameters=9 is not enforced"):
+        smith.search(one_of_two, lambda a: 1.0, trials=1, limits=Limits(parameters=9), store="memory://")

@@ -14,6 +14,7 @@ from archsmith.core.child import AnyTask, Child, Task, TextTask, TranslationTask
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.genotype import Architecture, Genotype, read_json
+from archsmith.core.global_state import generators_kept
 from archsmith.core.shown import shown
 from archsmith.core.space import Space, as_space, build, decode, default_task, identity
 from archsmith.discovered import NETWORKS, Discovered, published
@@ -65,6 +66,7 @@ class Description:
         return {"name": name, **formula, **given, **own, **measured}
 
 
+@generators_kept()
 def describe(
     thing: Thing,
     *,

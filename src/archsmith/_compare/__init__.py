@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.global_state import generators_kept
 
 if TYPE_CHECKING:
     from archsmith._compare.compared import Compared
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 
+@generators_kept()
 def compare(
     what: Sequence[Run | str] | Run | str | Recipe | Claim,
     *,

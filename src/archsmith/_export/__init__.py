@@ -28,6 +28,7 @@ from archsmith._export.text_source import write_text_source
 from archsmith._export.untrained import untrained
 from archsmith._search import Run
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.global_state import generators_kept
 from archsmith.discovered import NETWORKS
 from archsmith.spaces import Activation, Augmentation, RecurrentCell, UpdateRule
 
@@ -58,6 +59,7 @@ _WRITERS: dict[tuple[str, str], Callable[[Any, Path], Path]] = {
 }
 
 
+@generators_kept()
 def export(
     model: Run | Model | Thing,
     *,

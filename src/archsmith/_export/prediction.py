@@ -12,9 +12,11 @@ from archsmith._export.image_prediction import Prediction, classify
 from archsmith._export.opened import open_model
 from archsmith._export.text_prediction import Score, score
 from archsmith.core.errors import DataError, UsageError
+from archsmith.core.global_state import generators_kept
 from archsmith.training.listing import list_folder
 
 
+@generators_kept()
 def predict(
     model: str | os.PathLike[str],
     files: Sequence[str | os.PathLike[str]],

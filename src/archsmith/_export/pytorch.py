@@ -24,6 +24,7 @@ from archsmith._search.run import resolve
 from archsmith.core.config import from_config
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.genotype import Genotype
+from archsmith.core.global_state import generators_kept
 from archsmith.core.shown import shown
 from archsmith.core.space import Space, build
 
@@ -42,6 +43,7 @@ def write_pytorch(model: Model, path: Path) -> Path:
     return path
 
 
+@generators_kept()
 def load(path: str | os.PathLike[str]) -> ImageModel | TextModel:
     """The model in a folder that `export(..., format="pytorch")` wrote.
 

@@ -19,6 +19,7 @@ from archsmith._export.text_model import TextModel
 from archsmith._export.vocabulary import WORD, Vocabulary
 from archsmith.core.errors import DataError, Diverged, UsageError
 from archsmith.core.finish import BITS_PER_CHARACTER, PERPLEXITY, Measure
+from archsmith.core.global_state import generators_kept
 from archsmith.training.perplexity import mean_loss
 from archsmith.training.text_files import WHOLE, read_texts
 
@@ -87,6 +88,7 @@ def score(opened: Opened, asked: Sequence[tuple[str, str | None]]) -> list[Score
     return scores
 
 
+@generators_kept()
 def generate(
     model: str | os.PathLike[str] | TextModel,
     text: str,

@@ -44,6 +44,7 @@ from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import Finishable, FinishPlan
+from archsmith.core.global_state import generators_kept
 from archsmith.discovered import NETWORKS, Published
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.rewards import LatencyWeighted
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     pass
 
 
+@generators_kept()
 def finish(
     run: Run | Published | str,
     *,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsmith._search.collecting import collect
 from archsmith._search.data_check import check_same_data
+from archsmith._search.default_executor import default_executor, warn_of_limits
 from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.rewarding import missing_rewards, record_rewards, reward_for, reward_to_go_on_with
 from archsmith._search.run import Run
@@ -40,6 +41,7 @@ from archsmith.core.evaluator import (
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import Finishable, measure_of
 from archsmith.core.genotype import Architecture, Genotype
+from archsmith.core.global_state import generators_kept
 from archsmith.core.questions import DOCUMENT as QUESTIONS
 from archsmith.core.questions import questions_of
 from archsmith.core.searcher import LiveSearcher, Searcher
@@ -49,7 +51,6 @@ from archsmith.core.space import build as build_child
 from archsmith.core.stopping import LiveRule, Rule
 from archsmith.core.store import Registered, RunWriter, Store
 from archsmith.core.walk import Choose
-from archsmith.executors import Faults, InProcess, ProcessPool, Simulated
 from archsmith.searchers.random import Random
 from archsmith.store import open_store
 
@@ -60,6 +61,7 @@ DEFAULT_STORE = "sqlite:///runs.db"
 SAME_DATA = "A run goes on with the data it began with; name the right place with --data, or begin a new run"
 
 
+@generators_kept()
 def search(
     space: Space | Callable[[Choose], Architecture],
     evaluator: Evaluator | Callable[[Architecture], Any],
@@ -82,6 +84,8 @@ def search(
 ) -> Run:
     """Search a space: propose, train, reward, tell, until the budget ends; gives the run.
 
+    It leaves the global generators of `random`, numpy and torch as they were, also where it raises.
+
     Args:
         space: one of `archsmith.spaces`, or a plain function of `choose`.
         evaluator: one of `archsmith.training`, or a callable of an architecture that returns a number or a dict.
@@ -94,7 +98,9 @@ def search(
         name: the run's name there (default: made from the space and the searcher).
         seed: all randomness of the run comes from it.
         build: for a space that is a function: from architecture and task to a child.
-        limits: what one child may use.
+        limits: what one child may use. A plain function with limits on seconds or memory runs in a worker process, also
+            with workers=1: then it can be ended, and does not change what it refers to in this process. One that cannot
+            be sent there, or an `executor=InProcess()`, is warned of.
         stopping: one of `archsmith.stopping`, which ends hopeless children early (default: all are trained to their end).
         note: further JSON to keep with the run's configuration, such as the recipe's name.
         watch: called with each trial that changes state, and with each epoch.
@@ -131,7 +137,9 @@ def search(
         "command": _command(),
         "note": dict(note or {}),
     }
-    executor = executor if executor is not None else _executor(workers)
+    if executor is None:
+        executor = default_executor(workers, space=space, evaluator=evaluator, reward=reward, limits=limits)
+    warn_of_limits(limits, evaluator, executor)
     with closing(executor), loaded.pinned(evaluator):
         config |= {"workers": executor.slots, **_clock_of(executor), **_data_of(evaluator)}
         opened = open_store(store)
@@ -163,6 +171,7 @@ def search(
     return Run(opened, name, space=space, evaluator=evaluator, reward=reward)
 
 
+@generators_kept()
 def resume(
     run: Run,
     *,
@@ -214,11 +223,17 @@ def resume(
     # Where its budget was used up, a session would only add to its clock.
     if budget == old and run.summary.status == "finished" and not rewards:
         return Run(run.store, run.name, space=space, evaluator=evaluator, reward=reward)
-    simulated = config.get("clock")
-    with (
-        closing(executor if executor is not None else _executor(workers or config["workers"], simulated)) as used,
-        loaded.pinned(evaluator),
-    ):
+    simulated, limits = config.get("clock"), Limits(**config["limits"])
+    if executor is None:
+        executor = default_executor(
+            workers or config["workers"],
+            space=space,
+            evaluator=evaluator,
+            reward=reward,
+            limits=limits,
+            simulated=simulated,
+        )
+    with closing(executor) as used, loaded.pinned(evaluator):
         if (simulated is None) != (getattr(used, "clock", None) is None):
             kept, other = ("the wall's", "a simulated one") if simulated is None else ("a simulated one", "the wall's")
             raise UsageError(
@@ -250,7 +265,7 @@ def resume(
             run=writer,
             budget=budget,
             seed=config["seed"],
-            limits=Limits(**config["limits"]),
+            limits=limits,
             artifacts=run.store.artifacts,
             watch=watch,
             collect=partial(collect, run.store),
@@ -328,7 +343,7 @@ def build(
     task: AnyTask | None = None,
     build: Callable[[Architecture, Any], Any] | None = None,
 ) -> torch.nn.Module:
-    """The network of a genotype or an architecture, freshly initialised.
+    """The network of a genotype or an architecture, freshly initialised, as layers of torch are: from torch's generator.
 
     Args:
         space: one of `archsmith.spaces`, or a plain function of `choose`, with `build`.
@@ -430,13 +445,6 @@ def _clock_of(executor: Executor) -> dict[str, Any]:
             "faults": to_config(getattr(executor, "faults", None)),
         }
     }
-
-
-def _executor(workers: int, simulated: Mapping[str, Any] | None = None) -> Executor:
-    workers = whole_number(workers, "workers", 1)
-    if simulated is not None:
-        return Simulated(workers, seconds=simulated.get("seconds"), faults=Faults.of(simulated.get("faults")))
-    return InProcess() if workers == 1 else ProcessPool(workers)
 
 
 def _checked_searcher(searcher: Searcher | None) -> Searcher:

@@ -28,6 +28,7 @@ from archsmith.core.errors import UsageError
 from archsmith.core.executor import Executor, derive_seed
 from archsmith.core.finish import ACCURACY, Measure
 from archsmith.core.genotype import Genotype
+from archsmith.core.global_state import generators_kept
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.training import ImageClassification
 
@@ -49,6 +50,7 @@ class _Model:
         return f"trial {self.trial}"
 
 
+@generators_kept()
 def correlate(
     run: Run,
     data: str | Sequence[str],

@@ -28,11 +28,13 @@ from archsmith._transfer.scaling import Scale
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import Executor
 from archsmith.core.finish import Finishable
+from archsmith.core.global_state import generators_kept
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.spaces import RecurrentCell
 from archsmith.spaces.recurrent_cell import KIND
 
 
+@generators_kept()
 def transfer(
     thing: Carryable,
     to: str | None = None,

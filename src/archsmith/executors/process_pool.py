@@ -122,7 +122,7 @@ class ProcessPool:
             raise UsageError("this pool is closed; make a new one")
         if any(work.job.trial == job.trial for work in self._unfinished()):
             raise UsageError(f"trial {job.trial} was submitted and is not finished; a trial runs once")
-        self._queue.append(Work(job, self._shared(job), pickled(job, OWN)))
+        self._queue.append(Work(job, self._shared(job), pickled(fields_of(job, OWN))))
         self._dispatch()
 
     def cancel(self, trial: int) -> None:
@@ -178,7 +178,7 @@ class ProcessPool:
             last, shared = self._sent
             if all(getattr(last, name) is getattr(job, name) for name in SHARED):
                 return shared
-        self._sent = job, self._data.with_data(job.evaluator, lambda: pickled(job, SHARED))
+        self._sent = job, self._data.with_data(job.evaluator, lambda: pickled(fields_of(job, SHARED)))
         return self._sent[1]
 
     def _dispatch(self) -> None:
@@ -188,7 +188,7 @@ class ProcessPool:
                 return
             work = self._queue[0]
             try:
-                worker.begin(work, list(self._imports), self.kill_grace)
+                worker.begin(work, list(self._imports), self._kill_at(work.job.limits.seconds, self.start_timeout))
             except OSError:  # it died while idle; the job is none the worse
                 self._bury(worker)
                 continue
@@ -253,6 +253,8 @@ class ProcessPool:
                     self._failed_starts, self._failing_since = 0, float("inf")
                 elif message["kind"] == "forked" and attempt is not None:
                     attempt.pid = int(message["pid"])
+                    if not attempt.cancelled:  # its time begins when its worker has read the data
+                        attempt.kill_at = self._kill_at(attempt.work.job.limits.seconds)
                 elif message["kind"] == "ended" and attempt is not None:
                     self._take(attempt, everything=True)
                     worker.attempt = None
@@ -271,6 +273,10 @@ class ProcessPool:
             worker.kill_child()
         elif attempt.silent_since is None and (attempt.report.messages.ended or attempt.report.completed is not None):
             attempt.silent_since = time.monotonic()
+
+    def _kill_at(self, limit: float | None, more: float = 0.0) -> float:
+        """When a child that begins now, or in so many seconds more, is to be killed."""
+        return float("inf") if limit is None else time.monotonic() + limit + self.kill_grace + more
 
     def _take(self, attempt: Attempt, *, everything: bool = False) -> None:
         report = attempt.report
@@ -422,14 +428,19 @@ def _dumps(value: Any) -> bytes:
         return file.getvalue()
 
 
-def pickled(job: Job, names: Sequence[str]) -> bytes:
-    """Fields of a job as bytes. Raises UsageError naming the one that cannot be sent."""
+def fields_of(job: Job, names: Sequence[str]) -> dict[str, object]:
+    """Fields of a job by name."""
+    return {name: getattr(job, name) for name in names}
+
+
+def pickled(parts: Mapping[str, object]) -> bytes:
+    """Parts of a job, by name, as bytes: a list in that order. Raises UsageError naming the one that cannot be sent."""
     try:
-        return _dumps([getattr(job, name) for name in names])
+        return _dumps([*parts.values()])
     except (Exception, SystemExit):  # a part may say how it is pickled
-        for name in names:
+        for name, part in parts.items():
             try:
-                _dumps(getattr(job, name))
+                _dumps(part)
             except (Exception, SystemExit) as error:
                 raise UsageError(
                     f"the {name} cannot be sent to another process: {error}; leave out what holds a lock, a file or a "

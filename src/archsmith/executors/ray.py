@@ -24,7 +24,7 @@ from archsmith.core.executor import Completed, Event, Job, Progress, Started
 from archsmith.core.hosting import Host
 from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors.attempt import with_printed
-from archsmith.executors.process_pool import physical_cores, pickled
+from archsmith.executors.process_pool import fields_of, physical_cores, pickled
 from archsmith.executors.ray_cluster import Connection, user_paths
 from archsmith.executors.ray_host import RayHost
 from archsmith.executors.ray_mail import Began, Mail, Message, Reported
@@ -244,7 +244,7 @@ class Ray:
             try:
                 self._sent = job, ray.put(shared)
             except Exception:
-                pickled(job, SHARED)  # which tells what it is that cannot be sent
+                pickled(fields_of(job, SHARED))  # which tells what it is that cannot be sent
                 raise
         return self._sent[1]
 

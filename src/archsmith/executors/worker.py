@@ -23,7 +23,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 import cloudpickle
@@ -137,8 +137,9 @@ class _Worker:
             self._bound = error if isinstance(error, Exception) else RuntimeError(repr(error))
         else:
             with suppress(BaseException):  # the child meets the same error
-                if isinstance(self._bound["evaluator"], Finishable):  # it trains modules of torch
-                    importlib.import_module("torch")
+                if _trains_networks(self._bound["evaluator"]):
+                    for name in ("torch", "torch._dynamo"):  # the second is imported by torch's optimizers
+                        importlib.import_module(name)
                 loaded.give(loaded.of(self._bound["evaluator"]))
 
     def _wait(self, child: int) -> int:
@@ -192,6 +193,12 @@ class _Worker:
             thread.join()  # there is one thread again
             os.close(done)
             os.close(stop)
+
+
+def _trains_networks(evaluator: object) -> bool:
+    """Whether an evaluator, or one that it wraps, trains modules of torch."""
+    parts = [getattr(evaluator, field.name) for field in fields(evaluator)] if is_dataclass(evaluator) else []
+    return any(isinstance(each, Finishable) for each in (evaluator, *parts))
 
 
 def _end() -> NoReturn:

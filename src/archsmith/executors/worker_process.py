@@ -103,7 +103,7 @@ class WorkerProcess:
         ours.settimeout(_SEND)
         return cls(index, process, mark, ours, Output(output))
 
-    def begin(self, work: Work, imports: Sequence[str], kill_grace: float) -> None:
+    def begin(self, work: Work, imports: Sequence[str], kill_at: float) -> None:
         """Send a job, and what to import before its child is there. Raises OSError when the worker is gone."""
         ours, theirs = socket.socketpair()
         reading, printing = os.pipe()
@@ -122,8 +122,7 @@ class WorkerProcess:
             os.close(printing)
         self.shared, self.attempt = work.shared, attempt
         self.looked_at = attempt.began_at
-        if work.job.limits.seconds is not None:
-            attempt.kill_at = attempt.began_at + work.job.limits.seconds + kill_grace
+        attempt.kill_at = kill_at
 
     def kill_child(self) -> None:
         """Have the child's process killed; the worker says when it is gone."""

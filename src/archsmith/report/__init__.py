@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archsmith.core.global_state import generators_kept
+
 if TYPE_CHECKING:
     from archsmith._search.run import Run
 
 __all__ = ["write_report"]
 
 
+@generators_kept()
 def write_report(run: Run, path: Path, *, control: str | None = None, force: bool = False) -> Path:
     """Write a run's page, one HTML file that needs nothing else, and give its path.
 
