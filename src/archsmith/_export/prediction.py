@@ -26,13 +26,13 @@ def predict(
 ) -> list[Prediction] | list[Score]:
     """What an exported model says of files, in their order: a `Prediction` of each picture, or a `Score` of each text.
 
-    A folder stands for all pictures in it, or all texts, at any depth; a warning says how many other files it has. A file
-    that cannot be read gets an answer with an error, and the others are answered all the same.
+    A folder stands for all pictures in it, at any depth; a warning says how many other files it has. A file that cannot
+    be read gets an answer with an error, and the others are answered all the same.
 
     Args:
         model: what `export` wrote: a folder in any format, or an `.onnx` file alone. Formats pytorch and onnx are data.
-        files: pictures of any size and mode; or texts in UTF-8, plain or packed, prepared as the training text was; or
-            folders of them.
+        files: pictures of any size and mode, and folders of them; or texts in UTF-8, plain or packed, prepared as the
+            training text was.
         k: how many classes to name for each picture.
         run_source: whether a model of format source, which is a program, is run; without this it is refused.
 
@@ -41,29 +41,24 @@ def predict(
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise UsageError(f"k must be a whole number of at least 1, got {k!r}")
     opened = open_model(Path(model), run_source=run_source)
-    pictures = opened.takes == ImageModel.takes
+    paths = [os.fspath(path) for path in files]
+    if opened.takes != ImageModel.takes:
+        return score(opened, paths)
     asked: list[tuple[str, str | None]] = []
-    for file in files:
-        path = os.fspath(file)
-        asked += _in_folder(path, pictures) if os.path.isdir(path) else [(path, None)]
-    return classify(opened, asked, k) if pictures else score(opened, asked)
+    for path in paths:
+        asked += _pictures_in(path) if os.path.isdir(path) else [(path, None)]
+    return classify(opened, asked, k)
 
 
-def _in_folder(folder: str, pictures: bool) -> list[tuple[str, str | None]]:
-    """The files of a folder that can be asked about, sorted, and what could not be opened, with why."""
+def _pictures_in(folder: str) -> list[tuple[str, str | None]]:
+    """The pictures of a folder, sorted, and the folders in it that could not be opened, with why."""
     try:
         listing = list_folder(Path(folder))
     except DataError as error:
         return [(folder, str(error).removeprefix(f"the folder {folder} "))]
-    wanted, others = (listing.pictures(), listing.others()) if pictures else (listing.others(), listing.pictures())
-    asked: list[tuple[str, str | None]] = [(os.path.join(folder, *parts), None) for parts in wanted]
+    asked: list[tuple[str, str | None]] = [(os.path.join(folder, *parts), None) for parts in listing.pictures()]
     asked += [(os.path.join(folder, *parts), f"cannot be opened: {why}") for parts, why in listing.unreadable]
-    kind, left = "picture" if pictures else "text", len(list(others))
-    if left:
-        what = (
-            f"1 file of {folder} is no {kind} and was"
-            if left == 1
-            else f"{left:,} files of {folder} are no {kind}s and were"
-        )
-        warnings.warn(f"{what} left out", stacklevel=3)
-    return sorted(asked) if asked else [(folder, f"has no {kind} in it")]
+    if left := len(list(listing.others())):
+        what = "1 file of {} is no picture and was" if left == 1 else f"{left:,} files of {{}} are no pictures and were"
+        warnings.warn(f"{what.format(folder)} left out", stacklevel=3)
+    return sorted(asked) if asked else [(folder, "has no picture in it")]

@@ -64,16 +64,13 @@ class Score:
         return f"{self.path}: {value} over {self.tokens:,} {self.measure.items}{unknown}"
 
 
-def score(opened: Opened, asked: Sequence[tuple[str, str | None]]) -> list[Score]:
-    """A score of each text file, in their order: each by its path, with why it cannot be answered, or None."""
+def score(opened: Opened, paths: Sequence[str]) -> list[Score]:
+    """A score of each text file, in their order."""
     vocabulary = opened.vocabulary
     assert vocabulary is not None
     measure = PERPLEXITY if vocabulary.level == WORD else BITS_PER_CHARACTER
     scores = []
-    for path, why in asked:
-        if why is not None:
-            scores.append(Score(path, measure, error=why))
-            continue
+    for path in paths:
         try:
             tokens = read_tokens(Path(path), vocabulary)
             loss = mean_loss(

@@ -185,7 +185,7 @@ def export(
 def predict(
     model: Annotated[Path, typer.Argument(help="What `archsmith export` wrote.")],
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Image files, or text files for a language model; or folders.")
+        list[Path] | None, typer.Argument(help="Image files and folders of them, or text files for a language model.")
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many classes to name for each image.")] = 3,
     text: Annotated[
