@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
@@ -245,3 +246,13 @@ def test_of_very_many_files_the_folders_are_named() -> None:
     before, after = contents_of(Many(MOST_FILES + 2)), contents_of(Many(MOST_FILES + 3))
     assert changes(before, after) == "1 changed (train/0/)"
     assert len(before) == 2
+
+
+def test_a_search_pins_what_a_final_training_on_more_images_needs(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "pets")
+    few = dataclasses.replace(images(root), max_train=8)
+    everything = images(root).fingerprint()
+    with loaded.pinned(few):
+        add(root)
+        assert dataclasses.replace(few, max_train=None).fingerprint() == everything
+    assert dataclasses.replace(few, max_train=None).fingerprint() != everything

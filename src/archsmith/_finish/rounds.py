@@ -38,6 +38,7 @@ from archsmith._finish.training import Network, Trained, Trainings, Wanted, writ
 from archsmith._search import Run
 from archsmith._search.session import DEFAULT_STORE
 from archsmith._search.trainings import Watch
+from archsmith.core import loaded
 from archsmith.core.checks import whole_number
 from archsmith.core.config import to_config
 from archsmith.core.errors import ChildFailed, UsageError
@@ -133,23 +134,25 @@ def finish(
 
     config = run.config
     limits = replace(Limits(**config["limits"]), seconds=None)  # a final training takes longer than a trial may
-    with closing(executor if executor is not None else _executor(workers)) as used:
-        trainings = Trainings(run, evaluator, _reward(run, evaluator, notes), used, limits, watch)
-        _choose(contenders, trainings, plan, config["seed"])
-        _note_twins(contenders, notes)
-        if trained is not None and trained.network is not None:
-            trained.parameters = _parameters(trained.network, evaluator)
-            trained.settings = {name: getattr(evaluator, name) for name in plan.final}  # none of the plan's was used
-        by_hand = hand_designed(plan.stacked(run.space), found.parameters, evaluator, notes)
-        for hand in by_hand:
-            assert hand.network is not None
-            hand.parameters = _parameters(hand.network, evaluator)
-        contenders[1:1] = by_hand
-        _tune(contenders, trainings, plan, points, config["seed"], notes)
-        _train_finals(contenders, trainings, plan, config["seed"], notes)
-    if trained is not None:
-        contenders.insert(0, trained)
-    return look(run, evaluator, trainings, contenders, plan, candidates, notes)
+    with loaded.pinned(evaluator):
+        with closing(executor if executor is not None else _executor(workers)) as used:
+            trainings = Trainings(run, evaluator, _reward(run, evaluator, notes), used, limits, watch)
+            _choose(contenders, trainings, plan, config["seed"])
+            _note_twins(contenders, notes)
+            if trained is not None and trained.network is not None:
+                trained.parameters = _parameters(trained.network, evaluator)
+                # None of the plan's was used.
+                trained.settings = {name: getattr(evaluator, name) for name in plan.final}
+            by_hand = hand_designed(plan.stacked(run.space), found.parameters, evaluator, notes)
+            for hand in by_hand:
+                assert hand.network is not None
+                hand.parameters = _parameters(hand.network, evaluator)
+            contenders[1:1] = by_hand
+            _tune(contenders, trainings, plan, points, config["seed"], notes)
+            _train_finals(contenders, trainings, plan, config["seed"], notes)
+        if trained is not None:
+            contenders.insert(0, trained)
+        return look(run, evaluator, trainings, contenders, plan, candidates, notes)
 
 
 def _published(

@@ -36,7 +36,8 @@ class Arrays:
         if content is None:
             raise DataError(
                 f"the {self.images:,} images of this run were arrays in memory (SHA-256 {self.sha256[:12]}...), and are not "
-                "kept with it; give them again, as data=(images, labels) of run.resume, or with the evaluator that has them"
+                "kept with it; give them again: in Python as data=(images, labels) of resume, or as evaluator= of open_run; on "
+                "the command line in a FILE.py, whose recipe has an evaluator with them"
             )
         return content
 

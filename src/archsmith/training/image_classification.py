@@ -205,20 +205,28 @@ class ImageClassification:
 
         if isinstance(self.data, Arrays):
             return converted(self.data.read(), self.size, self.channels)
+        given: ImageData | None = loaded.given(self._whole_key)
+        if given is not None:
+            return given
         labels = None if self.labels is None else str(self.labels)
         return load(str(self.data), self.size, self.channels, labels=labels, label_pattern=self.label_pattern)
 
     def loaded(self) -> dict[Hashable, Any]:
         """The data, for processes that may not see the files; see `archsmith.core.loaded`."""
-        arrays = {self.data.key: self.data.read()} if isinstance(self.data, Arrays) else {}
-        return {self._data_key: self.splits(), **arrays}
+        whole = self.data.read() if isinstance(self.data, Arrays) else self._whole()
+        return {self._data_key: self.splits(), self._whole_key: whole}
+
+    @property
+    def _whole_key(self) -> Hashable:
+        """What the data depend on, before they are split."""
+        if isinstance(self.data, Arrays):
+            return self.data.key
+        return ("all images", self.data, self.labels, self.label_pattern, self.size, self.channels)
 
     @property
     def _data_key(self) -> Hashable:
         """What `splits` depends on."""
-        labels = (self.labels, self.label_pattern)
-        settings = (self.data, *labels, self.size, self.channels, self.validation, self.split_seed, self.max_train)
-        return ("images", *settings)
+        return ("images", self._whole_key, self.size, self.channels, self.validation, self.split_seed, self.max_train)
 
     def fingerprint(self) -> str:
         """Identifies the content of the data and its splits, wherever the files lie."""
