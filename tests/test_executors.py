@@ -408,3 +408,14 @@ def test_workers_are_given_the_cuda_devices_in_turn() -> None:
     results = [event.result.metrics for event in events if isinstance(event, Completed)]
     assert results == [{"cuda": 1.0, "sum": 3.0}] * 2
     pool.close()
+
+
+def test_torch_is_seeded_as_it_is_imported_whichever_module_imports_it_first() -> None:
+    script = """
+from archsmith.executors.seeding import seeded
+with seeded(3):
+    from archsmith.nn.seeding import seed_torch
+    import torch
+    assert torch.initial_seed() == 3
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
