@@ -154,6 +154,21 @@ def test_a_search_in_which_every_child_failed_says_why(tmp_path: Path) -> None:
     assert "; best reward" in resumed.stdout, resumed.stderr
 
 
+def test_a_recipe_without_a_reward_gets_one_and_goes_on_without_training_again(tmp_path: Path) -> None:
+    trains = 'lambda architecture: open("trained", "a").write("x") and {"accuracy": architecture[0] / 7}'
+    text = "from archsmith.core.evaluator import as_evaluator" + RECIPE
+    (tmp_path / "mine.py").write_text(text.replace("Landscape()", f"as_evaluator({trains})"))
+    done = archsmith("search", "mine.py", "--no-control", folder=tmp_path)
+    assert done.returncode == 1
+    assert "the reward needs the metric 'value', and they have: accuracy" in done.stderr
+    (step,) = re.findall("go on with: archsmith (.*)", done.stderr)
+    text = (tmp_path / "mine.py").read_text().replace("finish=", "reward=rewards.accuracy, finish=")
+    (tmp_path / "mine.py").write_text("from archsmith import rewards\n" + text)
+    resumed = archsmith(*shlex.split(step), folder=tmp_path)
+    assert "mine: 12 trials (0 failed)" in resumed.stdout, resumed.stderr
+    assert len((tmp_path / "trained").read_text()) == 12
+
+
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path: Path) -> None:
     elsewhere = ("--store", "my runs.db")
     command = [sys.executable, "-m", "archsmith", "search", "landscape", "--trials", "1000000", "--workers", "1"]

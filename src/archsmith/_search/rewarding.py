@@ -55,6 +55,8 @@ def reward_to_go_on_with(run: Run, evaluator: Evaluator, given: Reward | None) -
     """
     recorded = run.config["reward"]
     default = reward_for(evaluator, None)
+    if given is None and run.best is None:
+        given = run.recipe_reward()  # it may have one by now
     if given is not None:
         reward = reward_for(evaluator, given)
         if run.best is not None:

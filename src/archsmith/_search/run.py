@@ -254,6 +254,10 @@ class Run:
             f"its recipe with --recipe FILE.py, or in Python pass it: {call}(..., {given})"
         )
 
+    def recipe_reward(self) -> Reward | None:
+        """The reward of the recipe that was named with the run; None where none was, or it has none."""
+        return None if self._recipe is None else self._recipe.reward
+
     def _found_recipe(self) -> Pieces:
         if self._recipe is None:
             file = RecipeFile.from_json(self.config["note"].get("file"))
