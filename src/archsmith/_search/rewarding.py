@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from archsmith._search.first_trials import no_reward
 from archsmith._search.run import Run
 from archsmith.core.config import same_config, to_config
-from archsmith.core.errors import ArchsmithError, MissingMetric, NoReward, UsageError
+from archsmith.core.errors import ArchsmithError, MissingMetric, UsageError
 from archsmith.core.evaluator import DeclaresMetrics, Evaluator
 from archsmith.core.executor import Reward
 from archsmith.core.searcher import LiveSearcher
@@ -70,27 +70,23 @@ def reward_to_go_on_with(run: Run, evaluator: Evaluator, given: Reward | None) -
 
 
 def missing_rewards(run: Run, reward: Reward) -> dict[int, float]:
-    """The rewards that can be made of trials which lack one, by trial number.
-
-    Raises NoReward where there are such trials, no trial of the run has a reward, and none can be made.
-    """
+    """The rewards that can be made of trials which lack one, by trial number. A warning says of how many none can be made:
+    the search may go on with an evaluator that has been corrected."""
     if not run.summary.counts["failed"]:
         return {}
     rewards: dict[int, float] = {}
-    lacking: list[Trial] = []
-    said = ""
+    failures: list[str] = []
     for trial in run.trials():
         if trial.lacks_reward and trial.result is not None:
-            lacking.append(trial)
             try:
                 rewards[trial.number] = reward_of(reward, trial.result)
             except Exception as error:
-                said = said or f"of trial {trial.number}, {type(error).__name__}: {error}"
-    if lacking and not rewards and run.best is None:
-        raise no_reward(run.name, reward, lacking) or NoReward(
-            f"the reward fails for each of the {len(lacking):,} trials of run {run.name!r} that were trained and lack one: "
-            f"{said}. They have the metrics: {', '.join(_metrics(lacking[0]))}",
-            _metrics(lacking[0]),
+                failures.append(f"trial {trial.number}: {type(error).__name__}: {error}")
+    if failures:
+        warnings.warn(
+            f"{len(failures):,} trials of run {run.name!r} were trained, and no reward can be made of their metrics; "
+            f"{failures[0]}",
+            stacklevel=2,
         )
     return rewards
 
@@ -148,7 +144,3 @@ def _takes_a_result(reward: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _metrics(trial: Trial) -> tuple[str, ...]:
-    return tuple(sorted(trial.result.metrics)) if trial.result is not None else ()
