@@ -154,6 +154,7 @@ class BrokenLive(LiveRandom):
         self.fault = fault
         self.told: list[int] = []
         self.running = 0
+        self.sum = 0.0
 
     @property
     def version(self) -> int:
@@ -199,6 +200,10 @@ class BrokenLive(LiveRandom):
                 raise RuntimeError("never proposed")
             if self.fault == "wants rewards" and trial.state is not TrialState.DONE:
                 raise RuntimeError("no reward")
+            if self.fault == "a penalty sticks" and trial.reward is not None and trial.reward < -1e50:
+                self._asked += 1
+            if self.fault == "sums up" and trial.reward is not None:
+                self.sum += trial.reward
             self.told.append(trial.number)
 
     def diagnostics(self) -> Mapping[str, float]:
@@ -208,6 +213,8 @@ class BrokenLive(LiveRandom):
         state = dict(super().state_dict())
         if self.fault == "forgets":
             state["asked"] = 0
+        if self.fault == "sums up":
+            state["sum"] = self.sum
         if self.fault == "state is shared":
             state["told"] = self.told
         if self.fault == "tensor in state":
@@ -250,6 +257,8 @@ BREAKS = {
     "wants results in order": "test_results_come_in_any_order_and_some_never",
     "wants rewards": "test_failed_and_stopped_trials_may_be_told_first",
     "wants its own": "test_trials_it_never_proposed_may_be_told",
+    "a penalty sticks": "test_how_far_a_reward_is_from_all_others_changes_nothing",
+    "sums up": "test_any_finite_reward_is_survived",
     "NaN": "test_what_it_shows_is_numbers",
     "text": "test_what_it_shows_is_numbers",
     "version goes back": "test_what_it_shows_is_numbers",

@@ -13,6 +13,7 @@
     │   ├── NewerStore                written by a later archsmith
     │   └── CorruptStore
     ├── ReplayMismatch                a resumed searcher did not repeat what the log says it did
+    ├── SearcherDiverged              a controller's weights are no longer finite numbers
     ├── AllTrialsFailed               no child of a search could be trained
     ├── NoReward                      children were trained, and no reward can be made of their results
     └── ChildFailed                   a child cannot be trained; becomes a failed trial, never a crash
@@ -118,6 +119,21 @@ class NoReward(ArchsmithError):
     def __init__(self, message: str, metrics: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.metrics = tuple(metrics)
+
+
+class SearcherDiverged(ArchsmithError):
+    """The weights of a searcher's controller are NaN or infinite, so that it cannot propose any more."""
+
+    def __init__(self, searcher: str, updates: int, learning_rate: float) -> None:
+        super().__init__(searcher, updates, learning_rate)  # so that it can be sent between processes
+        self.searcher, self.updates, self.learning_rate = searcher, updates, learning_rate
+
+    def __str__(self) -> str:
+        return (
+            f"the controller of {self.searcher} has weights that are no finite numbers after {self.updates:,} updates, so it "
+            "cannot propose any more. Every finished trial is kept. Begin a new run with a learning_rate below "
+            f"{self.learning_rate:g}, or with ranks=100, which learns from the ranks of rewards"
+        )
 
 
 class ChildFailed(ArchsmithError):

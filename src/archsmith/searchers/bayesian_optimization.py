@@ -10,7 +10,8 @@ Details, and where this departs from the paper:
 - The kernel is the paper's, with another beside it that counts options; its weights are fitted, where the paper samples
   them (`archsmith.searchers.gaussian_process`): when results are a seventh more than they were at the last fit.
 - Rewards go in twice, by rank and by distance from the median, added: ranks keep a child that failed to learn
-  from hiding the differences among good ones, distances keep what the best are ahead by. Scales do not matter.
+  from hiding the differences among good ones, distances keep what the best are ahead by. Scales do not matter, and what is far
+  from all others is clipped before, as `archsmith.searchers.reward_range` says.
 - The best is the highest expected reward among results, not the highest reward, which noise may have made.
 - Candidates are random genotypes and mutations of the best results, one mutation or more; the best of them is climbed from,
   over mutations of it, as in the paper over neighbours.
@@ -40,6 +41,7 @@ from archsmith.core.space import Space, identity, mutator, next_question, sample
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.searchers.blas import one_blas_thread
 from archsmith.searchers.gaussian_process import Belief, Columns, Encoder, Floats, GaussianProcess
+from archsmith.searchers.reward_range import within_range
 
 __all__ = ["BayesianOptimization"]
 
@@ -299,12 +301,13 @@ class LiveBayesianOptimization:
 
 def spread(rewards: Sequence[float]) -> Floats:
     """Rewards as a Gaussian process likes them, mean 0 and variance 1: by rank and by distance, added; ties stay ties."""
+    rewards = within_range(rewards)
     which, counts = np.unique(np.array(rewards, np.float64), return_inverse=True, return_counts=True)[1:]
     ranks = (np.cumsum(counts) - counts / 2) / len(rewards)
     by_rank = np.array([NormalDist().inv_cdf(rank) for rank in ranks])[which]
     above = np.array(rewards, np.float64) - np.median(rewards)
     scale = np.quantile(above, 0.9)
-    if not scale > 0:
+    if not scale > above.max() * 1e-12:  # nothing, or as good as nothing beside the best
         return _standard(by_rank)
     above = above / scale
     by_distance = np.where(above < 0, -np.log1p(np.maximum(-above, 0.0)), above)

@@ -32,6 +32,7 @@ from archsmith.core.grown import GrownSpace
 from archsmith.core.searcher import State
 from archsmith.core.space import Space, identity, mutator, sample
 from archsmith.core.trial import Proposal, Trial, TrialState
+from archsmith.searchers.reward_range import mean
 
 __all__ = ["LargeScaleEvolution"]
 
@@ -128,7 +129,7 @@ class LiveLargeScaleEvolution:
         fitness = [reward for _, _, reward in self._alive]
         return {
             "alive": float(len(fitness)),
-            "mean_reward": sum(fitness) / len(fitness),
+            "mean_reward": mean(fitness),
             "best_reward": max(fitness),
             "killed": float(self._killed),
         }

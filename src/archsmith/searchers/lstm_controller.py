@@ -15,6 +15,7 @@ for matrices this small it is several times faster than torch called step by ste
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -357,6 +358,11 @@ class Controller:
                 maximize=False,
             )
             return float(torch.nn.utils.get_total_norm(gradients)) if measured else 0.0
+
+    def is_finite(self) -> bool:
+        """Whether all parameters are finite numbers, and none so large that the sum of their squares is not."""
+        with torch.no_grad():
+            return math.isfinite(float(torch.nn.utils.get_total_norm(self.parameters.values())))
 
     # --- sampling: numpy, all walks of a batch in step
 

@@ -13,6 +13,8 @@ Details:
   alone, and a search resumes by the trials: nothing of Optuna is kept. A Gaussian process therefore fits its kernel from
   its priors each time, where Optuna's begins at the last fit. CMA-ES has a state of its own, which is made again by repeating
   its proposals.
+- The Gaussian process is told rewards that were clipped as `archsmith.searchers.reward_range` says; rewards from -10 to 100
+  never are. The other samplers compare rewards, and are told them as they are.
 - NSGA-II is told one number, the reward, so of its two sorts only the sort by dominance does anything.
 """
 
@@ -35,6 +37,7 @@ from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.core.walk import Question, RecordingWalk
 from archsmith.searchers.blas import one_blas_thread
 from archsmith.searchers.optuna_parameters import at_random, every, parameters, read, suggest, write
+from archsmith.searchers.reward_range import is_usual, range_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -110,6 +113,7 @@ class LiveOptuna:
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._asked = self._told = 0
         self._worst: float | None = None
+        self._rewards: dict[int, float] = {}  # of the study's trials that were told one
         self._answers: list[Mapping[str, Any]] = []  # of each of the study's trials
         self._running: dict[str, list[int]] = {}  # the study's trials by their genotypes' canonical texts
         self._order: list[int] = []  # what happened: _ASKED, _ADDED, or the number of the trial that was told
@@ -201,7 +205,25 @@ class LiveOptuna:
                     number = self._add(trial.genotype.answers, self._known(trial.genotype.answers), {})
                     self._order.append(_ADDED)
                 if number is not None:
+                    if value is not None:
+                        self._rewards[number] = value
                     self._finish(number, value)
+            self._clip()
+
+    def _clip(self) -> None:
+        """Have the Gaussian process learn from rewards clipped by the rule of `reward_range`: it computes with them, where the
+        other samplers compare. What a reward counts as may change as others come, and a study cannot be told anew."""
+        if self._config.sampler != "gp" or is_usual(self._rewards.values()):
+            return
+        clip = range_of(list(self._rewards.values())).clip
+        values = {number: clip(reward) for number, reward in self._rewards.items()}
+        told = {
+            trial.number: trial.value for trial in self._study.get_trials(deepcopy=False) if trial.value is not None
+        }
+        if values != told:
+            state = self.state_dict()
+            rows = [{**row, "value": values.get(i, row["value"])} for i, row in enumerate(state["trials"])]
+            self._restore({**state, "trials": rows})
 
     def _number_of(self, genotype: Genotype) -> int | None:
         """Which of the study's running trials it is, the first of equal ones; None where it is none of them."""
@@ -269,6 +291,7 @@ class LiveOptuna:
                     "attributes": dict(trial.system_attrs) if trial.number in kept else {},
                     "running": not trial.state.is_finished(),
                     "value": trial.value,
+                    "reward": self._rewards.get(trial.number),
                 }
                 for answers, trial in zip(self._answers, study, strict=True)
             ],
@@ -278,8 +301,13 @@ class LiveOptuna:
 
     def load_state_dict(self, state: State) -> None:
         self._seed = int(state["seed"])
+        self._restore(state)
+
+    def _restore(self, state: State) -> None:
         self._begin()
         trials, space = state["trials"], identity(self._space)
+        told = [(number, row.get("reward", row["value"])) for number, row in enumerate(trials)]
+        self._rewards = {number: float(reward) for number, reward in told if reward is not None}
         with one_blas_thread(), _quiet():
             if self._config.sampler == "cmaes":
                 self._repeat(state)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from archsmith.core.errors import SearcherDiverged
 from archsmith.core.hosting import PartLost
 from archsmith.searchers.parameters import Floats, Layout, Pulled, initial, moved, shares
 
@@ -152,15 +153,19 @@ class Shards:
         share, version, squares = shares(layout, self._server.shards), self._held[0].version, list[float]()
         for place, number in enumerate(self._numbers):
             mine = None if values is None else values[share[number]]
-            held, applied = push(self._held[place], mine, self._server.accumulate, self._server.learning_rate)
+            with np.errstate(over="ignore", invalid="ignore"):  # what came of it is checked
+                held, applied = push(self._held[place], mine, self._server.accumulate, self._server.learning_rate)
             self._held[place] = held
             if applied is not None:
+                _check(held, self._server.learning_rate)
                 squares.append(applied)
         return Pushed(version, gradient.entropy, tuple(squares))
 
     def pull(self, before: int) -> Pulled:
         """The parameters after that many pushes."""
         self._expect(before)
+        for held in self._held:
+            _check(held, self._server.learning_rate)
         slices = tuple((number, held.value) for number, held in zip(self._numbers, self._held, strict=True))
         return Pulled(self._layout, self._server.shards, slices)
 
@@ -176,6 +181,7 @@ class Shards:
             held = Held.beginning(initial(layout, self._server.seed, self._server.init))
         else:
             layout, held = state
+            _check(held, self._server.learning_rate)
         self._layout, self._pushes = layout, pushes
         share = shares(layout, self._server.shards)
         self._held = [sliced(held, share[number]) for number in self._numbers]
@@ -197,6 +203,11 @@ class Shards:
                 vectors.append(moved(everywhere, self._layout, layout, onto)[new[number]])
             self._held[place] = _with_vectors(self._held[place], vectors)
         self._layout = layout
+
+
+def _check(held: Held, learning_rate: float) -> None:
+    if not np.isfinite(held.value).all():
+        raise SearcherDiverged("Asynchronous", held.version, learning_rate)
 
 
 def sliced(held: Held, share: npt.NDArray[np.int64]) -> Held:

@@ -9,6 +9,8 @@ reward seen, and moves after each minibatch, once it has been used: b <- decay *
 - Proposals are drawn m at a time, and what was drawn but not yet asked for when the parameters change is drawn anew.
 - A failed trial counts as the worst reward seen so far, so that what fails is avoided; before any reward was seen it is passed
   over. A trial that was stopped, or failed because its worker died, says nothing of its genotype and is passed over.
+- A reward far from all others, such as a penalty of -1e100, is clipped as `archsmith.searchers.reward_range` says, and the
+  baseline with it. Rewards from -10 to 100 never are.
 
 Two things that the papers do not have are for budgets of hundreds of trials, where 20,000 are not to be had. `ranks=n` learns
 from a reward's rank among the last n (fitness shaping, Wierstra et al. 2014): what good architectures differ by is small
@@ -23,13 +25,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import SearcherDiverged, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
 from archsmith.core.space import Space, identity, next_question
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.searchers.depth_schedule import DepthSchedule
+from archsmith.searchers.reward_range import WINDOW, is_usual, range_of
 
 if TYPE_CHECKING:
     from archsmith.searchers.lstm_controller import Controller
@@ -142,6 +145,7 @@ class Rewards:
     def __init__(self, config: PolicyConfig) -> None:
         self._decay = config.baseline_decay
         self._recent: deque[float] = deque(maxlen=config.ranks)  # rewards, where their ranks are learned from
+        self._told: deque[float] = deque(maxlen=WINDOW)  # rewards, where they are learned from as they are
         self._worst: float | None = None
         self.baseline: float | None = None
 
@@ -160,24 +164,36 @@ class Rewards:
             below = sum(other < reward for other in self._recent)
             above = sum(other > reward for other in self._recent)
             reward = 0.5 + 0.5 * (below - above) / len(self._recent)
+        else:
+            self._told.append(reward)
         if self.baseline is None:
             self.baseline = reward
         return reward
 
     def held(self, rewards: Sequence[float]) -> tuple[list[float], float, float]:
         """The advantages R_k - b of a minibatch, its mean reward, and b, which moves after."""
-        mean, baseline = sum(rewards) / len(rewards), self.baseline
+        baseline = self.baseline
         assert baseline is not None
+        if not is_usual((*rewards, baseline)):
+            clip = range_of(list(self._told)).clip
+            rewards, baseline = [clip(reward) for reward in rewards], clip(baseline)
+        mean = sum(rewards) / len(rewards)
         self.baseline = self._decay * baseline + (1 - self._decay) * mean
         return [reward - baseline for reward in rewards], mean, baseline
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {"recent": list(self._recent), "baseline": self.baseline, "worst": self._worst}
+        return {
+            "recent": list(self._recent),
+            "told_rewards": list(self._told),
+            "baseline": self.baseline,
+            "worst": self._worst,
+        }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from what `state_dict` gave."""
         self._recent = deque(state["recent"], maxlen=self._recent.maxlen)
+        self._told = deque(state.get("told_rewards", ()), maxlen=WINDOW)  # a state of earlier versions has none
         self.baseline, self._worst = state["baseline"], state["worst"]
 
 
@@ -242,6 +258,7 @@ class LivePolicy:
         with one_thread():
             learned = self._learn(self._controller, [trace for _, _, trace in self._buffer], advantages)
         self._version += 1
+        self._check()
         self._buffer.clear()
         self._queue.clear()
         self._shown = {
@@ -250,6 +267,11 @@ class LivePolicy:
             **learned,
             "updates": float(self._version),
         }
+
+    def _check(self) -> None:
+        """Raise SearcherDiverged where the policy is no longer one."""
+        if not self._controller.is_finite():
+            raise SearcherDiverged(type(self._config).__name__, self._version, self._config.learning_rate)
 
     def diagnostics(self) -> Mapping[str, float]:
         """Of the last update: the minibatch's mean reward, the baseline it was held against, the entropy per decision
@@ -281,5 +303,6 @@ class LivePolicy:
         self._rewards.load_state_dict(state)
         self._shown = dict(state["shown"])
         self._controller.load_state_dict(state["controller"])
+        self._check()
         told = [(Genotype(space, entry["answers"]), float(entry["reward"])) for entry in state["buffer"]]
         self._buffer = [(genotype, reward, self._controller.reader.trace(genotype)) for genotype, reward in told]

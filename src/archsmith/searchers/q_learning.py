@@ -24,6 +24,7 @@ Details, and where this departs from the paper:
 - Rounds follow results in whatever order they come.
 - A failed trial counts as the worst reward seen so far, so that what fails is avoided; before any reward was seen it is
   passed over. A trial that was stopped, or failed because its worker died, says nothing of its genotype.
+- A reward far from all others is clipped, as `archsmith.searchers.reward_range` says; rewards from -10 to 100 never are.
 - The paper's Q(0) is 0.5 for rewards that are accuracies: "around the performance of an average model; it is better
   to undershoot this" (authors' code). Above all rewards it would make the agent try everything, and learn nothing.
 """
@@ -45,6 +46,7 @@ from archsmith.core.space import Space, decode, identity, next_question
 from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.core.walk import Question, RecordingWalk, option_index
 from archsmith.searchers.q_table import Path, QTable, StatedSpace, Transitions
+from archsmith.searchers.reward_range import WINDOW, RewardRange, is_usual, range_of
 
 __all__ = ["QLearning", "StatedSpace"]
 
@@ -139,6 +141,8 @@ class LiveQLearning:
         self._running: dict[str, int] = {}  # how often models that are being trained were drawn since
         self._past: list[int] = []  # the replay memory: results, by number, as often as they were presented
         self._worst: float | None = None
+        self._usual = True  # whether no reward needs to be clipped,
+        self._range = RewardRange()  # and what they are clipped to, if one does
 
     @property
     def version(self) -> int:
@@ -188,6 +192,7 @@ class LiveQLearning:
             self._worst = reward if self._worst is None else min(self._worst, reward)
             self._known[trial.genotype.key] = len(self._results)
             self._results.append((trial.genotype, reward, self._path(trial.genotype)))
+            self._measure()
             for _ in range(drawn):
                 self._present(len(self._results) - 1)
 
@@ -206,8 +211,14 @@ class LiveQLearning:
         past, results, learn = self._past, self._results, self._table.learn
         for _ in range(self._config.replay):
             _, reward, path = results[past[int(rng.random() * len(past))]]
-            learn(path, reward)
+            learn(path, reward if self._usual else self._range.clip(reward))
         self._rounds += 1
+
+    def _measure(self) -> None:
+        """Take the last result into the range that rewards are clipped to."""
+        self._usual = self._usual and is_usual([self._results[-1][1]])
+        if not self._usual:
+            self._range = range_of([reward for _, reward, _ in self._results[-WINDOW:]])
 
     def _path(self, genotype: Genotype) -> Path:
         """The transitions of a genotype of this space."""
@@ -267,6 +278,9 @@ class LiveQLearning:
         self._running = {key: int(drawn) for key, drawn in state["running"].items()}
         self._past = [int(result) for result in state["past"]]
         self._worst = None if state["worst"] is None else float(state["worst"])
+        self._usual = is_usual(reward for _, reward, _ in self._results)
+        if not self._usual:
+            self._measure()
 
 
 # --- settings that make no sense --------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import State
 from archsmith.core.space import Space, identity, mutator, sample
 from archsmith.core.trial import Proposal, Trial, TrialState
+from archsmith.searchers.reward_range import mean
 
 __all__ = ["RegularizedEvolution"]
 
@@ -136,7 +137,7 @@ class LiveRegularizedEvolution:
         if not self._alive:
             return {}
         rewards = [reward for _, _, reward in self._alive]
-        return {"alive": float(len(rewards)), "mean_reward": sum(rewards) / len(rewards), "best_reward": max(rewards)}
+        return {"alive": float(len(rewards)), "mean_reward": mean(rewards), "best_reward": max(rewards)}
 
     def state_dict(self) -> State:
         return {

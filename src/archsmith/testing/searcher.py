@@ -162,6 +162,30 @@ class SearcherContract:
                 assert isinstance(value, float), f"diagnostic {name!r} is {value!r}, which is no float"
                 assert math.isfinite(value), f"diagnostic {name!r} is {value}"
 
+    # --- rewards far from all others
+
+    def test_how_far_a_reward_is_from_all_others_changes_nothing(self) -> None:
+        """A penalty of -1e6 and one of -1e100 both say no more than that it is bad: what is learned later stays the same."""
+        games = [
+            _Game(self, self.start(seed=5), {9: penalty, 20: penalty}) for penalty in (-1e6, -1e30, -1e100, -1e308)
+        ]
+        for game in games:
+            game.play(60)
+            assert game.proposed == games[0].proposed, "a larger penalty led to other proposals"
+
+    def test_any_finite_reward_is_survived(self) -> None:
+        """Huge and tiny rewards at any moment: it goes on, and what it shows and keeps stays finite."""
+        huge = (1e308, -1e308, 1e38, -1e100, 5e-324, -5e-324, 1e16, -0.0, 1.7e308, -1.7e308)
+        for offset in (0, 3, 8):
+            rewards = {offset + place * step: reward for step in (1, 3) for place, reward in enumerate(huge)}
+            game = _Game(self, self.start(seed=6), rewards)
+            for _ in range(30):
+                game.play(2)
+                assert all(map(math.isfinite, game.live.diagnostics().values())), "what it shows is not finite"
+            _check_finite(game.live.state_dict(), "state")
+            for genotype in game.proposed:
+                decode(self.space(), genotype)
+
     # --- state
 
     def test_state_is_plain_data(self) -> None:
@@ -205,7 +229,9 @@ class SearcherContract:
             with pytest.raises(UsageError):
                 make()
 
-    def _trial(self, number: int, proposal: Proposal, state: TrialState = TrialState.DONE) -> Trial:
+    def _trial(
+        self, number: int, proposal: Proposal, state: TrialState = TrialState.DONE, reward: float | None = None
+    ) -> Trial:
         failure = Failure("diverged", "the loss became NaN") if state is TrialState.FAILED else None
         done = state is TrialState.DONE
         return Trial(
@@ -213,7 +239,7 @@ class SearcherContract:
             proposal.genotype,
             proposal.parent,
             state,
-            reward=self.reward(proposal.genotype) if done else None,
+            reward=(self.reward(proposal.genotype) if reward is None else reward) if done else None,
             result=None if state is TrialState.STOPPED else Result(failure=failure),
             attempts=1,
         )
@@ -222,8 +248,11 @@ class SearcherContract:
 class _Game:
     """An asynchronous search played with a searcher: asks and tells in an order that is always the same."""
 
-    def __init__(self, contract: SearcherContract, live: LiveSearcher) -> None:
+    def __init__(
+        self, contract: SearcherContract, live: LiveSearcher, rewards: Mapping[int, float] | None = None
+    ) -> None:
         self.live = live
+        self._rewards = rewards or {}  # of some trials, in place of the contract's
         self.proposed: list[Genotype] = []
         self._contract = contract
         self._running: list[tuple[int, Proposal]] = []
@@ -252,7 +281,8 @@ class _Game:
             states = self._rng.choices(list(weights), list(weights.values()), k=len(ended))
             lost = self._rng.random() < 0.05
             if ended and not lost:
-                self.live.tell([self._contract._trial(n, p, s) for (n, p), s in zip(ended, states, strict=True)])
+                told = zip(ended, states, strict=True)
+                self.live.tell([self._contract._trial(n, p, s, self._rewards.get(n)) for (n, p), s in told])
 
 
 def _capacity(live: LiveSearcher) -> int:
@@ -276,6 +306,17 @@ def _check_plain(value: object, where: str) -> None:
         assert value.dtype.kind in "biuf", f"{where} is an array of {value.dtype}, and must be one of plain numbers"
     else:
         assert value is None or type(value) in (str, int, float, bool), f"{where} is a {type(value).__name__}"
+
+
+def _check_finite(value: object, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_finite(item, f"{where}[{key!r}]")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_finite(item, f"{where}[{index}]")
+    elif isinstance(value, np.ndarray) or type(value) is float:
+        assert np.isfinite(value).all(), f"{where} is not finite"
 
 
 def through_a_file(state: State) -> State:
