@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from archsmith.core.errors import DataError
 from archsmith.training.layout import Layout, Parts, layout_of
@@ -205,3 +208,31 @@ def test_a_name_stands_for_a_split(name: str, split: str, word: str) -> None:
 )
 def test_another_name_stands_for_none(name: str) -> None:
     assert split_name(name) is None
+
+
+NAMES = st.sampled_from(
+    ("train", "test", "val", "pred", "cat", "dog", "model.json", "model.onnx", "runs.artifacts", "x")
+)
+PATHS = st.lists(st.lists(NAMES, min_size=1, max_size=5).map(tuple), max_size=30)
+
+
+@given(PATHS, PATHS, st.randoms())
+@settings(max_examples=100, deadline=None)
+def test_every_picture_of_any_tree_is_accounted_for_once(
+    pictures: list[Parts], others: list[Parts], rng: Random
+) -> None:
+    pictures = [(*path[:-1], f"{path[-1]}.png") for path in pictures]
+    try:
+        layout = layout_of(pictures, others)
+    except DataError:
+        return
+    ignored = {each.path for each in layout.ignored if each.is_folder}
+    left_out = {path for path, _ in layout.left_out}
+    for path in pictures:
+        known = [picture.path == path for picture in layout.pictures].count(True)
+        around = [path[:end] in ignored for end in range(1, len(path) + 1)].count(True)
+        assert known + around + (path in left_out) == 1
+    assert len({(*picture.key, picture.split) for picture in layout.pictures}) == len(layout.pictures)
+    assert {picture.label for picture in layout.pictures} == set(layout.classes)
+    rng.shuffle(pictures)
+    assert layout_of(pictures[::-1], others[::-1]) == layout

@@ -242,17 +242,16 @@ class _Reading:
             tuple(self._warnings),
         )
 
-    def remove_own_output(self, root: _Folder) -> None:
+    def remove_own_output(self, folder: _Folder) -> None:
         """Take out what archsmith itself has written: it may come and go while the data are in use."""
-        for folder in list(root.all_folders()):
-            for name, inner in list(folder.folders.items()):
-                export = is_export(frozenset(path[-1] for path in inner.others))
-                if export or (is_record(name) and not inner.total):
-                    del folder.folders[name]
-                    folder.has_output = True
-                    self._ignored.append(Ignored(inner.path, "written by archsmith", True, inner.total))
-                    for end in range(len(inner.path)):
-                        _at(root, inner.path[:end]).total -= inner.total
+        for name, inner in list(folder.folders.items()):
+            self.remove_own_output(inner)
+            export = is_export(frozenset(path[-1] for path in inner.others))
+            if export or (is_record(name) and not inner.total):
+                del folder.folders[name]
+                folder.has_output = True
+                self._ignored.append(Ignored(inner.path, "written by archsmith", True, inner.total))
+        folder.total = len(folder.pictures) + sum(inner.total for inner in folder.folders.values())
 
     def splits_in(self, top: _Folder) -> list[_Split]:
         """The folders that are splits, or nothing where folders of such names are classes."""
@@ -389,12 +388,6 @@ class _Reading:
         self._left_out += [(path, "is in no class's folder") for path in folder.pictures]
         for inner in folder.folders.values():
             self.sort_out_rest(inner)
-
-
-def _at(root: _Folder, path: Parts) -> _Folder:
-    for name in path:
-        root = root.folders[name]
-    return root
 
 
 def _listed(names: Sequence[str]) -> str:
