@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -251,10 +252,11 @@ def kill_at_random(kills: int, seed: int) -> None:
                     waiting.remove(event.trial)
                     assert event.state is TrialState.DONE, event
                     assert event.result.metrics == {"seed": event.trial}
-            workers = psutil.Process().children()
-            if killed < kills and workers and rng.random() < 0.1:
-                os.kill(rng.choice(workers).pid, signal.SIGKILL)
-                killed += 1
+            processes = psutil.Process().children(recursive=True)  # workers and their children
+            if killed < kills and processes and rng.random() < 0.1:
+                with suppress(ProcessLookupError):
+                    os.kill(rng.choice(processes).pid, signal.SIGKILL)
+                    killed += 1
     finally:
         pool.close()
     assert attempts > submitted, "some kills hit a child"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,19 @@ def test_what_a_child_left_behind_ends_with_its_job_and_its_fork_is_no_second_re
     assert_gone(done.result.metrics["left"])
     assert complete(ray, job(1, lambda _: {"n": 1})).result.metrics == {"n": 1}
     assert not ray.completed(0.0)
+
+
+def test_a_child_that_writes_everywhere_harms_nobody_else(ray: Ray) -> None:
+    def child(_):
+        for number in range(3, 2**16):
+            with suppress(OSError):
+                os.write(number, os.urandom(100))
+        return {}
+
+    failed = run(ray, job(0, child))[-1].result.failure
+    assert failed.reason == "worker"
+    assert "into the channel" in failed.message
+    assert complete(ray, job(1, lambda _: {})).state is TrialState.DONE
 
 
 def test_the_mailbox_may_die(ray: Ray, tmp_path: Path) -> None:

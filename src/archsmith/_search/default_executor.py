@@ -14,7 +14,8 @@ from archsmith.core.evaluator import Evaluator, FunctionEvaluator, Limits
 from archsmith.core.executor import Executor, Reward
 from archsmith.core.space import Space
 from archsmith.executors import Faults, InProcess, ProcessPool, Simulated
-from archsmith.executors.process_pool import physical_cores, pickled
+from archsmith.executors.process_pool import physical_cores
+from archsmith.executors.sending import pickled
 
 
 def default_executor(

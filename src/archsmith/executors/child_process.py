@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import socket
+import stat
 import sys
 import warnings
 from collections.abc import Callable
@@ -72,7 +73,9 @@ def fork_child(
         if own_session:
             os.setsid()
         _become_child(parent, output, threads)
-        _run(job, trial, _Channel(channel), device, threads, index)
+        ours = _Channel(channel)
+        _let_go_of_others(ours.number)
+        _run(job, trial, ours, device, threads, index)
         status = 0
     finally:
         while True:  # whatever was raised: nothing of the parent's code may run here
@@ -89,6 +92,21 @@ def _become_child(parent: int, output: int | None, threads: int) -> None:
         os.close(output)
     os.environ.update(dict.fromkeys(THREADS, str(threads)))  # for libraries that are loaded from here on
     set_threads(threads)
+
+
+def _let_go_of_others(channel: int) -> None:
+    """Have the sockets and pipes of the parent's lead nowhere: what is written there must not come to it.
+
+    Their numbers stay taken, since objects that know them may yet close them.
+    """
+    folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in map(int, os.listdir(folder)):
+        with suppress(OSError):
+            mode = os.fstat(number).st_mode
+            if number > 2 and number != channel and (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)):
+                os.dup2(nowhere, number, inheritable=False)
+    os.close(nowhere)
 
 
 def set_threads(threads: int) -> None:
@@ -137,6 +155,7 @@ class _Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._cancelled = False
         self._connection = _moved(connection)
+        self.number = self._connection.fileno()
         os.register_at_fork(after_in_child=self._connection.close)
 
     def send(self, content: bytes) -> None:

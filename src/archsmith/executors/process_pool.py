@@ -7,21 +7,17 @@ whatever it says, is a failed trial at worst. See docs/decisions/0034-workers.md
 
 from __future__ import annotations
 
-import functools
-import io
 import os
 import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
-import cloudpickle
 import psutil
 
 from archsmith.core.checks import whole_number
@@ -31,6 +27,7 @@ from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors.attempt import Attempt, Work, how_it_ended, with_printed
 from archsmith.executors.messages import BadMessage
 from archsmith.executors.run_job import memory_message
+from archsmith.executors.sending import fields_of, pickled
 from archsmith.executors.shared_data import SharedData
 from archsmith.executors.worker import OWN, SHARED
 from archsmith.executors.worker_process import Surroundings, WorkerProcess
@@ -398,55 +395,6 @@ def physical_cores() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         count = min(count, round(int(quota) / int(period)))
     return max(1, count)
-
-
-class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle, which also sends a cached function that the other process cannot import: as one with an empty cache."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, functools._lru_cache_wrapper) and not _importable(obj):
-            return _cached, (obj.__wrapped__, obj.cache_parameters())
-        return super().reducer_override(obj)
-
-
-def _cached(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Callable[..., Any]:
-    cached: Callable[..., Any] = functools.lru_cache(**parameters)(function)
-    return cached
-
-
-def _importable(thing: Any) -> bool:
-    """Whether another process finds it by its module and name; what a script or a notebook defines it does not."""
-    found: Any = sys.modules.get(thing.__module__) if thing.__module__ != "__main__" else None
-    for name in thing.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is thing
-
-
-def _dumps(value: Any) -> bytes:
-    with io.BytesIO() as file:
-        _Pickler(file).dump(value)
-        return file.getvalue()
-
-
-def fields_of(job: Job, names: Sequence[str]) -> dict[str, object]:
-    """Fields of a job by name."""
-    return {name: getattr(job, name) for name in names}
-
-
-def pickled(parts: Mapping[str, object]) -> bytes:
-    """Parts of a job, by name, as bytes: a list in that order. Raises UsageError naming the one that cannot be sent."""
-    try:
-        return _dumps([*parts.values()])
-    except (Exception, SystemExit):  # a part may say how it is pickled
-        for name, part in parts.items():
-            try:
-                _dumps(part)
-            except (Exception, SystemExit) as error:
-                raise UsageError(
-                    f"the {name} cannot be sent to another process: {error}; leave out what holds a lock, a file or a "
-                    "connection, or run with workers=1"
-                ) from error
-        raise
 
 
 def _end_all(workers: list[WorkerProcess], owner: int) -> None:

@@ -24,7 +24,7 @@ from archsmith.core.executor import Completed, Event, Job, Progress, Started
 from archsmith.core.hosting import Host
 from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors.attempt import with_printed
-from archsmith.executors.process_pool import fields_of, physical_cores, pickled
+from archsmith.executors.process_pool import physical_cores
 from archsmith.executors.ray_cluster import Connection, user_paths
 from archsmith.executors.ray_host import RayHost
 from archsmith.executors.ray_mail import Began, Mail, Message, Reported
@@ -32,6 +32,7 @@ from archsmith.executors.ray_room import Room
 from archsmith.executors.ray_task import DEATHS, Task, printed_by
 from archsmith.executors.ray_weights import check_kept, is_folder, read_for
 from archsmith.executors.ray_worker import ChildDied, Outcome, Shared, run_child
+from archsmith.executors.sending import fields_of, pickled
 from archsmith.executors.worker import OWN, SHARED
 
 log = logging.getLogger(__name__)
