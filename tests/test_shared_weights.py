@@ -24,7 +24,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import archsmith as smith
 from archsmith._search import collecting
-from archsmith.core.artifact_registry import Registration
 from archsmith.core.artifacts import ArtifactFolder, open_artifacts
 from archsmith.core.store import Store
 from archsmith.core.trial import Result, TrialState
@@ -369,22 +368,6 @@ def test_many_register_at_once(tmp_path: Path) -> None:
     stores = ArtifactFolder(tmp_path / "w").registry().stores
     assert sorted(store.id for store in stores.values() if store is not None) == ["0", "1", "2", "3"]
     assert sorted(file.name for file in (tmp_path / "w").iterdir()) == [".lock", "stores"]
-
-
-@BOTH
-def test_a_store_that_registers_while_others_collect_is_not_passed_over(address: str) -> None:
-    artifacts = open_artifacts(address, cap_bytes=0)
-    first = Registration("sqlite:////nowhere/1.db", "here", "1", "1")
-    artifacts.register(first)
-    digest = artifacts.put({"w": torch.ones(10)})
-    age(address)
-    asked = artifacts.registry()
-    artifacts.register(Registration("sqlite:////nowhere/2.db", "here", "2", "1"))
-    assert artifacts.collect([], registry=asked) == []
-    assert artifacts.collect(None) == []
-    assert artifacts.collect([], registry=artifacts.registry()) == [digest]
-    artifacts.register(first)
-    assert len(artifacts.registry().stores) == 2
 
 
 def test_a_place_that_cannot_be_written_to_loses_no_result(tmp_path: Path) -> None:

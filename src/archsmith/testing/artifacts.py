@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from archsmith.core.artifact_registry import Registration, Registry
 from archsmith.core.artifacts import DEFAULT_CAP_BYTES, Artifacts
 from archsmith.core.errors import CorruptStore, StoreError, UsageError
 
@@ -172,6 +173,28 @@ class ArtifactsContract:
             artifacts.get(digest)
         assert artifacts.put({"w": torch.ones(9)}) == digest
         assert artifacts.get(digest)["w"].tolist() == [1.0] * 9
+
+    def test_a_store_that_registered_meanwhile_is_not_passed_over(self, tmp_path: Path) -> None:
+        first, second = (Registration(f"sqlite:////nowhere/{i}.db", "here", str(i), "1") for i in (1, 2))
+        artifacts = self.artifacts(tmp_path, 0)
+        assert artifacts.registry() == Registry({})
+        before = artifacts.put({"w": torch.zeros(9)})
+        artifacts.register(first)
+        digest = artifacts.put({"w": torch.ones(9)})
+        for old in (before, digest):
+            self.age(artifacts, old, 5000)
+        asked = artifacts.registry()
+        assert [store.id for store in asked.stores.values() if store is not None] == ["1"]
+        assert asked.earlier == {before}
+        artifacts.register(first)
+        assert artifacts.registry() == asked
+        self.artifacts(tmp_path).register(second)
+        assert artifacts.collect([], registry=asked) == [], "the second was not asked"
+        assert artifacts.collect(None) == [], "all are kept"
+        asked = artifacts.registry()
+        assert sorted(store.id for store in asked.stores.values() if store is not None) == ["1", "2"]
+        assert asked.earlier == {before}
+        assert artifacts.collect([before], registry=asked) == [digest]
 
     def test_writers_while_others_collect(self, tmp_path: Path) -> None:
         """Old content that is put again while collectors want it gone is there when `put` returns, and stays."""
