@@ -303,6 +303,9 @@ class Run:
 
         Parts that archsmith ships are made again from the record; your own must be passed. `data` is
         where the data set lies now, or the arrays that it is; its content must be the same.
+
+        Trials that were trained and lack a reward get it from their metrics, and are not trained again. `reward` may be
+        another one than before while no trial of the run has a reward.
         """
         from archsmith._search.session import resume
 
@@ -317,7 +320,7 @@ class Run:
             space=space if space is not None else self._space,
             evaluator=evaluator if evaluator is not None else self._evaluator,
             searcher=searcher,
-            reward=reward if reward is not None else self._reward,
+            reward=self._reward if reward is None and self.best is not None else reward,
             stopping=stopping,
             build=build,
             watch=watch,

@@ -108,6 +108,8 @@ def search(
     Raises:
         UsageError: a part that does not fit; nothing has been recorded then.
         RunExists: the store has a run of that name.
+        AllTrialsFailed: the first ten trials failed, or all of the budget. Correct the cause and resume.
+        NoReward: the results have no metric that the reward needs. `resume(reward=...)` makes their rewards.
         KeyboardInterrupt: Ctrl-C; the run is closed, and `open_run(store, name).resume()` goes on.
     """
     space = as_space(space, build)
