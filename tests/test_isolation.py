@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -503,3 +504,23 @@ def test_limits_of_a_plain_function_that_do_not_hold_are_warned_of() -> None:
     assert next(run.trials()).result.failure.reason == "seconds", "it has failed all the same"
     with pytest.warns(UserWarning, match=r"limits.parameters=9 is not enforced"):
         smith.search(one_of_two, lambda a: 1.0, trials=1, limits=Limits(parameters=9), store="memory://")
+
+
+NEW = """
+import random, sys
+state = random.getstate()
+import archsmith as smith
+def child(a):
+    import torch, numpy
+    return float(torch.rand(()) + numpy.random.rand())
+run = smith.search(lambda choose: choose("a", (1, 2)), child, trials=2, store="memory://")
+assert random.getstate() == state
+import torch, numpy
+print(*[trial.reward for trial in run.trials()], "|", torch.rand(1).item(), numpy.random.rand())
+"""
+
+
+def test_a_library_that_a_child_was_first_to_import_is_seeded_for_it_and_new_for_the_caller() -> None:
+    first, second = (subprocess.check_output([sys.executable, "-c", NEW], text=True).split("|") for _ in range(2))
+    assert first[0] == second[0]
+    assert not set(first[1].split()) & set(second[1].split())

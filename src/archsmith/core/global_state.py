@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-_TORCH_SEED = 67280421310721  # of a torch that is new
 _BUILTINS = vars(builtins)
 
 
@@ -50,7 +49,7 @@ class GeneratorStates:
         )
 
     def restore(self) -> None:
-        """Put them back. A library that has been loaded since is seeded as it is when it is new."""
+        """Put them back. A library that has been loaded since is seeded as it is when it is new: at random."""
         random.setstate(self.python)
         if (numpy := sys.modules.get("numpy")) is not None:
             numpy.random.set_state(self.numpy) if self.numpy is not None else numpy.random.seed()
@@ -58,12 +57,12 @@ class GeneratorStates:
             if self.torch is not None:
                 torch.default_generator.set_state(self.torch)
             else:
-                torch.default_generator.manual_seed(_TORCH_SEED)
+                torch.default_generator.seed()
             if torch.cuda.is_initialized():
                 if self.cuda is not None:
                     torch.cuda.set_rng_state_all(self.cuda)
                 else:
-                    torch.cuda.manual_seed_all(_TORCH_SEED)
+                    torch.cuda.seed_all()
 
 
 @contextmanager
