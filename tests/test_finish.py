@@ -26,7 +26,7 @@ from archsmith._search.trainings import TrainingProgress
 from archsmith.cli.main import main
 from archsmith.core.child import Child, Task, TextTask
 from archsmith.core.comparison import compare, t_quantile
-from archsmith.core.errors import ChildFailed, Diverged, RunLocked, UsageError
+from archsmith.core.errors import AllTrialsFailed, ChildFailed, Diverged, RunLocked, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import Event, Job
 from archsmith.core.finish import (
@@ -412,9 +412,11 @@ def test_what_cannot_be_finished_is_refused_before_anything_is_trained(tmp_path:
     in_memory = smith.search(Widths(), Points(), trials=1, store="memory://")
     with pytest.raises(UsageError, match="no place for them"):
         smith.finish(in_memory)
-    failing = smith.search(Widths(), Points(learning_rate=1e12), trials=2, store=store, name="failing")
-    with pytest.raises(UsageError, match="nothing to finish"):
-        smith.finish(failing)
+    failing = Points(learning_rate=1e12)
+    with pytest.raises(AllTrialsFailed, match="2 x diverged"):
+        smith.search(Widths(), failing, trials=2, store=store, name="failing")
+    with pytest.raises(UsageError, match="nothing to finish; trial 0 failed \\(diverged\\)"):
+        smith.finish(smith.open_run(store, "failing", space=Widths(), evaluator=failing))
     run = searched(store, trials=2)
     with pytest.raises(UsageError, match="workers must be"):
         smith.finish(run, plan=PLAN, workers=0)
