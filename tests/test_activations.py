@@ -74,6 +74,8 @@ def conditional(choose: Choose) -> Any:
 
 
 class TestExhaustive(SearcherContract):
+    learns_from_others = False
+
     def searcher(self) -> Exhaustive:
         return Exhaustive()
 

@@ -60,6 +60,8 @@ class TestContractWithStem(GrownSpaceContract):
 
 
 class TestRandomOnIt(SearcherContract):
+    learns_from_others = False
+
     def searcher(self):
         return RandomSearch()
 

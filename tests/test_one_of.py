@@ -49,14 +49,17 @@ class TestOneOfWithAPart(SpaceContract):
 
 def test_a_genotype_of_an_alternative_becomes_one_of_the_whole() -> None:
     own = sample(RESIDUAL, Random(3))
-    whole = SPACE.genotype(own)
+    whole = SPACE.of("ResidualNetwork", own)
     assert decode(SPACE, whole) == {
         "kind": "one_of",
         "space": "ResidualNetwork",
         "architecture": decode(RESIDUAL, own),
     }
-    with pytest.raises(UsageError, match="is of the space 'ConvChain', and OneOf has ResidualNetwork, NASNetCell"):
-        OneOf(RESIDUAL, NASNetCell()).genotype(sample(CHAIN, Random(0)))
+    assert SPACE.genotype(decode(RESIDUAL, own)) == SPACE.genotype(decode(SPACE, whole)) == whole
+    with pytest.raises(UsageError, match="ResidualNetwork: an architecture of this space is an object with"):
+        SPACE.genotype(decode(CHAIN, sample(CHAIN, Random(0))))
+    with pytest.raises(UsageError, match="none of ConvChain, NASNetCell can locate an architecture"):
+        OneOf(CHAIN, NASNetCell()).genotype(decode(RESIDUAL, own))
 
 
 def test_two_alternatives_of_one_kind_have_names_of_their_own() -> None:
@@ -68,7 +71,7 @@ def test_two_alternatives_of_one_kind_have_names_of_their_own() -> None:
 
 def test_mutation_mostly_stays_in_the_space_and_sometimes_leaves_it() -> None:
     rng = Random(0)
-    genotype = SPACE.genotype(sample(RESIDUAL, rng))
+    genotype = SPACE.of("ResidualNetwork", sample(RESIDUAL, rng))
     moved = Counter(mutate(SPACE, genotype, rng).answers["space"] for _ in range(400))
     share = moved["ConvChain"] / 400
     assert abs(share - 1 / len(genotype.answers)) < 0.04
@@ -97,7 +100,7 @@ def test_it_is_read_again_from_the_record() -> None:
 
 
 def test_the_drawing_is_that_of_the_space(tmp_path: Path) -> None:
-    genotype = SPACE.genotype(sample(RESIDUAL, Random(1)))
+    genotype = SPACE.of("ResidualNetwork", sample(RESIDUAL, Random(1)))
     assert SPACE.diagram(decode(SPACE, genotype)) == RESIDUAL.diagram(decode(SPACE, genotype)["architecture"])
 
 

@@ -60,6 +60,8 @@ class TestCMAES(SearcherContract):
 
 
 class TestGP(SearcherContract):
+    learns_from_others = False  # not yet, as long as it starts up
+
     def searcher(self):
         return Optuna("gp", n_startup_trials=100)  # its fits, tenths of a second each, have tests of their own below
 

@@ -37,6 +37,8 @@ def chain(choose: Choose) -> Any:
 
 
 class TestRandom(SearcherContract):
+    learns_from_others = False
+
     def searcher(self) -> Searcher:
         return Random()
 
@@ -45,6 +47,8 @@ class TestRandom(SearcherContract):
 
 
 class TestRandomByDepth(SearcherContract):
+    learns_from_others = False
+
     def searcher(self) -> Searcher:
         return Random(depth_schedule=DepthSchedule(2, 1, every=10))
 
@@ -90,7 +94,8 @@ class TestReinforceOnAScript(TestReinforce):
 
 class TestReinforceByDepth(TestReinforce):
     def searcher(self) -> Searcher:
-        return Reinforce(minibatch=4, hidden=8, embedding=8, layers=1, depth_schedule=DepthSchedule(2, 1, every=10))
+        schedule = DepthSchedule(2, 1, every=10)
+        return Reinforce(learning_rate=0.01, minibatch=4, hidden=8, embedding=8, layers=1, depth_schedule=schedule)
 
     def space(self) -> Space:
         return FunctionSpace(deep)
@@ -120,7 +125,7 @@ class TestAsynchronous(SearcherContract):
 
 class TestAsynchronousWithoutRepeats(TestAsynchronous):
     def searcher(self) -> Searcher:
-        learner = Reinforce(minibatch=2, hidden=6, embedding=6, layers=1, ranks=10, unique=True)
+        learner = Reinforce(0.01, minibatch=2, hidden=6, embedding=6, layers=1, ranks=10, unique=True)
         return Asynchronous(learner, shards=2, replicas=3)
 
 
@@ -149,11 +154,13 @@ shared: list[int] = []
 
 
 class BrokenLive(LiveRandom):
+    """It learns how many results it was told, unless its fault is to be deaf to what it did not propose."""
+
     def __init__(self, space: Space, seed: int, fault: str) -> None:
         super().__init__(space, seed, None)
         self.fault = fault
         self.told: list[int] = []
-        self.running = 0
+        self.running = self.foreign = 0
         self.sum = 0.0
 
     @property
@@ -169,6 +176,9 @@ class BrokenLive(LiveRandom):
             n = min(n, 1)
         if self.fault == "true chance":
             self._asked = random.SystemRandom().randrange(10**9)
+        if self.fault != "deaf":
+            self._seed += self.foreign
+            self.foreign = 0
         if self.fault == "shares between runs":
             shared.append(n)
             self._asked = len(shared)
@@ -205,6 +215,7 @@ class BrokenLive(LiveRandom):
             if self.fault == "sums up" and trial.reward is not None:
                 self.sum += trial.reward
             self.told.append(trial.number)
+            self.foreign += trial.number >= self._asked
 
     def diagnostics(self) -> Mapping[str, float]:
         return {"NaN": {"x": float("nan")}, "text": {"x": "high"}}.get(self.fault, {})  # type: ignore[dict-item]
@@ -259,6 +270,7 @@ BREAKS = {
     "wants its own": "test_trials_it_never_proposed_may_be_told",
     "a penalty sticks": "test_how_far_a_reward_is_from_all_others_changes_nothing",
     "sums up": "test_any_finite_reward_is_survived",
+    "deaf": "test_results_it_never_proposed_are_learned_from",
     "NaN": "test_what_it_shows_is_numbers",
     "text": "test_what_it_shows_is_numbers",
     "version goes back": "test_what_it_shows_is_numbers",

@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -24,11 +24,12 @@ from archsmith.core.budget import Budget
 from archsmith.core.errors import ReplayMismatch, StoreError
 from archsmith.core.evaluator import Evaluator, Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Reward, Started, derive_seed
+from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import LiveSearcher
 from archsmith.core.space import Space
 from archsmith.core.stopping import LiveRule
 from archsmith.core.store import Asked, RunWriter
-from archsmith.core.trial import Trial, TrialState, joined
+from archsmith.core.trial import Proposal, Trial, TrialState, joined
 
 Watch: TypeAlias = Callable[[Trial | Progress], None]
 """Called with each trial whenever its state changes, and with each epoch that a child reports."""
@@ -55,6 +56,7 @@ class Loop:
     watch: Watch | None = None
     collect: Callable[[], object] | None = None  # removes weights that nothing needs
     rule: LiveRule | None = None  # stops hopeless children early
+    first: Sequence[Genotype] = ()  # known points, proposed before the searcher is asked
 
     _parents: Parents = field(init=False)
     _aside: Aside = field(init=False)
@@ -97,9 +99,7 @@ class Loop:
                 n = free - len(waiting)
                 if self.budget.trials is not None:
                     n = min(n, self.budget.trials - proposed)
-                n = min(n, self._capacity())
-                asked = self.searcher.ask(n) if n else []
-                exhausted = len(asked) < n
+                asked, exhausted = self._ask(n, proposed)
                 if asked:
                     waiting.extend(self.run.propose(asked))
                 proposed += len(asked)
@@ -148,6 +148,13 @@ class Loop:
             if self._out_of_time():  # running children are stopped, and complete as such
                 for number in self._running:
                     self._stop(number, "time")
+
+    def _ask(self, n: int, proposed: int) -> tuple[list[Proposal], bool]:
+        """Up to n proposals, and whether there are no more, ever. Known points come first, then the searcher is asked."""
+        known = [Proposal(genotype) for genotype in self.first[proposed : proposed + n]]
+        n = min(n - len(known), self._capacity())
+        asked = self.searcher.ask(n) if n else []
+        return [*known, *asked], len(asked) < n
 
     def progress(self, event: Progress) -> None:
         """An epoch of a child, also while `completed` runs it in this process: the moment to stop it."""
@@ -275,8 +282,8 @@ def _not_kept(event: Completed) -> StoreError | None:
     return StoreError(f"{failure.message}. What was recorded is kept: resume, and trial {event.trial} is trained again")
 
 
-def replay(run: RunWriter, searcher: LiveSearcher) -> None:
-    """Bring a fresh searcher to where the run's log ends.
+def replay(run: RunWriter, searcher: LiveSearcher, known: int = 0) -> None:
+    """Bring a fresh searcher to where the run's log ends. The searcher was not asked for the first `known` trials.
 
     Raises ReplayMismatch when it proposes anything else than the log says it did: other versions of the libraries,
     or another searcher.
@@ -289,7 +296,8 @@ def replay(run: RunWriter, searcher: LiveSearcher) -> None:
         if not isinstance(entry, Asked):
             searcher.tell(trials)
             continue
-        for proposal, trial in zip(searcher.ask(len(trials)), trials, strict=True):
+        asked = [trial for trial in trials if trial.number >= known]
+        for proposal, trial in zip(searcher.ask(len(asked)) if asked else [], asked, strict=True):
             if proposal.genotype != trial.genotype:
                 raise ReplayMismatch(
                     f"the searcher of run {run.summary().name!r} does not repeat what it proposed as trial {trial.number}: "

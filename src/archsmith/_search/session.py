@@ -8,7 +8,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from archsmith._search.collecting import collect
 from archsmith._search.data_check import check_same_data
 from archsmith._search.default_executor import default_executor, warn_of_limits
+from archsmith._search.known_points import KnownPoint, genotypes_of, recorded_first
 from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.rewarding import missing_rewards, record_rewards, reward_for, reward_to_go_on_with
 from archsmith._search.run import Run
@@ -79,6 +80,7 @@ def search(
     build: Callable[[Architecture, Task], Any] | None = None,
     limits: Limits | None = None,
     stopping: Rule | None = None,
+    first: Iterable[KnownPoint] = (),
     note: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Run:
@@ -102,6 +104,8 @@ def search(
             with workers=1: then it can be ended, and does not change what it refers to in this process. One that cannot
             be sent there, or an `executor=InProcess()`, is warned of.
         stopping: one of `archsmith.stopping`, which ends hopeless children early (default: all are trained to their end).
+        first: known points of the space, proposed in this order before the searcher is asked, which learns from their
+            results as well: genotypes, architectures, networks of `archsmith.discovered`, trials, or runs (their best).
         note: further JSON to keep with the run's configuration, such as the recipe's name.
         watch: called with each trial that changes state, and with each epoch.
 
@@ -124,6 +128,7 @@ def search(
     live = searcher.start(space, derive_seed(seed, "searcher"))
     _check(space, evaluator)
     questions = questions_of(space)
+    known = genotypes_of(space, first)
     config = {
         "space": to_config(space),
         "evaluator": to_config(evaluator),
@@ -132,6 +137,7 @@ def search(
         "budget": vars(budget) | {},
         "limits": vars(limits) | {},
         "stopping": to_config(stopping),
+        "first": [genotype.to_json() for genotype in known],
         "child_epochs": epochs_of(evaluator),
         "seed": seed,
         "measure": measure_of(evaluator).to_json() if hasattr(evaluator, "measure") else None,
@@ -168,6 +174,7 @@ def search(
             watch=watch,
             collect=partial(collect, opened),
             rule=rule,
+            first=known,
         )
         _session(loop)
     return Run(opened, name, space=space, evaluator=evaluator, reward=reward)
@@ -252,7 +259,8 @@ def resume(
                 writer.configure({"reward": to_config(reward)})
             live = _checked_searcher(searcher).start(space, derive_seed(config["seed"], "searcher"))
             _place(live, used)
-            replay(writer, live)
+            known = recorded_first(config)
+            replay(writer, live, len(known))
             if rewards:
                 record_rewards(writer, live, rewards)
         except BaseException:
@@ -272,6 +280,7 @@ def resume(
             watch=watch,
             collect=partial(collect, run.store),
             rule=rule,
+            first=known,
         )
         _session(loop)
     return Run(run.store, run.name, space=space, evaluator=evaluator, reward=reward)

@@ -140,6 +140,7 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 
 def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show what a run searches, how far it is, what it cost and what it found."""
+    from archsmith._search.known_points import improvement
     from archsmith._search.saved import saved
     from archsmith.report.cluster import cluster
 
@@ -154,6 +155,7 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
         used = {
             "cluster": None if workers is None else workers.to_json(),
             "saved": None if less is None else vars(less),
+            "improvement": None if (improved := improvement(run.reader)) is None else vars(improved),
         }
         print(json.dumps({**summary_json(summary), **found, **used}, indent=2))
         return
@@ -182,6 +184,8 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     if best_trial is not None and best_trial.result is not None:
         metrics = ", ".join(f"{k} {v:.6g}" for k, v in best_trial.result.metrics.items())
         print(f"  best       trial {best_trial.number}: reward {best_trial.reward:.6g} ({metrics})")
+    if (improved := improvement(run.reader)) is not None:
+        print(f"  first      {improved}")
     if finish is not None:
         measure = Measure.from_json(finish["measure"])
         tested = ", ".join(f"{n['name']} {_score(n, measure)}{_trained(n, finish)}" for n in finish["networks"])

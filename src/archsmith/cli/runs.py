@@ -72,6 +72,7 @@ def begin(
             seed=seed,
             limits=recipe.limits,
             stopping=recipe.stopping,
+            first=recipe.first,
             note=note,
             watch=watch,
         )
@@ -200,6 +201,7 @@ def beside(
     None where none was asked for (unless `always`), or the run itself was not searched to its end. Comparisons equalise
     the evaluator's cost: a budget in seconds becomes the trials that it was enough for.
     """
+    from archsmith._search.known_points import recorded_first
     from archsmith.core.evaluator import Limits
     from archsmith.recipes import Recipe
     from archsmith.searchers import Random
@@ -227,6 +229,7 @@ def beside(
         reward=reward,
         limits=Limits(**config["limits"]),
         stopping=run.made("stopping", config.get("stopping")),
+        first=recorded_first(config),  # both sides start from the same networks
         control=False,
         file=config["note"].get("file"),
     )
@@ -245,7 +248,10 @@ def beside(
 
 def _check_same(run: Run, recipe: Recipe, seed: int) -> None:
     """Refuse to go on with a run by another recipe, or another seed, than it was begun with."""
+    from archsmith._search.known_points import genotypes_of
+
     reward = recipe.reward if recipe.reward is not None else getattr(recipe.evaluator, "default_reward", value)
+    first = [genotype.to_json() for genotype in genotypes_of(run.space, recipe.first)]
     evaluator = {k: v for k, v in to_config(recipe.evaluator).items() if k not in ("data", "table")}
     recorded = {k: v for k, v in run.config["evaluator"].items() if k not in ("data", "table")}
     parts = {
@@ -254,6 +260,7 @@ def _check_same(run: Run, recipe: Recipe, seed: int) -> None:
         "reward": (to_config(reward), run.config["reward"]),
         "evaluator": (evaluator, recorded),
         "rule that stops children": (to_config(recipe.stopping), run.config.get("stopping")),
+        "list of known points": (first, run.config.get("first") or []),
         "seed": (seed, run.config["seed"]),
     }
     for part, (given, found) in parts.items():

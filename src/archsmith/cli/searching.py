@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,6 +44,9 @@ from archsmith.core.finish import Measure
 
 if TYPE_CHECKING:
     from archsmith._search import Run
+    from archsmith._search.known_points import KnownPoint
+    from archsmith.core.genotype import Genotype
+    from archsmith.core.space import Space
     from archsmith.core.stopping import Rule
     from archsmith.recipes import Recipe
 
@@ -101,6 +106,15 @@ StoppingOption = Annotated[
         "end).",
     ),
 ]
+FirstOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--first",
+        metavar="NAME|FILE|RUN",
+        help="Try a known network before the searcher is asked: a name such as resnet20, a file with a genotype or an "
+        "architecture, or the best of an earlier run. May be given several times.",
+    ),
+]
 ControlOption = Annotated[
     bool,
     typer.Option("--control/--no-control", help="Run random search afterwards with the same budget, as RUN-random."),
@@ -144,6 +158,7 @@ def search(
     children: ChildrenOption = None,
     accumulate: AccumulateOption = None,
     stopping: StoppingOption = None,
+    first: FirstOption = None,
     artifacts: ArtifactsOption = None,
     go_on_with: Annotated[
         bool,
@@ -173,6 +188,7 @@ def search(
     found = asynchronous(found, shards, replicas, children, accumulate, workers)
     where = with_workers(where, found)
     found = found if stopping is None else replace(found, stopping=rule_named(stopping))
+    found = found if not first else replace(found, first=known_points(first, found.space, store))
     found = replace(found, control=found.control and control)
     tell_data(found)
     if estimate:
@@ -374,6 +390,29 @@ def rule_named(text: str) -> Rule:
     if name not in rules:
         raise UnknownName("rule", name, rules)
     return rules[name](**numbers_of(rules[name], settings, "--stopping")) if settings else rules[name]()
+
+
+def known_points(named: Sequence[str], space: Space, store: str) -> tuple[Genotype, ...]:
+    """The genotypes of networks that are named on the command line: of a paper, in a file, or the best of a run of the store.
+
+    Raises UnknownName for a name of none of these, and UsageError for a network that is no point of the space.
+    """
+    from archsmith._describe import find
+    from archsmith._search.known_points import genotypes_of
+    from archsmith._search.run import Run
+    from archsmith.discovered import NETWORKS
+    from archsmith.store import open_store
+
+    runs = names_in(store)
+    points: list[KnownPoint] = []
+    for name in named:
+        if name in runs and name not in NETWORKS:
+            points.append(Run(open_store(store), name))
+        elif name in NETWORKS or Path(name).is_file():
+            points.append(find(name))
+        else:
+            raise UnknownName("network, file or run", name, [*NETWORKS, *runs])
+    return tuple(genotypes_of(space, points))
 
 
 def relocated(recipe: Recipe, data: str) -> Recipe:

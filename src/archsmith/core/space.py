@@ -42,6 +42,15 @@ class Space(Protocol):
         ...
 
 
+@runtime_checkable
+class LocatesArchitectures(Protocol):
+    """A space that finds the answers which give an architecture, so that known networks can be points of it."""
+
+    def genotype(self, architecture: Architecture) -> Genotype:
+        """The genotype of an architecture. Raises UsageError when the architecture is not a point of the space."""
+        ...
+
+
 @dataclass(frozen=True)
 class FunctionSpace:
     """A plain function of `choose` as a space, with `build` beside it or with an evaluator that takes architectures."""

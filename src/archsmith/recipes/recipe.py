@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ class Recipe:
         control_searcher: the random search, where it needs settings too (None: `Random()`).
         finish: how it is finished.
         stopping: the rule that ends hopeless children early; None: all are trained to their end, as in the papers.
+        first: known points of the space, which are proposed before the searcher is asked; see `search`.
         file: where it was loaded from, where that is a file of the user's, as a run's record keeps it.
     """
 
@@ -51,6 +52,7 @@ class Recipe:
     finish: FinishPlan | None = None
     stopping: Rule | None = None
     file: Mapping[str, Any] | None = None
+    first: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
         if self.scale not in ("paper", "desk"):

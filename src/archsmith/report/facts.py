@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from archsmith._search.known_points import Improvement, improvement
 from archsmith._search.saved import Saved, Savings
 from archsmith.core.config import same_config
 from archsmith.core.errors import ArchsmithError, UnknownName
@@ -93,6 +94,7 @@ class Facts:
         finish: the document that `finish` kept, if it is one.
         cluster: what the workers did, where there were more than a few.
         saved: what stopping children early has saved, or None where no rule was asked.
+        improvement: what the search added to the known points it began with, or None where there were none.
         looks: how often the test set was looked at: a finish says so before it looks, so one that was killed counts.
     """
 
@@ -117,6 +119,7 @@ class Facts:
     finish: Mapping[str, Any] | None
     cluster: Cluster | None
     saved: Saved | None
+    improvement: Improvement | None
     looks: int
 
     @property
@@ -205,6 +208,7 @@ def gather(run: Run, *, control: str | None) -> Facts:
         finish=in_todays_words(finish) if isinstance(finish, Mapping) else None,
         cluster=cluster(run.reader),
         saved=savings.saved(),
+        improvement=improvement(run.reader),
         looks=len(looks) if isinstance(looks, list) else 0,
     )
 

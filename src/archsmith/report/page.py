@@ -110,6 +110,7 @@ def _sentence(facts: Facts) -> Html:
             f"{number(facts.twins)} were the same as an earlier one and not trained again. " if facts.twins else "",
             _trained(config.get("evaluator"), facts.measure, config.get("reward"), early=facts.saved is not None),
             f" {facts.saved}." if facts.saved is not None else "",
+            f" It began with known networks: {facts.improvement}." if facts.improvement is not None else "",
         ]
     )
 

@@ -157,6 +157,7 @@ class LiveAsynchronous:
         self._shown: dict[str, float] = {}
         self._rewards = policy.Rewards(config.learner)
         self._seen: set[str] = set()  # keys of what was proposed, where that matters
+        self._foreign: list[tuple[Genotype, float]] = []  # told, proposed by no replica, and not learned from yet
 
     # --- the searcher's verbs
 
@@ -180,7 +181,7 @@ class LiveAsynchronous:
         return self._surely(lambda: self._ask(n), n)
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """A trial that no replica proposed teaches nothing: no replica waits for it."""
+        """A trial that no replica proposed, such as a known point, is learned from with the next gradient that is pushed."""
         for trial in trials:
             if self._batch_of(trial) is None:
                 decode(self._space, trial.genotype)  # refuses one of another space
@@ -273,12 +274,16 @@ class LiveAsynchronous:
     def _tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
             found = self._batch_of(trial)
+            reward = self._rewards.found(trial)
             if found is None:
+                if reward is not None:
+                    self._foreign.append((trial.genotype, self._rewards.taken(reward)))
+                    if self._config.learner.unique:
+                        self._seen.add(trial.genotype.key)
                 continue
             number, batch = found
             del self._running[number]
             batch.ended += 1
-            reward = self._rewards.found(trial)
             if reward is not None:
                 batch.learned.append((number - batch.first, self._rewards.taken(reward)))
             if batch.ended == self._config.learner.minibatch:
@@ -293,8 +298,10 @@ class LiveAsynchronous:
         self._hosted.keep({other.version for other in self._busy.values()} | {self._version})
 
     def _push(self, batch: _Batch) -> None:
-        advantages, mean, baseline = self._rewards.held([reward for _, reward in batch.learned])
-        genotypes = [batch.genotypes[place] for place, _ in batch.learned]
+        learned = [(batch.genotypes[place], reward) for place, reward in batch.learned] + self._foreign
+        self._foreign = []
+        advantages, mean, baseline = self._rewards.held([reward for _, reward in learned])
+        genotypes = [genotype for genotype, _ in learned]
         pushed = self._hosted.push(batch.replica, batch.version, genotypes, advantages)
         self._waiting.append(_Push(batch.version, mean, baseline, pushed[0]))
         if len(self._waiting) == self._config.accumulate:
@@ -393,6 +400,7 @@ class LiveAsynchronous:
             "waiting": [{**vars(push), "entropy": _entropy(push)} for push in self._waiting],
             "shown": dict(self._show()),
             "seen": sorted(self._seen),
+            "foreign": [{"answers": dict(genotype.answers), "reward": reward} for genotype, reward in self._foreign],
             "rewards": self._rewards.state_dict(),
             "hosted": self._hosted.state_dict(),
         }
@@ -414,6 +422,8 @@ class LiveAsynchronous:
         self._version = int(state["version"])
         self._waiting = [_Push(**push) for push in state["waiting"]]
         self._shown, self._seen = dict(state["shown"]), set(state["seen"])
+        foreign = state.get("foreign") or []  # older states have none
+        self._foreign = [(Genotype(space, entry["answers"]), float(entry["reward"])) for entry in foreign]
         self._rewards.load_state_dict(state["rewards"])
 
 

@@ -246,6 +246,8 @@ class LivePolicy:
             reward = self._rewards.found(trial)
             if reward is None:
                 continue
+            if self._config.unique:
+                self._seen.add(trial.genotype.key)  # also of what others proposed
             trace = self._controller.reader.trace(trial.genotype)  # refuses a genotype of another space
             self._buffer.append((trial.genotype, self._rewards.taken(reward), trace))
             if len(self._buffer) == self._config.minibatch:

@@ -116,6 +116,8 @@ class LiveRegularizedEvolution:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
+            if self._config.unique:
+                self._seen.add(trial.genotype.key)  # also of what others proposed
             if trial.state is not TrialState.DONE or trial.reward is None:
                 continue
             self._alive.append((trial.number, trial.genotype, trial.reward))

@@ -16,7 +16,7 @@ from archsmith.core.grown import GrownSpace
 from archsmith.core.parts import PartSpace
 from archsmith.core.parts import canonical as canonical_text
 from archsmith.core.shown import shown
-from archsmith.core.space import Space, default_task, identity, mutate, sample
+from archsmith.core.space import LocatesArchitectures, Space, default_task, identity, mutate, sample
 from archsmith.core.walk import Choose
 from archsmith.spaces.prefixed import Prefixed, distinct_names
 
@@ -75,17 +75,29 @@ class OneOf:
             "architecture": self._named(name).architecture(Prefixed(choose, name)),
         }
 
-    def genotype(self, genotype: Genotype) -> Genotype:
-        """The genotype of this space for a genotype of one of its alternatives.
+    def genotype(self, architecture: Architecture) -> Genotype:
+        """The genotype of an architecture of one of the alternatives, or of this space.
 
-        Raises UsageError when it belongs to none of them.
+        Raises UsageError when it is a point of none of those alternatives that can locate architectures.
         """
-        for name, space in zip(self.names, self.alternatives, strict=True):
-            if genotype.space == identity(space):
-                return self._of(name, genotype)
-        raise UsageError(
-            f"this genotype is of the space {shown(genotype.space.get('name'))}, and OneOf has {', '.join(self.names)}"
-        )
+        if isinstance(architecture, Mapping) and architecture.get("kind") == "one_of":
+            space, architecture = self._read(architecture)
+            candidates = [(self.names[self.alternatives.index(space)], space)]
+        else:
+            candidates = list(zip(self.names, self.alternatives, strict=True))
+        reasons = []
+        for name, space in candidates:
+            if isinstance(space, LocatesArchitectures):
+                try:
+                    return self.of(name, space.genotype(architecture))
+                except UsageError as error:
+                    reasons.append(f"{name}: {error}")
+        raise UsageError("; ".join(reasons) or f"none of {', '.join(self.names)} can locate an architecture")
+
+    def of(self, name: str, genotype: Genotype) -> Genotype:
+        """The genotype of this space for one of the alternative of that name."""
+        answers = {f"{name}.{key}": answer for key, answer in genotype.answers.items()}
+        return Genotype(identity(self), {_QUESTION: name, **answers})
 
     def build(self, architecture: Architecture, task: Any) -> Child:
         """The child, as its own space builds it. Raises UsageError for another shape of architecture."""
@@ -98,11 +110,11 @@ class OneOf:
         name = str(genotype.answers[_QUESTION])
         if rng.random() * len(genotype.answers) < 1:
             other = rng.choice([option for option in self.names if option != name])
-            return self._of(other, sample(self._named(other), rng))
+            return self.of(other, sample(self._named(other), rng))
         space = self._named(name)
         prefix = f"{name}."
         own = {key.removeprefix(prefix): value for key, value in genotype.answers.items() if key != _QUESTION}
-        return self._of(name, mutate(space, Genotype(identity(space), own), rng))
+        return self.of(name, mutate(space, Genotype(identity(space), own), rng))
 
     def canonical(self, architecture: Architecture) -> Any:
         """The canonical form that the architecture's own space gives; None where it has none."""
@@ -121,10 +133,6 @@ class OneOf:
 
     def _named(self, name: Any) -> Space:
         return self.alternatives[self.names.index(name)]
-
-    def _of(self, name: str, genotype: Genotype) -> Genotype:
-        answers = {f"{name}.{key}": answer for key, answer in genotype.answers.items()}
-        return Genotype(identity(self), {_QUESTION: name, **answers})
 
     def _read(self, architecture: Architecture) -> tuple[Space, Architecture]:
         """The space that an architecture is of, and what it is there."""

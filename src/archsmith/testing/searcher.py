@@ -44,6 +44,10 @@ def mixed_space(choose: Choose) -> list[dict[str, Any]]:
 class SearcherContract:
     """The promises of `archsmith.core.searcher`. Override `searcher`, and what else differs for yours."""
 
+    learns_from_others = True
+    """Whether it learns from results of genotypes that it did not propose, such as known networks that a search begins with;
+    False for one that learns nothing at all."""
+
     def searcher(self) -> Searcher:
         """The configuration under test. Small settings make the tests fast and let it learn within 60 trials."""
         raise NotImplementedError("override searcher() in your test class")
@@ -149,6 +153,18 @@ class SearcherContract:
         live.tell([self._trial(number, Proposal(sample(space, rng))) for number in range(20)])
         live.tell([])
         assert len(live.ask(4)) == 4
+
+    def test_results_it_never_proposed_are_learned_from(self) -> None:
+        """What a search is given first changes what is proposed after."""
+        if not self.learns_from_others:
+            pytest.skip("this searcher says that it learns nothing from what it did not propose")
+        told, alone = self.start(), self.start()
+        space, rng = self.space(), random.Random(5)
+        told.tell([self._trial(number, Proposal(sample(space, rng))) for number in range(40)])
+        games = _Game(self, told), _Game(self, alone)
+        for game in games:
+            game.play(60)
+        assert games[0].proposed != games[1].proposed, "it proposes the same as if it had not been told"
 
     def test_what_it_shows_is_numbers(self) -> None:
         game, version = _Game(self, self.start()), 0
