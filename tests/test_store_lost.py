@@ -21,6 +21,7 @@ from archsmith.core.store import RunWriter
 from archsmith.core.trial import Trial, TrialState
 from archsmith.store import open_store
 from archsmith.testing.store import done, proposal, with_trials
+from test_store_faults import HELPERS
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows lets no open file be deleted")
 pytestmark = posix
@@ -233,9 +234,6 @@ def test_a_reader_does_not_take_one_store_for_another(path: Path) -> None:
 
 
 KILLED = """
-import os, sys
-from archsmith.store import open_store
-from archsmith.testing.store import with_trials
 run = with_trials(open_store(sys.argv[1]).create("a", {}), [0.5])
 if len(sys.argv) > 2:
     os.system(f"cp '{sys.argv[1]}' '{sys.argv[2]}'")
@@ -246,7 +244,7 @@ os._exit(9)
 
 def killed(path: Path, *backup: Path) -> None:
     """A search that is killed, and leaves a log behind."""
-    subprocess.run([sys.executable, "-c", KILLED, str(path), *map(str, backup)])
+    subprocess.run([sys.executable, "-c", HELPERS + KILLED, str(path), *map(str, backup)])
     assert path.with_name("runs.db-wal").stat().st_size > 0
 
 

@@ -17,7 +17,7 @@ from archsmith.store import open_store
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forked, so that they begin at the same moment")
 
-PROCESSES, RUNS, TRIALS = 4, 2, 2
+PROCESSES, RUNS, TRIALS = 3, 2, 2
 
 
 def pick(choose: Any) -> Any:

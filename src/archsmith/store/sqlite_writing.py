@@ -21,7 +21,9 @@ from sqlalchemy import Connection
 from archsmith.core.errors import StoreLost
 from archsmith.store.database import T
 
-_RETRIES, _PAUSE = 50, 0.02  # how long a checkpoint of another process may leave the file half written
+_STILL, _PAUSE, _PATIENCE = 20, 0.02, 60.0
+"""A checkpoint of another process may leave the file half written for a while. What it is then counts when so many looks, with
+so long a pause between them in seconds, found it unchanged; or after so many seconds."""
 
 
 class SQLiteWriting:
@@ -95,12 +97,20 @@ class SQLiteWriting:
         if stamp == self._stamp:
             return ""
         # A checkpoint, ours or another's, changes the file as well; and it may be under way.
-        for _ in range(_RETRIES):
+        still, deadline = 0, time.monotonic() + _PATIENCE
+        while still < _STILL and time.monotonic() < deadline:
             found = _content(self._path)
             if found is not None and (self._content is None or _goes_on(self._content, found)):
                 self._stamp, self._content = stamp, found
                 return ""
             time.sleep(_PAUSE)
+            try:
+                before, stamp = stamp, _stamp(self._path)
+            except OSError:
+                return "deleted or moved"
+            if stamp[0] != self._inode:
+                return "replaced"
+            still = still + 1 if stamp == before else 0
         return "written over"
 
     def _saved(self, what: str) -> StoreLost:
