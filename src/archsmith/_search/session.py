@@ -40,7 +40,7 @@ from archsmith.core.evaluator import (
     with_data,
 )
 from archsmith.core.executor import Executor, Reward, derive_seed
-from archsmith.core.finish import Finishable, measure_of
+from archsmith.core.finish import Finishable, measure_of, missing_of
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.global_state import generators_kept
 from archsmith.core.questions import DOCUMENT as QUESTIONS
@@ -141,6 +141,7 @@ def search(
         "child_epochs": epochs_of(evaluator),
         "seed": seed,
         "measure": measure_of(evaluator).to_json() if hasattr(evaluator, "measure") else None,
+        "finishable": missing_of(evaluator) is None,
         "versions": versions(),
         "command": _command(),
         "note": dict(note or {}),
@@ -392,8 +393,14 @@ def versions() -> dict[str, str]:
 
 def _command() -> str:
     """The command line as a person types it: exports carry it to others, who have no use for where archsmith lies."""
-    typed = ["archsmith" if os.path.basename(part) == "archsmith" else part for part in sys.argv[:1]]
+    typed = ["archsmith" if _is_ours(part) else part for part in sys.argv[:1]]
     return without_passwords(shlex.join([*typed, *sys.argv[1:]]))
+
+
+def _is_ours(program: str) -> bool:
+    """Whether a program's path is that of the command line, also where that was begun by `python -m archsmith`."""
+    folder, name = os.path.split(program)
+    return name == "archsmith" or (name == "__main__.py" and os.path.basename(folder) == "archsmith")
 
 
 def _session(loop: Loop) -> None:

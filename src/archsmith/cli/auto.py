@@ -20,7 +20,7 @@ from archsmith.cli.where import Where, WorkersOption, cores
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
-from archsmith.core.shown import without_passwords
+from archsmith.core.shown import command_text, without_passwords
 
 if TYPE_CHECKING:
     pass
@@ -101,7 +101,7 @@ def auto(
         for option, said in (("--labels", labels), ("--label-pattern", label_pattern)):
             again += [option, said] if said is not None else []
         for option, amount in (("--seconds", seconds), ("--trials", trials), ("--seed", seed or None)):
-            again += [option, f"{amount:g}"] if amount is not None else []
+            again += [option, f"{amount:.15g}"] if amount is not None else []
         again += ["--force"] if force else []
         return without_passwords(shlex.join(again))
 
@@ -162,7 +162,7 @@ def auto(
     print_finished(finished)
     print(f"page    {page}")
     files = "IMAGE..." if finished.measure.name == "accuracy" else "TEXT..."
-    print(f"model   {model}     try it: archsmith predict {model} {files}")
+    print(f"model   {model}     try it: {command_text('predict', str(model))} {files}")
     print(f"source  {source}     one plain PyTorch file that needs no archsmith")
     if seconds is None and trials is None:
         say("So short a run shows the machinery at work and claims no difference between searchers.")

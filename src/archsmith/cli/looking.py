@@ -113,6 +113,11 @@ def command_line(verb: str, name: str, *more: str, store: str) -> str:
     return command_text(verb, name, *more, *where)
 
 
+def can_finish(run: Run) -> bool:
+    """Whether `finish` has something to do with a run, as far as its record tells."""
+    return run.best is not None and run.store.artifacts is not None and run.config.get("finishable", True) is True
+
+
 def store_exists(store: str) -> bool:
     """Whether there is something at a store's URL or path to be opened; false for a file that is not there yet."""
     path = store.removeprefix("sqlite:///")
@@ -128,7 +133,7 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
         print(json.dumps([summary_json(run) for run in runs], indent=2))
         return
     if not runs:
-        print(f"no runs in {without_passwords(store)}; begin with: archsmith search digits")
+        print(f"no runs in {without_passwords(store)}; begin with: {command_line('search', 'digits', store=store)}")
         return
     rows = [("RUN", "STATUS", "TRIALS", "FAILED", "BEST", "TIME", "UPDATED")]
     for run in runs:
@@ -195,7 +200,7 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     print(f"  command    {config['command']}")
     if summary.status == "interrupted":
         print(f"next: {command_line('resume', name, store=store)}")
-    elif finish is None and best_trial is not None:
+    elif finish is None and summary.status == "finished" and can_finish(run):
         print(f"next: {command_line('finish', name, store=store)}")
 
 

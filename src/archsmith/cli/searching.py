@@ -19,6 +19,7 @@ from archsmith.cli.looking import (
     RecipeOption,
     RunName,
     StoreOption,
+    can_finish,
     command_line,
     duration,
     open_existing,
@@ -226,15 +227,14 @@ def search(
     if as_json:
         print(json.dumps([summary_json(run.summary) for run in runs], indent=2))
         return
-    for run in runs:
-        print(_outcome(run))
+    for one in runs:
+        print(_outcome(one))
     if store == MEMORY:
         say("the run was kept in memory alone and ends with this command; keep it in a file with --store FILE.db")
         return
     verbs = ["report"]
-    if run.best is not None:
-        verbs += ["compare"] if control_run is not None and control_run.best is not None else []
-        verbs += ["finish"] if run.store.artifacts is not None else []
+    verbs += ["compare"] if run.best is not None and control_run is not None and control_run.best is not None else []
+    verbs += ["finish"] if can_finish(run) else []
     say(f"next: {'   or: '.join(command_line(verb, run.name, store=store) for verb in verbs)}")
 
 

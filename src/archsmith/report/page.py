@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from archsmith._page.html import (
 from archsmith.core.budget import Budget
 from archsmith.core.errors import UsageError
 from archsmith.core.finish import ACCURACY, FINAL_ACCURACY, Measure
+from archsmith.core.shown import command_text
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.clustered import clustered
@@ -28,8 +28,6 @@ from archsmith.report.facts import Facts, redacted
 from archsmith.report.finished import finished, found_network, test_score, trained_for
 from archsmith.report.names import OF_WEIGHTS, meaning, metric_text, searcher_name, short_type, type_of, unseen
 from archsmith.report.progress import learning, progress
-
-DEFAULT_STORE = "sqlite:///runs.db"
 
 REWARDS = {
     "rewards.scaled_perplexity": "80 divided by the square of the validation perplexity",
@@ -259,20 +257,30 @@ def _dataset(dataset: Any) -> str:
 def _commands(facts: Facts) -> Html | None:
     if facts.url is None:
         return None
-    name = shlex.quote(facts.summary.name)
-    store = "" if facts.url == DEFAULT_STORE else f" --store {shlex.quote(facts.url)}"
-    budget = facts.summary.config.get("budget")
-    trials = budget.get("trials") if isinstance(budget, Mapping) else None
-    more = f" --trials {2 * trials}" if isinstance(trials, int) else " --seconds 3600"
+    name, store = facts.summary.name, ("--store", facts.url)
+    interrupted = facts.summary.status == "interrupted"
     commands = [
-        ("go on to its budget" if facts.summary.status == "interrupted" else "go on, with a higher budget",
-         f"archsmith resume {name}{'' if facts.summary.status == 'interrupted' else more}{store}"),
-        ("train the best for longer and test it once", f"archsmith finish {name}{store}"),
-        ("write the network as files", f"archsmith export {name} --format pytorch{store}"),
-        ("make this page again", f"archsmith report {name}{store}"),
+        ("go on to its budget" if interrupted else "go on, with a higher budget",
+         command_text("resume", name, *(() if interrupted else _higher(facts)), *store)),
+        ("make this page again", command_text("report", name, *store)),
     ]  # fmt: skip
+    if facts.best is not None and facts.summary.config.get("finishable", True):
+        commands[1:1] = [
+            ("train the best for longer and test it once", command_text("finish", name, *store)),
+            ("then write the network as files", command_text("export", name, *store)),
+        ]
     lines = "\n".join(f"{command}    # {what}" for what, command in commands)
     return join([tag("h3", "How to go on"), tag("pre", lines)])
+
+
+def _higher(facts: Facts) -> tuple[str, str]:
+    """Twice the run's budget, as an option."""
+    budget = facts.summary.config.get("budget")
+    for unit in ("trials", "epochs", "seconds"):
+        amount = budget.get(unit) if isinstance(budget, Mapping) else None
+        if isinstance(amount, int | float) and not isinstance(amount, bool):
+            return f"--{unit}", f"{max(2 * amount, 2 * facts.trials if unit == 'trials' else 0):.15g}"
+    return "--seconds", "3600"
 
 
 def _config(config: Any) -> Html:
@@ -303,8 +311,8 @@ def _limits(limits: Any) -> str | None:
 
 
 def _note(config: Any) -> dict[str, Any]:
-    """The run's note without the plan of its finish, which stands with the test."""
-    return {k: v for k, v in (config.get("note") or {}).items() if k != "finish"}
+    """The run's note without the plan of its finish, which stands with the test, and the place of a user's file."""
+    return {k: v for k, v in (config.get("note") or {}).items() if k not in ("finish", "file")}
 
 
 def _pairs(pairs: Any) -> str:
