@@ -21,6 +21,7 @@ from archsmith._export.model import Model
 from archsmith._export.optimizer import is_rule, write_optimizer
 from archsmith._export.prediction import predict
 from archsmith._export.pytorch import load, write_pytorch
+from archsmith._export.tensor_model import TensorModel, write_tensor_source
 from archsmith._export.text_model import TextModel
 from archsmith._export.text_onnx import write_text_onnx
 from archsmith._export.text_prediction import Score, generate
@@ -38,6 +39,7 @@ __all__ = [
     "Model",
     "Prediction",
     "Score",
+    "TensorModel",
     "TextModel",
     "check_folder",
     "export",
@@ -53,6 +55,9 @@ _WRITERS: dict[tuple[str, str], Callable[[Any, Path], Path]] = {
     ("images", "pytorch"): write_pytorch,
     ("images", "onnx"): write_image_onnx,
     ("images", "source"): write_image_source,
+    ("tensors", "pytorch"): write_pytorch,
+    ("tensors", "onnx"): write_image_onnx,
+    ("tensors", "source"): write_tensor_source,
     ("text", "pytorch"): write_pytorch,
     ("text", "onnx"): write_text_onnx,
     ("text", "source"): write_text_source,

@@ -36,6 +36,28 @@ python model.py IMAGE...
 or, from Python, `logits = load()(images)` with float32 images [count, {shape}], pixels from 0 to 1.""",
 }
 
+_TENSORS = {
+    "pytorch": """\
+```python
+import archsmith as smith
+
+model = smith.load(".")  # this folder; of a space of your own give it as well: load(".", space=..., build=...)
+logits = model.deployed()(inputs)  # float32 [count, {shape}]
+```
+
+The weights are safetensors, everything else is JSON; nothing in it is run.""",
+    "onnx": """\
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+(logits,) = session.run(["logits"], {{"inputs": inputs}})  # float32 [count, {shape}]
+```""",
+    "source": """\
+`model.py` is plain PyTorch and needs neither archsmith nor this card: `logits = load()(inputs)` with float32 inputs
+[count, {shape}].""",
+}
+
 _TEXT = {
     "pytorch": """\
 ```python
@@ -124,6 +146,16 @@ def _of_images(card: Mapping[str, Any]) -> tuple[str, str, str]:
     return what, _IMAGES[card["kind"]].format(shape=shape, reading=reading), f"Classes, by logit: {', '.join(names)}."
 
 
+def _of_tensors(card: Mapping[str, Any]) -> tuple[str, str, str]:
+    what, _, named = _of_images({**card, "kind": "onnx"})
+    shape = ", ".join(str(n) for n in card["task"]["input_shape"])
+    what = (
+        f"A classifier found by neural architecture search with archsmith: {card['parameters']:,} parameters, inputs of shape "
+        f"[{shape}], {card['task']['num_classes']} classes."
+    )
+    return what, _TENSORS[card["kind"]].format(shape=shape), named
+
+
 def _of_text(card: Mapping[str, Any]) -> tuple[str, str, str]:
     task, level = card["task"], card["vocabulary"]["level"]
     unit, measure = ("word", "perplexity") if level == "word" else ("character", "bits per character")
@@ -144,7 +176,7 @@ def _of_text(card: Mapping[str, Any]) -> tuple[str, str, str]:
     return what, use, f"The {unit}s are in `vocabulary.json`, by number. {read}"
 
 
-_WORDS = {"images": _of_images, "text": _of_text}
+_WORDS = {"images": _of_images, "tensors": _of_tensors, "text": _of_text}
 
 
 def told(card: Mapping[str, Any]) -> list[str]:

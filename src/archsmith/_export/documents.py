@@ -10,13 +10,14 @@ from typing import Any, TypeAlias
 from archsmith._export.export_folder import CARD, FORMAT
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import VERSION
+from archsmith._export.tensor_model import TensorModel
 from archsmith._export.text_model import TextModel
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import shown
 
 Kind: TypeAlias = type[ImageModel] | type[TextModel]
 
-KINDS: dict[str, Kind] = {ImageModel.takes: ImageModel, TextModel.takes: TextModel}
+KINDS: dict[str, Kind] = {kind.takes: kind for kind in (ImageModel, TensorModel, TextModel)}
 
 
 def kind_of(card: Mapping[str, Any]) -> Kind:

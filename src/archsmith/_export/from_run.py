@@ -16,11 +16,13 @@ from torch import nn
 from archsmith._export.baseline import ResidualBaseline
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import Model
+from archsmith._export.tensor_model import TensorModel
 from archsmith._export.text_model import TextModel
 from archsmith._export.vocabulary import Vocabulary
 from archsmith._search import Run
 from archsmith._search.data_check import check_same_data
 from archsmith._search.hand_designed import HandDesigned, Standard
+from archsmith._search.recipe_file import RecipeFile
 from archsmith._search.session import versions
 from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
@@ -140,6 +142,7 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
         "space": recorded,
         "genotype": kept,
         "architecture": architecture,
+        "built_by": space if kept is not None else None,
         "card": {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": _data(data or {}, config),
@@ -151,6 +154,7 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
             "versions": versions(),
             "searched_with": config["versions"],
             "command": plain(config["command"]),
+            **_origin(config),
         },
     }
     return _MADE[type(task)](evaluator, network, common)
@@ -162,7 +166,8 @@ def _of_images(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> Im
     epsilon = getattr(evaluator, "batch_norm_epsilon", None)
     if epsilon is not None:
         set_epsilon(network, epsilon)
-    return ImageModel(
+    kind = ImageModel if len(task.input_shape) == 3 else TensorModel
+    return kind(
         network=network,
         task=task,
         class_names=list(getattr(evaluator, "class_names", [str(k) for k in range(task.num_classes)])),
@@ -188,6 +193,18 @@ def _of_text(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> Text
         examples=tokens[:, None] if len(tokens) else None,
         **common,
     )
+
+
+def can_export(evaluator: object) -> bool:
+    """Whether the networks that an evaluator trained can be exported."""
+    task = getattr(evaluator, "task", None)
+    return callable(task) and type(task()) in _MADE
+
+
+def _origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What was in the user's file that the space came from, by which it is known again; nothing of where it lies."""
+    file = RecipeFile.from_json(config["note"].get("file"))
+    return {} if file is None else {"file": {"recipe": file.recipe, "files": dict(file.files)}}
 
 
 _MADE: dict[type, Callable[[Any, nn.Module, dict[str, Any]], Model]] = {Task: _of_images, TextTask: _of_text}

@@ -37,6 +37,7 @@ class ImageModel(Model):
     """
 
     takes: ClassVar[str] = "images"
+    input_name: ClassVar[str] = "images"  # of an exported graph
 
     task: Task
     class_names: Sequence[str]

@@ -19,7 +19,7 @@ from archsmith._export.picture_source import read_image_file, reads_pictures
 from archsmith.core.errors import UsageError
 from archsmith.nn.onnx_program import needed, to_onnx
 
-INPUT, OUTPUT = "images", "logits"
+OUTPUT = "logits"
 TOLERANCE = 1e-4  # of the largest logit: what two ways of summing floats may differ by
 
 
@@ -45,7 +45,7 @@ def write_image_onnx(model: ImageModel, path: Path) -> Path:
     with fresh_folder(path) as folder:
         file = folder / FILE
         example = (torch.rand(2, *model.task.input_shape),)
-        proto = to_onnx(deployed, example, ({0: torch.export.Dim("batch", min=1)},), [INPUT], [OUTPUT])
+        proto = to_onnx(deployed, example, ({0: torch.export.Dim("batch", min=1)},), [model.input_name], [OUTPUT])
         card = model.to_json("onnx") | {"weights": {"file": FILE}}
         save_onnx(proto, file, card)
         card["checked"] = {"against": f"ONNX Runtime {runtime.__version__}", **_check(model, deployed, file)}
@@ -57,7 +57,7 @@ def write_image_onnx(model: ImageModel, path: Path) -> Path:
 
 def run_onnx(session: Any, images: np.ndarray) -> np.ndarray:
     """Logits for pixels [n, channels, height, width] from 0 to 1."""
-    (logits,) = session.run([OUTPUT], {INPUT: np.ascontiguousarray(images, np.float32)})
+    (logits,) = session.run([OUTPUT], {session.get_inputs()[0].name: np.ascontiguousarray(images, np.float32)})
     return np.asarray(logits)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from archsmith._export.card import readme
 from archsmith._export.export_folder import CARD, FORMAT, write_json
 from archsmith.core.child import AnyTask
+from archsmith.core.space import Space
 from archsmith.nn.count import count_parameters
 
 VERSION = 1
@@ -35,6 +36,7 @@ class Model:
         genotype: its genotype, or None where there is only an architecture.
         architecture: the architecture, as plain data.
         card: data, metrics, cost, versions, command.
+        built_by: the live space, where that is at hand; it is not written.
     """
 
     takes: ClassVar[str]  # what it reads, which names its kind in `model.json`
@@ -45,6 +47,7 @@ class Model:
     genotype: Mapping[str, Any] | None
     architecture: Any
     card: Mapping[str, Any] = field(default_factory=dict)
+    built_by: Space | None = None
 
     def __post_init__(self) -> None:
         network = copy.deepcopy(self.network).to(

@@ -15,14 +15,17 @@ from archsmith._export.onnx_file import FILE as ONNX_FILE
 from archsmith._export.onnx_file import VOCABULARY, open_onnx
 from archsmith._export.pytorch import load
 from archsmith._export.source import load_source
+from archsmith._export.tensor_model import TensorModel
 from archsmith._export.text_model import TextModel
 from archsmith._export.text_onnx import OnnxText
 from archsmith._export.vocabulary import Vocabulary, read_vocabulary, vocabulary_of
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import shown
+from archsmith.core.space import Space
 
 _SESSIONS: dict[str, type[OnnxImages] | type[OnnxText]] = {
     ImageModel.takes: OnnxImages,
+    TensorModel.takes: OnnxImages,
     TextModel.takes: OnnxText,
 }
 
@@ -44,11 +47,12 @@ class Opened:
     vocabulary: Vocabulary | None
 
 
-def open_model(path: Path, *, run_source: bool = False) -> Opened:
+def open_model(path: Path, *, run_source: bool = False, space: Space | None = None) -> Opened:
     """What `archsmith export` wrote: a folder in any format, or an `.onnx` file alone.
 
     Formats pytorch and onnx are data. Format source is a program: it is run where `run_source` says so, and refused
-    elsewhere. Raises UsageError when it is none of these.
+    elsewhere. `space` is that of a model in format pytorch, where it is the user's own. Raises UsageError when it is none of
+    these.
     """
     if not path.exists():
         raise UsageError(f"there is no model at {path}; `archsmith export RUN` writes one")
@@ -76,7 +80,7 @@ def open_model(path: Path, *, run_source: bool = False) -> Opened:
             )
         network = load_source(path)
     elif card["kind"] == "pytorch":
-        network = load(path).deployed()
+        network = load(path, space=space).deployed()
     else:
         raise UsageError(f"{path} holds a model in format {shown(card['kind'])}, which this archsmith does not know")
     vocabulary = read_vocabulary(path, card["vocabulary"]) if takes == TextModel.takes else None

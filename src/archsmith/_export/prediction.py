@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from archsmith._export.image_model import ImageModel
 from archsmith._export.image_prediction import Prediction, classify
 from archsmith._export.opened import open_model
+from archsmith._export.tensor_model import TensorModel
 from archsmith._export.text_prediction import Score, score
 from archsmith.core.errors import DataError, UsageError
+from archsmith.core.genotype import Architecture
 from archsmith.core.global_state import generators_kept
+from archsmith.core.space import Space, as_space
 from archsmith.training.listing import list_folder
 
 
@@ -23,6 +27,8 @@ def predict(
     *,
     k: int = 3,
     run_source: bool = False,
+    space: Space | Callable[..., Architecture] | None = None,
+    build: Callable[[Architecture, Any], Any] | None = None,
 ) -> list[Prediction] | list[Score]:
     """What an exported model says of files, in their order: a `Prediction` of each picture, or a `Score` of each text.
 
@@ -34,13 +40,19 @@ def predict(
         files: pictures of any size and mode, and folders of them; or texts in UTF-8, plain or packed, prepared as the
             training text was.
         k: how many classes to name for each picture.
+        space, build: those of a model in format pytorch whose space is your own, as of `load`.
         run_source: whether a model of format source, which is a program, is run; without this it is refused.
 
     Raises UsageError when the model cannot be used.
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise UsageError(f"k must be a whole number of at least 1, got {k!r}")
-    opened = open_model(Path(model), run_source=run_source)
+    opened = open_model(Path(model), run_source=run_source, space=None if space is None else as_space(space, build))
+    if opened.takes == TensorModel.takes:
+        raise UsageError(
+            f"{os.fspath(model)} is a model of arrays of shape {opened.card['task']['input_shape']}, which are not read from "
+            "files here; in Python: archsmith.load(FOLDER).deployed()(inputs)"
+        )
     paths = [os.fspath(path) for path in files]
     if opened.takes != ImageModel.takes:
         return score(opened, paths)

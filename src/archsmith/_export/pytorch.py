@@ -1,12 +1,14 @@
 """Format pytorch: weights as safetensors, everything else as JSON, loaded again through the space.
 
-Nothing in the folder is run: the space is one that archsmith ships, found by name, and no pickle is read.
+Nothing in the folder is run: the space is one that archsmith ships, found by name, or the user's own, which is given or found
+in a FILE.py that this user has named; and no pickle is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +22,24 @@ from archsmith._export.export_folder import CARD, fresh_folder
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import WEIGHTS, Model, write_documents, write_weights
 from archsmith._export.text_model import TextModel
+from archsmith._search.recipe_file import find_by_content
 from archsmith._search.run import resolve
-from archsmith.core.config import from_config
+from archsmith.core.child import AnyTask
+from archsmith.core.config import from_config, own_name, same_config, to_config
 from archsmith.core.errors import ChildFailed, UsageError
-from archsmith.core.genotype import Genotype
+from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.global_state import generators_kept
 from archsmith.core.shown import shown
-from archsmith.core.space import Space, build
+from archsmith.core.space import Space, as_space
+from archsmith.core.space import build as build_child
 
 
 def write_pytorch(model: Model, path: Path) -> Path:
-    """Write the folder and load it again: the outputs must be equal. Raises UsageError for a space of the user's own."""
-    _space(model.space)
+    """Write the folder and load it again: the outputs must be equal."""
     with fresh_folder(path) as folder:
         weights = write_weights(model.network.state_dict(), folder)
         write_documents(model, folder, model.to_json("pytorch") | {"weights": weights})
-        again = load(folder)
+        again = load(folder, space=model.built_by)
         if not all(_equal(again.answer(given), model.answer(given)) for given in model.inputs()):
             raise UsageError(
                 f"the space {model.space.get('type')} does not build the same network again from its genotype"
@@ -44,12 +48,18 @@ def write_pytorch(model: Model, path: Path) -> Path:
 
 
 @generators_kept()
-def load(path: str | os.PathLike[str]) -> ImageModel | TextModel:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    space: Space | Callable[..., Architecture] | None = None,
+    build: Callable[[Architecture, Any], Any] | None = None,
+) -> ImageModel | TextModel:
     """The model in a folder that `export(..., format="pytorch")` wrote.
 
     Of images, an `ImageModel`: its `network` takes preprocessed images, its `deployed()` pixels from 0 to 1. Of text, a
-    `TextModel`: its `network` takes tokens, its `vocabulary` makes them. Raises UsageError when the folder is no such
-    export, was changed, or needs a space that archsmith does not ship.
+    `TextModel`: its `network` takes tokens, its `vocabulary` makes them. `space` and `build` are those of a network in a space
+    of your own, as of `search`; one from a FILE.py is found again by itself. Raises UsageError when the folder is no such
+    export, was changed, or needs a space that is not to be had.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -61,15 +71,15 @@ def load(path: str | os.PathLike[str]) -> ImageModel | TextModel:
         )
     kind = kind_of(card)
     task = kind.task_of(card)
-    space = _space(card["space"])
+    given = as_space(space, build) if space is not None else None
+    found_space = _space(card["space"], given, card["card"].get("file"))
     what = Genotype.from_json(card["genotype"]) if card["genotype"] is not None else card["architecture"]
     file = folder / WEIGHTS
     try:
         if hashlib.sha256(file.read_bytes()).hexdigest() != card["weights"]["sha256"]:
             raise UsageError(f"{file} is not the file that {folder / CARD} was written with: its SHA-256 differs")
         # Without memory first, so that a card cannot ask for more of it than its weights fill.
-        with torch.device("meta"), _Uninitialised():
-            expected = {name: tuple(t.shape) for name, t in build(space, what, task).model.state_dict().items()}
+        expected = _shapes(found_space, what, task)
         with safe_open(file, framework="pt") as opened:
             found = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
             if found != expected:
@@ -82,9 +92,18 @@ def load(path: str | os.PathLike[str]) -> ImageModel | TextModel:
     except (OSError, SafetensorError, KeyError, TypeError, ChildFailed) as error:
         raise UsageError(f"the model in {folder} cannot be read: {error}") from None
     with torch.random.fork_rng(devices=[]):
-        network = build(space, what, task).model
+        network = build_child(found_space, what, task).model
     network.load_state_dict(tensors)
     return kind.from_card(card, network, folder)
+
+
+def _shapes(space: Space, what: Genotype | Architecture, task: AnyTask) -> dict[str, tuple[int, ...]]:
+    try:
+        with torch.device("meta"), _Uninitialised():
+            network = build_child(space, what, task).model
+    except (NotImplementedError, RuntimeError):  # a user's own may compute with its weights as it is built
+        network = build_child(space, what, task).model
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -101,15 +120,24 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _space(record: Any) -> Space:
-    """The space of a record, which must be one that archsmith ships."""
+def _space(record: Any, given: Space | None, file: Any) -> Space:
+    """The space of a record: one that archsmith ships, else the one given, else that of a file which this user has named."""
     name = record.get("type") if isinstance(record, dict) else None
     if name == baseline.TYPE:
         return baseline.ResidualBaseline.from_record(record)
     if not isinstance(name, str) or not name.startswith("spaces."):
-        raise UsageError(
-            f"format pytorch is loaded through a space of archsmith.spaces, and {shown(name)} is none; "
-            "use format source or onnx, which need no space"
-        )
+        if given is None and (pieces := find_by_content(file)) is not None:
+            given = as_space(pieces.space)
+        if given is None:
+            raise UsageError(
+                f"this model is loaded through a space of the user's own ({own_name(record)[:200]}), and it is not here: name "
+                "the file with it, --recipe FILE.py, or in Python give load(..., space=..., build=...); formats source and "
+                "onnx need no space"
+            )
+        if not same_config(record, to_config(given), any_module=True):
+            raise UsageError(
+                f"this model is of another space, {own_name(record)[:200]}, than the one given, {own_name(to_config(given))}"
+            )
+        return given
     space: Space = from_config(record, resolve)
     return space

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from archsmith.core.errors import UnknownName, UsageError
-from archsmith.core.genotype import canonical_json
+from archsmith.core.genotype import canonical_json, read_json
 from archsmith.core.private_folder import is_private, private_folder
 from archsmith.core.shown import shown
 
@@ -138,6 +138,18 @@ def find_recipe(file: RecipeFile) -> Pieces:
     raise UsageError(why)
 
 
+def find_by_content(record: object) -> Pieces | None:
+    """The recipe of a file that this user has named, by its content alone, as an exported model records it; None where there
+    is none. Raises UsageError when the file fails."""
+    if not isinstance(record, Mapping):
+        return None
+    for path in _named_paths():
+        file = RecipeFile.from_json({**record, "path": path})
+        if file is not None and os.path.isfile(path) and file.changed() is None and _was_named(file):
+            return find_recipe(file)
+    return None
+
+
 _loaded: dict[tuple[str, str], tuple[RecipeFile, Pieces]] = {}
 
 
@@ -248,13 +260,21 @@ def _remember(file: RecipeFile) -> None:
 
 
 def _was_named(file: RecipeFile) -> bool:
+    return f"{file.digest} {canonical_json(file.path)}" in _lines()
+
+
+def _named_paths() -> list[str]:
+    """Where files are that were named, the latest first."""
+    paths = [line.partition(" ")[2] for line in reversed(_lines())]
+    return [str(read_json(path)) for path in dict.fromkeys(paths) if path.startswith('"') and path.endswith('"')]
+
+
+def _lines() -> list[str]:
     folder = private_folder(_NAMED)
     if folder is None:
-        return False
+        return []
     try:
         listed = folder / _NAMED
-        return is_private(listed) and f"{file.digest} {canonical_json(file.path)}" in listed.read_text("utf-8").split(
-            "\n"
-        )
+        return listed.read_text("utf-8").split("\n") if is_private(listed) else []
     except (OSError, UnicodeDecodeError):
-        return False
+        return []

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsmith._search.recipe_file import Pieces, RecipeFile, find_recipe
 from archsmith._search.space_check import check_same_space
 from archsmith.core.checks import whole_number
-from archsmith.core.config import from_config, same_config, to_config
+from archsmith.core.config import from_config, own_name, same_config, to_config
 from archsmith.core.errors import CorruptStore, UsageError
 from archsmith.core.evaluator import Evaluator, as_evaluator, with_data
 from archsmith.core.executor import Executor, Reward
@@ -73,14 +73,6 @@ def _candidates(part: str, recipe: Pieces) -> list[Any]:
             return [recipe.reward, getattr(recipe.evaluator, "default_reward", None)]
         case _:
             return [recipe.stopping]
-
-
-def _own_name(recorded: Any) -> str:
-    """What a record calls the user's own piece: "module:name" of the function or class."""
-    while isinstance(recorded, Mapping):
-        inner = recorded.get("function")
-        recorded = inner if isinstance(inner, Mapping) else str(recorded.get("type"))
-    return str(recorded)[:200]
 
 
 class Run:
@@ -200,7 +192,7 @@ class Run:
         if self._space is None:
             recorded = self.config["space"]
             space = self.made("space", recorded)
-            if ":" in _own_name(recorded):
+            if ":" in own_name(recorded):
                 check_same_space(self, space)
             self._space = space
         return self._space
@@ -250,7 +242,7 @@ class Run:
         given = "space=..., build=..." if part == "space" else f"{part}=..."
         call = "open_run" if part in ("space", "evaluator") else "run.resume"
         raise UsageError(
-            f"the {part} of run {self.name!r} is your own ({_own_name(recorded)}), and {why}; name the file that has it in "
+            f"the {part} of run {self.name!r} is your own ({own_name(recorded)}), and {why}; name the file that has it in "
             f"its recipe with --recipe FILE.py, or in Python pass it: {call}(..., {given})"
         )
 

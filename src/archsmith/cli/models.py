@@ -121,8 +121,10 @@ def finish(
         print(json.dumps(finished.to_json(), indent=2))
     else:
         print_finished(finished)
-        exported = command_line("export", name, "--format", "pytorch", store=store)
-        print(f"next: {exported}   or: {command_line('report', name, store=store)}", file=sys.stderr)
+        from archsmith._export.from_run import can_export
+
+        verbs = ["export", "report"] if can_export(run.evaluator) else ["report"]
+        print(f"next: {'   or: '.join(command_line(verb, name, store=store) for verb in verbs)}", file=sys.stderr)
 
 
 def export(
@@ -197,6 +199,7 @@ def predict(
     run_source: Annotated[
         bool, typer.Option("--run-source", help="Run the model.py of a model of format source: it is a program.")
     ] = False,
+    recipe: RecipeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Classify image files, or tell the perplexity of text files, with an exported model; or go on with a text."""
@@ -209,7 +212,8 @@ def predict(
         whole = generate(model, text, length=length, temperature=temperature, seed=seed, run_source=run_source)
         print(json.dumps({"text": whole, "temperature": temperature, "seed": seed}, indent=2) if as_json else whole)
         return
-    predictions = predict_(model, files or [], k=k, run_source=run_source)
+    space = load_recipe(recipe).space if recipe is not None else None
+    predictions = predict_(model, files or [], k=k, run_source=run_source, space=space)
     if as_json:
         print(json.dumps([p.to_json() for p in predictions], indent=2))
     else:

@@ -99,6 +99,14 @@ def same_config(recorded: Any, given: Any, *, any_module: bool = False) -> bool:
     return isinstance(recorded, bool) == isinstance(given, bool) and bool(recorded == given)
 
 
+def own_name(recorded: Any) -> str:
+    """What a record calls a piece of the user's: "module:name" of its function or class."""
+    while isinstance(recorded, Mapping):
+        inner = recorded.get("function")
+        recorded = inner if isinstance(inner, Mapping) else str(recorded.get("type"))
+    return str(recorded)[:200]
+
+
 def _same_type(recorded: Any, given: Any, any_module: bool) -> bool:
     if recorded == given or not isinstance(recorded, str) or not isinstance(given, str):
         return bool(recorded == given)
