@@ -16,6 +16,7 @@ import pytest
 import archsmith as smith
 from archsmith import recipes
 from archsmith._search import recipe_file
+from archsmith.cli import where
 from archsmith.cli.main import main
 from archsmith.core.budget import Budget
 from archsmith.core.finish import FinishPlan
@@ -59,6 +60,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARCHSMITH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(where, "cores", lambda: 1)  # in this process: a pool takes seconds to start
     (tmp_path / "mine.py").write_text(FILE)
     (tmp_path / "widths.py").write_text(NEIGHBOUR)
     yield
@@ -103,7 +105,6 @@ def verbs(typed: list[str]) -> set[str]:
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param([], id="a file"),
         pytest.param(
             ["--name", 'it\'s "mine" & yours', "--store", "the 'runs' of mine.db"], id="names that need quoting"
         ),
@@ -118,8 +119,10 @@ def test_after_a_search_by_a_file_of_ones_own(
 
 
 def test_after_a_search_by_a_recipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    small = recipes.RECIPES["digits"]
+
     def digits() -> recipes.Recipe:
-        whole = recipes.images.digits()  # type: ignore[attr-defined]
+        whole = small()
         evaluator = replace(whole.evaluator, epochs=1, max_train=100)
         return replace(whole, evaluator=evaluator, budget=Budget(trials=2), finish=FinishPlan(top=1, seeds=1, epochs=1))
 

@@ -67,10 +67,10 @@ _WRITERS: dict[tuple[str, str], Callable[[Any, Path], Path]] = {
 @generators_kept()
 def export(
     model: Run | Model | Thing,
+    path: str | os.PathLike[str] | None = None,
     *,
     format: str = "pytorch",
     network: str | None = None,
-    path: str | os.PathLike[str] | None = None,
     seed: int = 0,
     input_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
