@@ -14,8 +14,11 @@ import torch
 from torch import nn
 
 import archsmith as smith
+from archsmith._export.from_run import model_of
+from archsmith._export.opened import open_model
+from archsmith._export.source import run_source
 from archsmith._search import recipe_file
-from archsmith._search.recipe_file import RecipeFile, find_recipe, run_recipe_file
+from archsmith._search.recipe_file import RecipeFile, find_by_content, find_recipe, run_recipe_file
 from archsmith.cli.main import main
 from archsmith.core.config import same_config
 from archsmith.core.errors import UnknownName, UsageError
@@ -379,3 +382,45 @@ def test_a_finish_chooses_by_the_reward_of_the_search() -> None:
     assert "own reward" not in smith.finish(run, top=1, seeds=1).claim
     again = smith.open_run("runs.db", "r", space=chain, build=dense, evaluator=Rows())
     assert "chosen by the evaluator's own reward" in smith.finish(again, top=1, seeds=1, again=True).claim
+
+
+# --- exported ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_of_ones_own_space_and_task_is_exported_in_every_format(tmp_path: Path) -> None:
+    run = smith.search(chain, Rows(), build=dense, trials=2, store="runs.db", name="r")
+    smith.finish(run, top=1, seeds=1)
+    run = smith.open_run("runs.db", "r", space=chain, build=dense, evaluator=Rows())
+    rows = torch.randn(5, 4)
+    expected = model_of(run).deployed()(rows)
+    folder = smith.export(run, "as-pytorch")
+    assert torch.equal(smith.load(folder, space=chain, build=dense).deployed()(rows), expected)
+    with pytest.raises(UsageError, match=r"none of archsmith.spaces; .*--recipe FILE.py"):
+        smith.load(folder)
+    with pytest.raises(UsageError, match="another space"):
+        smith.load(folder, space=lambda choose: choose("a", (1, 2)))
+    source = run_source(smith.export(run, format="source", path="as-source")).load()
+    assert torch.equal(source(rows), expected)
+    opened = open_model(smith.export(run, format="onnx", path="as-onnx"))
+    assert torch.allclose(opened.network(rows), expected, atol=1e-5)
+    with pytest.raises(UsageError, match="arrays of shape"):
+        smith.predict(folder, ["rows.npy"], space=chain, build=dense)
+    assert "inputs of shape [4]" in (folder / "README.md").read_text()
+
+
+def test_a_model_finds_the_users_file_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "neighbour.py").write_text("def space(choose): return choose('a', (1, 2))")
+    (tmp_path / "mine.py").write_text(
+        "import archsmith as smith\nfrom neighbour import space\n"
+        "recipe = smith.recipes.Recipe('a', 'a', space, smith.training.Landscape(), smith.searchers.Random(), smith.core.budget.Budget(1))"
+    )
+    _, file = run_recipe_file("mine.py")
+    told = {"recipe": file.recipe, "files": dict(file.files)}
+    forget(monkeypatch)
+    found = find_by_content(told)
+    assert found is not None
+    assert found.name == "a"
+    (tmp_path / "neighbour.py").write_text("def space(choose): return choose('b', (1, 2))")
+    forget(monkeypatch)
+    for wrong in (told, None, {}, {"recipe": 1, "files": {}}):
+        assert find_by_content(wrong) is None

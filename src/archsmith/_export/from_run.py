@@ -142,7 +142,7 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
         "space": recorded,
         "genotype": kept,
         "architecture": architecture,
-        "built_by": space if kept is not None else None,
+        "built_by": None if isinstance(space, HandDesigned | Standard) else space,  # those are in no file of a user's
         "card": {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": _data(data or {}, config),

@@ -130,13 +130,13 @@ def _space(record: Any, given: Space | None, file: Any) -> Space:
             given = as_space(pieces.space)
         if given is None:
             raise UsageError(
-                f"this model is loaded through a space of the user's own ({own_name(record)[:200]}), and it is not here: name "
-                "the file with it, --recipe FILE.py, or in Python give load(..., space=..., build=...); formats source and "
-                "onnx need no space"
+                f"format pytorch is loaded through the model's space, and {own_name(record)} is none of archsmith.spaces; name "
+                "the file with your own, --recipe FILE.py, or in Python give load(..., space=..., build=...), or use format "
+                "source or onnx, which need no space"
             )
         if not same_config(record, to_config(given), any_module=True):
             raise UsageError(
-                f"this model is of another space, {own_name(record)[:200]}, than the one given, {own_name(to_config(given))}"
+                f"this model is of another space, {own_name(record)}, than the one given, {own_name(to_config(given))}"
             )
         return given
     space: Space = from_config(record, resolve)
