@@ -8,6 +8,7 @@ import os
 import platform
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from functools import partial
@@ -21,6 +22,7 @@ from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.rewarding import missing_rewards, record_rewards, reward_for, reward_to_go_on_with
 from archsmith._search.run import Run
 from archsmith._search.space_check import check_same_space
+from archsmith._search.start_phase import cannot_learn, random_trials
 from archsmith.core import data_records, loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.budget import Budget
@@ -129,6 +131,9 @@ def search(
     _check(space, evaluator)
     questions = questions_of(space)
     known = genotypes_of(space, first)
+    start_phase = random_trials(searcher, space)
+    if (remark := cannot_learn(type(searcher).__name__, start_phase, budget, epochs_of(evaluator))) is not None:
+        warnings.warn(remark, stacklevel=2)
     config = {
         "space": to_config(space),
         "evaluator": to_config(evaluator),
@@ -139,6 +144,7 @@ def search(
         "stopping": to_config(stopping),
         "first": [genotype.to_json() for genotype in known],
         "child_epochs": epochs_of(evaluator),
+        "random_trials": start_phase,
         "seed": seed,
         "measure": measure_of(evaluator).to_json() if hasattr(evaluator, "measure") else None,
         "finishable": missing_of(evaluator) is None,

@@ -147,6 +147,7 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     """Show what a run searches, how far it is, what it cost and what it found."""
     from archsmith._search.known_points import improvement
     from archsmith._search.saved import saved
+    from archsmith._search.start_phase import learned_nothing
     from archsmith.report.cluster import cluster
 
     run = open_existing(store, name)
@@ -181,6 +182,8 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     counts = ", ".join(f"{n} {STATES.get(state, state)}" for state, n in summary.counts.items() if n)
     twins = f" ({run.twins} the same as an earlier one, not trained again)" if run.twins else ""
     print(f"  trials     {counts or 'none yet'}{twins}; {summary.epochs:g} epochs, {duration(summary.seconds)}")
+    if (remark := learned_nothing(config, sum(summary.counts.values()))) is not None:
+        print(f"  note       {remark}")
     if less is not None:
         print(f"  stopping   {less}")
     for what, told in workers.lines() if workers is not None else ():

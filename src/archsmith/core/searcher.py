@@ -69,3 +69,12 @@ class Searcher(Protocol):
     def start(self, space: Space, seed: int) -> LiveSearcher:
         """A live searcher. Raises UsageError when the searcher does not fit the space."""
         ...
+
+
+@runtime_checkable
+class StartsAtRandom(Protocol):
+    """A searcher that learns nothing from its first results, such as one that fills a population first."""
+
+    def random_trials(self, space: Space) -> int:
+        """How many trials its proposals do not depend on any result for, at least: with no more it is a random search."""
+        ...

@@ -17,6 +17,7 @@ from archsmith._page.html import (
     section,
     tag,
 )
+from archsmith._search.start_phase import learned_nothing
 from archsmith.core.budget import Budget
 from archsmith.core.errors import UsageError
 from archsmith.core.finish import ACCURACY, FINAL_ACCURACY, Measure
@@ -99,6 +100,7 @@ def _sentence(facts: Facts) -> Html:
         return join(["The published network ", tag("strong", name), f" was trained on {on}; nothing was searched."])
     searcher = searcher_name(config.get("searcher"))
     searcher = searcher[:1].upper() + searcher[1:]
+    remark = learned_nothing(config, facts.trials)
     return join(
         [
             f"{searcher} searched the space ",
@@ -109,6 +111,7 @@ def _sentence(facts: Facts) -> Html:
             _trained(config.get("evaluator"), facts.measure, config.get("reward"), early=facts.saved is not None),
             f" {facts.saved}." if facts.saved is not None else "",
             f" It began with known networks: {facts.improvement}." if facts.improvement is not None else "",
+            f" {remark[:1].upper()}{remark[1:]}." if remark is not None else "",
         ]
     )
 

@@ -80,6 +80,10 @@ class Asynchronous:
         for name in ("shards", "replicas", "accumulate", "processes"):
             policy.whole(self, name)
 
+    def random_trials(self, space: Space) -> int:
+        """Those of the minibatches that make the first update."""
+        return self.learner.minibatch * self.accumulate
+
     def start(self, space: Space, seed: int) -> LiveAsynchronous:
         """A live controller. Raises UsageError when the space asks nothing, or lacks the schedule's choice."""
         policy.check_space(space)

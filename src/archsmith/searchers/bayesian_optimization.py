@@ -78,6 +78,10 @@ class BayesianOptimization:
                     f"{name} of BayesianOptimization must be a whole number of at least {least}, got {value!r}"
                 )
 
+    def random_trials(self, space: Space) -> int:
+        """The initial ones."""
+        return self.initial
+
     def start(self, space: Space, seed: int) -> LiveBayesianOptimization:
         """A live one that believes nothing yet. Raises UsageError when the space asks nothing."""
         if not hasattr(space, "architecture"):

@@ -54,6 +54,10 @@ class LargeScaleEvolution:
         if isinstance(value, bool) or not isinstance(value, int) or value < 2:
             raise UsageError(f"population of LargeScaleEvolution must be a whole number of at least 2, got {value!r}")
 
+    def random_trials(self, space: Space) -> int:
+        """The first population is the seed, or drawn at random."""
+        return self.population
+
     def start(self, space: Space, seed: int) -> LiveLargeScaleEvolution:
         """A live evolution, with nobody alive yet."""
         return LiveLargeScaleEvolution(self, space, seed)

@@ -20,6 +20,7 @@ Details:
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ __all__ = ["Optuna"]
 
 Sampler = Literal["tpe", "nsga2", "cmaes", "gp"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+STARTUP, CMAES_STARTUP, NSGA2_POPULATION = 10, 1, 50  # Optuna's own
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,17 @@ class Optuna:
                 raise UsageError(f"the sampler {self.sampler!r} of Optuna has no {name}; leave it out")
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"{name} of Optuna must be a whole number of at least {least}, got {value!r}")
+
+    def random_trials(self, space: Space) -> int:
+        """Those of the start-up, and of a first population that is drawn at random."""
+        match self.sampler:
+            case "nsga2":
+                return self.population_size or NSGA2_POPULATION
+            case "cmaes":
+                size = max(1, len(every(space, random.Random(0), True)))
+                return (self.n_startup_trials or CMAES_STARTUP) + (self.population_size or 4 + int(3 * math.log(size)))
+            case _:
+                return self.n_startup_trials or STARTUP
 
     def start(self, space: Space, seed: int) -> LiveOptuna:
         """A live one that was told nothing yet. Raises UsageError when the space asks nothing, or Optuna is not there."""
@@ -174,19 +187,22 @@ class LiveOptuna:
             case "tpe":
                 return TPESampler(
                     seed=seed,
-                    n_startup_trials=startup or 10,
+                    n_startup_trials=startup or STARTUP,
                     multivariate=True,
                     group=self._box is None,
                     constant_liar=True,
                 )
             case "nsga2":
-                return NSGAIISampler(seed=seed, population_size=population or 50)
+                return NSGAIISampler(seed=seed, population_size=population or NSGA2_POPULATION)
             case "cmaes":
                 return CmaEsSampler(
-                    seed=seed, n_startup_trials=startup or 1, popsize=population, warn_independent_sampling=False
+                    seed=seed,
+                    n_startup_trials=startup or CMAES_STARTUP,
+                    popsize=population,
+                    warn_independent_sampling=False,
                 )
             case "gp":
-                return GPSampler(seed=seed, n_startup_trials=startup or 10, warn_independent_sampling=False)
+                return GPSampler(seed=seed, n_startup_trials=startup or STARTUP, warn_independent_sampling=False)
 
     # --- learning
 

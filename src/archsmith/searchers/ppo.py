@@ -81,6 +81,10 @@ class PPO:
         """Settings for some hundred trials, tuned on NAS-Bench-201's columns of CIFAR-100 and ImageNet16-120."""
         return cls(learning_rate=3e-3, minibatch=10, entropy_weight=0.05, ranks=100, unique=True)
 
+    def random_trials(self, space: Space) -> int:
+        """Those of the first minibatch."""
+        return self.minibatch
+
     def start(self, space: Space, seed: int) -> policy.LivePolicy:
         """A live controller. Raises UsageError when the space asks nothing, or lacks the schedule's choice."""
         return policy.start(self, space, seed, self._learn)

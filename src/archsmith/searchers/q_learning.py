@@ -31,6 +31,7 @@ Details, and where this departs from the paper:
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -106,6 +107,10 @@ class QLearning:
                 return epsilon
             models -= count
         return self.schedule[-1][0]
+
+    def random_trials(self, space: Space) -> int:
+        """Those that are proposed at an epsilon of 1."""
+        return sum(count for _, count in itertools.takewhile(lambda step: step[0] == 1, self.schedule))
 
     def start(self, space: Space, seed: int) -> LiveQLearning:
         """A live agent that knows nothing. Raises UsageError when the space asks nothing."""

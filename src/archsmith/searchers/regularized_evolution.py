@@ -68,6 +68,10 @@ class RegularizedEvolution:
         ImageNet16-120, looked at on made landscapes of 6 and 20 choices."""
         return cls(population=40, sample=20, unique=True)
 
+    def random_trials(self, space: Space) -> int:
+        """The first population is drawn at random."""
+        return self.population
+
     def start(self, space: Space, seed: int) -> LiveRegularizedEvolution:
         """A live evolution, with nobody alive yet."""
         return LiveRegularizedEvolution(self, space, seed)
