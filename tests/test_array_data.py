@@ -253,6 +253,7 @@ def test_a_run_on_arrays_goes_on_where_they_are_given_again(tmp_path: Path) -> N
     store = f"sqlite:///{tmp_path / 'runs.db'}"
     run = smith.search(SPACE, evaluator(), trials=1, store=store, name="r", seed=3)
     assert run.resume(trials=2).summary.counts["done"] == 2
+    assert "Each was trained on 60 images, given as arrays" in run.report(tmp_path / "r.html").read_text()
     recorded = run.config["evaluator"]["data"]
     assert recorded == {"type": "training.Arrays", "sha256": evaluator().data.sha256, "images": 60}
     assert json.loads(json.dumps(to_config(evaluator()))) == run.config["evaluator"]

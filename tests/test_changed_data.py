@@ -169,9 +169,21 @@ def arrays(folder: Path) -> Any:
     )
 
 
+def archive(folder: Path) -> Any:
+    root = folder_of(folder / "pets")
+    shutil.make_archive(str(folder / "pets"), "zip", root)
+
+    def change() -> None:
+        overwrite(root)
+        shutil.make_archive(str(folder / "pets"), "zip", root)
+
+    return images(folder / "pets.zip"), change
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [
+        (archive, "1 changed (train/dog/0.bmp)"),
         (text, "the train text"),
         (three_texts, "1 changed (the validation text)"),
         (pairs, "the target sentences of the train part"),

@@ -131,7 +131,9 @@ def _trained(evaluator: Any, measure: Measure, reward: Any, *, early: bool) -> s
 
 
 def data_name(data: Any) -> str:
-    """The data set's name, or the last part of its path."""
+    """The data set's name, or the last part of its path; of arrays, how many images they are."""
+    if isinstance(data, Mapping):
+        return f"{data.get('images', 'some')} images, given as arrays"
     return str(data).rstrip("/\\").replace("\\", "/").rpartition("/")[2] or str(data)
 
 
