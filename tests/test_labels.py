@@ -271,6 +271,17 @@ def test_folders_say_the_splits_of_a_pattern(tmp_path: Path) -> None:
         splits_of(tmp_path / "data", label_pattern="(?P<label>[A-Z]+)")
 
 
+def test_flat_folders_of_splits_are_no_classes_where_names_hold_labels(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        picture(tmp_path / "data" / "train" / f"{label(i)}.{i}.png", i)
+        picture(tmp_path / "data" / "test1" / f"{i}.png", 100 + i)
+    with pytest.raises(DataError, match=r"test1 and train have no folders of classes in them\. The file names seem"):
+        splits_of(tmp_path / "data")
+    splits = splits_of(tmp_path / "data", label_pattern=USUAL)
+    assert splits.data.class_names == ("cat", "dog")
+    assert "12 pictures, without a label in its name" in splits.data.layout
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

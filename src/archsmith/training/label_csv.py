@@ -254,7 +254,7 @@ def layout_by_rows(tables: Mapping[str, Sequence[Row]], paths: Sequence[Parts], 
         left_out[path_text(path)] = f"has several labels: {lines}"
     known = {path: next(iter(said)) for path, said in labels.items() if len(said) == 1}
     others = [path for path in paths if path not in named or path in known]
-    return labelled_layout(known, splits, others, left_out, " and ".join(tables))
+    return labelled_layout(known, splits, others, left_out, " and ".join(tables), f"not in {' or '.join(tables)}")
 
 
 def labelled_layout(
@@ -263,8 +263,10 @@ def labelled_layout(
     paths: Sequence[Parts],
     left_out: Mapping[str, str],
     origin: str,
+    reason: str,
 ) -> Layout:
-    """The layout of pictures by their labels and splits, which are from `origin`; the others of `paths` are ignored."""
+    """The layout of pictures by their labels and splits, which are from `origin`; the others of `paths` are ignored, for
+    that reason."""
     used = {path: splits[path] for path in labels if splits[path] != UNLABELLED}
     if TRAIN not in used.values():
         used = dict.fromkeys(used, TRAIN)
@@ -275,7 +277,7 @@ def labelled_layout(
             LabelledPicture(path, used[path], labels[path], (used[path], labels[path], *path)) for path in sorted(used)
         ),
         frozenset(path[:-1] for path in used),
-        tuple(Ignored(path, f"not in {origin}", False, 1) for path in sorted(unknown)),
+        tuple(Ignored(path, reason, False, 1) for path in sorted(unknown)),
         tuple(sorted(((name,), why) for name, why in left_out.items())),
         origin=origin,
     )

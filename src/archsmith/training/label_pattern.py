@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from archsmith.core.errors import DataError, UsageError
 from archsmith.training.label_csv import folder_splits, labelled_layout
 from archsmith.training.layout import Layout, Parts, label_of, path_text
+from archsmith.training.split_names import TRAIN, VALIDATION
 
-USUAL = r"^(?P<label>.+?)[ ._-]*\(?\d+\)?\."
-"""The label, and then a number: `cat.1.jpg`, `golden retriever (7).png`, `dog_23.png`."""
+USUAL = r"^(?P<label>.*?[^\W\d].*?)[ ._-]*\(?\d+\)?\."
+"""The label, which has a letter, and then a number: `cat.1.jpg`, `golden retriever (7).png`, `dog_23.png`."""
 
 _CLEAR = 0.9  # of the names that must fit the usual pattern for it to be suggested
 
@@ -37,18 +38,19 @@ def layout_by_pattern(pattern: str, paths: Sequence[Parts]) -> Layout:
     compiled = checked_pattern(pattern)
     group: str | int = "label" if "label" in compiled.groupindex else 1
     labels: dict[Parts, str] = {}
-    left_out = {}
+    splits, left_out = folder_splits(paths), {}
     for path in paths:
         found = compiled.search("/".join(path) if "/" in pattern else path[-1])
         label = found[group].strip() if found and found[group] else ""
         if label:
             labels[path] = label_of(label)
-        else:
+        elif splits[path] in (TRAIN, VALIDATION):
             left_out[path_text(path)] = "its name does not fit the label pattern"
     if not labels:
         such = f", such as {path_text(paths[0])}" if paths else ""
         raise DataError(f"label_pattern {pattern!r} fits the name of none of the {len(paths):,} pictures{such}")
-    return labelled_layout(labels, folder_splits(labels), [*labels], left_out, "the names of the files")
+    others = [path for path in paths if path in labels or splits[path] not in (TRAIN, VALIDATION)]
+    return labelled_layout(labels, splits, others, left_out, "the names of the files", "without a label in its name")
 
 
 def suggestion(paths: Iterable[Parts]) -> str:

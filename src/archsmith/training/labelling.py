@@ -9,12 +9,21 @@ from itertools import takewhile
 from pathlib import Path
 
 from archsmith.core.errors import DataError
-from archsmith.training.label_csv import SUFFIXES, Pictures, Row, cells_of, layout_by_rows, may_name_pictures, rows_of
+from archsmith.training.label_csv import (
+    SUFFIXES,
+    Pictures,
+    Row,
+    cells_of,
+    folder_splits,
+    layout_by_rows,
+    may_name_pictures,
+    rows_of,
+)
 from archsmith.training.label_pattern import layout_by_pattern, suggestion
 from archsmith.training.layout import Layout, Parts, layout_of, path_text
 from archsmith.training.listing import Content, ListedFile, Listing, list_folder
 from archsmith.training.picture_decoding import FILE_CAP
-from archsmith.training.split_names import split_name
+from archsmith.training.split_names import TRAIN, split_name
 
 Contents = Callable[[Collection[str]], Iterator[Content]]
 """What gives the content of some files of a listing, by their sources."""
@@ -54,6 +63,9 @@ def find_layout(listing: Listing, contents: Contents, labelling: Labelling) -> L
         tables = _tables(listing, contents, pictures)
         if tables:
             return layout_by_rows(tables, paths, pictures)
+        splits = folder_splits(paths)
+        if layout.classes and (said := suggestion(path for path in paths if splits[path] == TRAIN)):
+            raise DataError(f"{' and '.join(layout.classes)} have no folders of classes in them. {said}")
     return layout
 
 
