@@ -394,7 +394,9 @@ def test_a_network_of_ones_own_space_and_task_is_exported_in_every_format(tmp_pa
     rows = torch.randn(5, 4)
     expected = model_of(run).deployed()(rows)
     folder = smith.export(run, "as-pytorch")
-    assert torch.equal(smith.load(folder, space=chain, build=dense).deployed()(rows), expected)
+    loaded = smith.load(folder, space=chain, build=dense)
+    assert torch.equal(loaded.deployed()(rows), expected)
+    assert smith.export(loaded, "again").is_dir()
     with pytest.raises(UsageError, match=r"none of archsmith.spaces; .*--recipe FILE.py"):
         smith.load(folder)
     with pytest.raises(UsageError, match="another space"):

@@ -6,6 +6,7 @@ in a FILE.py that this user has named; and no pickle is read.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable
@@ -94,7 +95,7 @@ def load(
     with torch.random.fork_rng(devices=[]):
         network = build_child(found_space, what, task).model
     network.load_state_dict(tensors)
-    return kind.from_card(card, network, folder)
+    return dataclasses.replace(kind.from_card(card, network, folder), built_by=found_space)
 
 
 def _shapes(space: Space, what: Genotype | Architecture, task: AnyTask) -> dict[str, tuple[int, ...]]:

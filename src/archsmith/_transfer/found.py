@@ -38,6 +38,7 @@ class TrainedModel(Protocol):
     task: Task
     preprocessing: Mapping[str, Any]
     batch_norm_epsilon: float | None
+    built_by: Space | None
 
 
 Carryable: TypeAlias = Run | Thing | TrainedModel
@@ -243,7 +244,7 @@ GIVEN = "given"  # what its weights are called until a record keeps them
 
 
 def _of_model(model: TrainedModel) -> Source:
-    space: Space = from_config(model.space, resolve)
+    space: Space = model.built_by if model.built_by is not None else from_config(model.space, resolve)
     what = Genotype.from_json(model.genotype) if model.genotype is not None else model.architecture
     classes, epsilon = model.task.num_classes, model.batch_norm_epsilon
     network = Candidate(
