@@ -24,7 +24,7 @@ import torch
 
 import archsmith as smith
 from archsmith.core.errors import UsageError
-from archsmith.core.evaluator import Limits
+from archsmith.core.evaluator import Limits, as_evaluator, is_pure
 from archsmith.core.executor import Completed, Started
 from archsmith.core.global_state import GeneratorStates
 from archsmith.core.trial import Result, TrialState
@@ -524,3 +524,27 @@ def test_a_library_that_a_child_was_first_to_import_is_seeded_for_it_and_new_for
     first, second = (subprocess.check_output([sys.executable, "-c", NEW], text=True).split("|") for _ in range(2))
     assert first[0] == second[0]
     assert not set(first[1].split()) & set(second[1].split())
+
+
+def test_a_pure_evaluator_costs_nothing_to_isolate() -> None:
+    """One that looks results up neither is seeded nor changes anything, so that nothing is read and put back for it."""
+
+    class Draws:
+        def __init__(self, pure: bool) -> None:
+            self.pure = pure
+
+        def evaluate(self, space: Any, genotype: Any, context: Any) -> Result:
+            return Result({"value": random.random()})
+
+    def drawn(pure: bool) -> tuple[float, float]:
+        random.seed(5)
+        run = smith.search(lambda choose: choose("a", (1, 2)), Draws(pure), trials=1, store="memory://")
+        return run.best.reward, random.random()
+
+    random.seed(5)
+    first = random.random()
+    assert drawn(pure=True) == (first, first), "search still puts the caller's generators back, once for all its trials"
+    assert drawn(pure=False)[0] != first, "a child draws from its own seed"
+    assert drawn(pure=False)[1] == first
+    assert is_pure(smith.training.Landscape())
+    assert not is_pure(as_evaluator(lambda architecture: 1.0))

@@ -122,6 +122,7 @@ class Evaluator(Protocol):
     - `loaded()`: what it has read of them, for processes that do not see the files (see `core.loaded`).
     - `check_space(space)`: raises what would fail every child of a search before it begins.
     - `reported_epochs`, where that is not its field `epochs`: how many epochs a whole training reports, 0 for none.
+    - `pure = True`, where `DeclaresPure` holds.
     - `reported_metrics`: the names of the metrics that its results have.
     - `nonrepeating`: the names of those that another training with the same seed gives otherwise.
     - `regret(space, genotype) -> float`, where the best there is is known: how far a genotype is from it, for telling how a
@@ -131,6 +132,22 @@ class Evaluator(Protocol):
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
         """Train the genotype's child. Whatever it raises makes a failed trial."""
         ...
+
+
+@runtime_checkable
+class DeclaresPure(Protocol):
+    """An evaluator that may say that it is pure: its results follow from its arguments alone, it draws from no global
+    generator and leaves the process as it was, such as one that looks results up. Nothing is seeded or put back for it."""
+
+    @property
+    def pure(self) -> bool:
+        """Whether it is."""
+        ...
+
+
+def is_pure(evaluator: object) -> bool:
+    """Whether an evaluator says that it is pure."""
+    return isinstance(evaluator, DeclaresPure) and evaluator.pure is True
 
 
 @runtime_checkable

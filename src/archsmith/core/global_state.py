@@ -109,6 +109,13 @@ def global_state_kept() -> Iterator[None]:
                 _restore_fresh_torch(sys.modules["torch"])
 
 
+@contextmanager
+def process_kept() -> Iterator[None]:
+    """Put the global generators and the process's other global state back after the body."""
+    with generators_kept(), global_state_kept():
+        yield
+
+
 _Setting = tuple[str, Callable[[], Any], Callable[[Any], object]]
 """What it is called, what reads it and what puts it back."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import is_pure
 from archsmith.core.executor import Completed, Event, Job, Progress, Started
 from archsmith.core.global_state import GeneratorStates, global_state_kept
 from archsmith.core.trial import Result, TrialState
@@ -51,6 +53,7 @@ class InProcess:
         self._cancelled = False  # whether it was cancelled while it runs
         self._callback_error: BaseException | None = None
         self._threads_before: int | None = None
+        self._generators: GeneratorStates | None = None  # the caller's, while a child runs that may draw from them
         self._closed = False
 
     @property
@@ -109,15 +112,17 @@ class InProcess:
                 self._threads_before = torch.get_num_threads()
                 torch.set_num_threads(self.threads)
             context = JobContext(job, device=self.device, threads=self.threads, tell=self._tell)
-            self._generators = GeneratorStates.now()
+            pure = is_pure(job.evaluator)
+            self._generators = None if pure else GeneratorStates.now()
             try:
-                with global_state_kept():
+                with nullcontext() if pure else global_state_kept():
                     done = run_job(job, context, interruptible=True)
             except BaseException:
                 self._started = self._cancelled = False
                 raise
             finally:
-                self._generators.restore()
+                if self._generators is not None:
+                    self._generators.restore()
         if self._queue:  # the callback may have closed this executor
             self._queue.popleft()
         self._attempts, self._started, self._cancelled = 0, False, False
@@ -130,14 +135,24 @@ class InProcess:
         if self.on_progress is None:
             self._events.append(progress)
         elif self._callback_error is None:
-            childs = GeneratorStates.now()
-            self._generators.restore()  # what the callback draws is not the child's
             try:
-                self.on_progress(progress)
+                with self._callers_generators():
+                    self.on_progress(progress)
             except Exception as error:  # the loop's own trouble, not the child's
                 self._callback_error = error
                 self._cancelled = True
-            finally:
-                self._generators = GeneratorStates.now()
-                childs.restore()
         return not self._cancelled
+
+    @contextmanager
+    def _callers_generators(self) -> Iterator[None]:
+        """Have the global generators be the caller's in the body: what a callback draws is not the child's."""
+        if self._generators is None:
+            yield
+            return
+        childs = GeneratorStates.now()
+        self._generators.restore()
+        try:
+            yield
+        finally:
+            self._generators = GeneratorStates.now()
+            childs.restore()

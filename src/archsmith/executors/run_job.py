@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,7 +27,7 @@ from archsmith.core.errors import (
     StoreError,
     UsageError,
 )
-from archsmith.core.evaluator import Limits
+from archsmith.core.evaluator import Limits, is_pure
 from archsmith.core.executor import Completed, Job, Progress, Reward
 from archsmith.core.number import numbers_by_name
 from archsmith.core.trial import NEEDS_NOTHING, Cost, Failure, Result, TrialState, joined
@@ -233,7 +233,7 @@ def run_job(job: Job, context: JobContext, *, interruptible: bool = False) -> Co
     """
     given: Any = None
     try:
-        with seeded(job.seed):
+        with nullcontext() if is_pure(job.evaluator) else seeded(job.seed):
             given = job.evaluator.evaluate(job.space, job.genotype, context)
         result = plain_result(given)
         if not result.curve:

@@ -10,12 +10,14 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from archsmith.core.checks import python_scalar, whole_number
 from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import is_pure
 from archsmith.core.executor import Clock, Completed, Event, Job, Progress, Started
-from archsmith.core.global_state import generators_kept, global_state_kept
+from archsmith.core.global_state import process_kept
 from archsmith.core.trial import Cost, Failure, Result, TrialState
 from archsmith.executors.faults import Attempt, Faults, attempts
 from archsmith.executors.run_job import JobContext, run_job
@@ -147,7 +149,7 @@ class Simulated:
 
         context = _Context(job, device=self.device, threads=None, tell=tell)
         try:
-            with generators_kept(), global_state_kept():
+            with nullcontext() if is_pure(job.evaluator) else process_kept():
                 done = run_job(job, context, interruptible=True)
         except BaseException:
             self._begun.appendleft(running)

@@ -46,6 +46,7 @@ class Landscape:
         if not (self.noise >= 0 and math.isfinite(self.noise)):
             raise UsageError(f"noise must be zero or above, got {self.noise!r}")
 
+    pure: ClassVar[bool] = True
     reported_metrics: ClassVar[tuple[str, ...]] = ("value",)
 
     @property

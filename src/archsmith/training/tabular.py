@@ -13,7 +13,7 @@ import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from archsmith.core.checks import plain_fields
 from archsmith.core.errors import ChildFailed, DataError, UnknownName, UsageError
@@ -70,6 +70,7 @@ class Tabular:
     judge: str | None = None
     curve: tuple[str, ...] = ()
 
+    pure: ClassVar[bool] = True
     default_reward = staticmethod(value)
 
     def __post_init__(self) -> None:
