@@ -423,6 +423,29 @@ def test_onnx_runtime_gives_the_modules_answers(tmp_path: Path, name: str) -> No
     assert checked["largest_relative_difference"] < 1e-4
 
 
+class Cancels(nn.Module):
+    """The difference of two sums that are nearly the same, so that rounding is a ten-thousandth of what is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Conv2d(3, 64, 3, padding=1)
+        self.one, self.other = (nn.Conv2d(64, 3, 3, padding=1) for _ in range(2))
+        with torch.no_grad():
+            self.other.weight.copy_(self.one.weight + 1e-5 * torch.randn_like(self.one.weight))
+            self.other.bias.copy_(self.one.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.features(images)
+        return (1e5 * (self.one(features) - self.other(features))).mean((2, 3))
+
+
+def test_a_network_that_rounds_more_than_others_is_exported(tmp_path: Path) -> None:
+    model = replace(model_of(SPACES["plain"]), network=Cancels().eval())
+    folder = export(model, format="onnx", path=tmp_path / "m")
+    assert json.loads((folder / "model.json").read_text())["checked"]["largest_relative_difference"] > 1e-6
+
+
 def test_a_file_that_gives_other_answers_is_not_declared_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = onnx_format.run_onnx
     monkeypatch.setattr(onnx_format, "run_onnx", lambda session, images: right(session, images) + 0.01)

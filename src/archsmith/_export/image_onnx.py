@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from archsmith.core.errors import UsageError
 from archsmith.nn.onnx_program import needed, to_onnx
 
 OUTPUT = "logits"
-TOLERANCE = 1e-4  # of the largest logit: what two ways of summing floats may differ by
+TOLERANCE = 1e-4  # of the largest logit: what two ways of summing floats may differ by in any network
+MARGIN = 10  # times what two of torch's ways of summing differ by in this network, where that is more
 
 
 class OnnxImages(nn.Module):
@@ -64,18 +66,35 @@ def run_onnx(session: Any, images: np.ndarray) -> np.ndarray:
 def _check(model: ImageModel, deployed: torch.nn.Module, file: Path) -> dict[str, Any]:
     """Compare ONNX Runtime with the module. Raises UsageError when they differ by more than rounding."""
     session, _ = open_onnx(file)
-    worst, batches = 0.0, []
+    worst, rounding, batches = 0.0, 0.0, []
     for images in model.inputs():
         with torch.inference_mode():
             expected = deployed(images).numpy()
+            summed_otherwise = _without_onednn(deployed, images).numpy()
         found = run_onnx(session, images.numpy())
         if found.shape != expected.shape:
             raise UsageError(f"ONNX Runtime gives {found.shape} where the module gives {expected.shape}")
-        worst = max(worst, float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max()))))
+        worst = max(worst, _difference(found, expected))
+        rounding = max(rounding, _difference(summed_otherwise, expected))
         batches.append(len(images))
-    if not worst <= TOLERANCE:
+    explained = max(TOLERANCE, MARGIN * rounding)
+    if not worst <= explained:
         raise UsageError(
             f"the exported file is not good: ONNX Runtime's logits differ from the module's by {worst:.1e} of the largest "
-            f"one, and rounding explains {TOLERANCE:.0e}"
+            f"one, and rounding explains {explained:.0e}; this is a fault of archsmith's, please report it with the architecture"
         )
     return {"largest_relative_difference": worst, "batches": batches, "real_images": model.examples is not None}
+
+
+def _difference(scores: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, as a part of the largest score where that is above 1."""
+    return float(np.abs(scores - expected).max() / max(1.0, float(np.abs(expected).max())))
+
+
+def _without_onednn(module: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What the module gives by torch's own kernels, which sum in another order."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch tells of a setting for GPUs that this changes nothing of
+        with torch.backends.mkldnn.flags(enabled=False):
+            scores: torch.Tensor = module(images)
+    return scores
