@@ -258,6 +258,7 @@ def test_ray_of_its_own_listens_on_loopback_prints_nothing_and_dies_with_its_pro
 
 def test_what_is_wrong_is_told_in_words(ray: Ray, monkeypatch) -> None:
     for options, message in (
+        ({"address": 2}, "the address of a Ray cluster is auto, HOST:PORT or ray://HOST:PORT, got 2"),
         ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
         ({"cpus": -1}, "cpus must be a number of at least 0, got -1"),
         ({"cpus": 0}, "a child must need something"),

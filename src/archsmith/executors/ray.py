@@ -94,6 +94,11 @@ class Ray:
         start_timeout: float = 600.0,
         kill_grace: float = 5.0,
     ) -> None:
+        if not isinstance(address, str | None):
+            raise UsageError(
+                f"the address of a Ray cluster is auto, HOST:PORT or ray://HOST:PORT, got {address!r}; "
+                "the number of workers is workers=..."
+            )
         for name, count, least in (("workers", workers, 1), ("threads", threads, 1), ("retries", retries, 0)):
             if count is not None:
                 whole_number(count, name, least)
