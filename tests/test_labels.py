@@ -18,7 +18,7 @@ from archsmith.core.config import to_config
 from archsmith.core.errors import DataError, UsageError
 from archsmith.recipes import for_data
 from archsmith.training import ImageClassification, LanguageModel
-from archsmith.training.label_pattern import USUAL
+from archsmith.training.label_pattern import USUAL, checked_pattern
 
 COUNT = 12
 
@@ -179,7 +179,11 @@ def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     [
         (table("p{i}.png,{i}\n", "file,width\n", 0), "none of the 12 pictures"),
         ("text,label\nhello,1\nworld,2\n", "none of the 12 pictures"),
-        (table("p{i}.png,6,7\n", "file,width,height\n"), "none of the 12 pictures"),
+        (
+            table("p{i}.png,6,7\n", "file,width,height\n"),
+            r"labels\.csv names pictures, and any of width, height may be their labels: call the column that has them 'label'",
+        ),
+        (table("p{i}.png,1,0\n"), "any of column 2, column 3 may be their labels"),
         (table("p{i}.png,{label}\np{i}.png,other{i}\n", "file,label\n"), "several labels, such as p0.png"),
         ("", "none of the 12 pictures"),
         ("\0\0\0\1", "none of the 12 pictures"),
@@ -207,6 +211,85 @@ def test_two_tables_of_labels_are_not_guessed_between(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.csv and b\.csv all name pictures and labels; say which.*--labels"):
         splits_of(root)
     assert labels_of(splits_of(root, labels="b.csv")) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("tables", "pictures"),
+    [
+        # The same names in both folders, as in the CIFAR-10 of Kaggle.
+        ({"trainLabels.csv": table("{i},{label}\n", "id,label\n")}, ["train/{i}.png", "test/{i}.png"]),
+        ({"labels.csv": table("p{i}.png,{label}\n", "id,breed\n")}, ["train/p{i}.png", "test/p{i}.png"]),
+        # What to submit is no table of labels.
+        (
+            {
+                "labels.csv": table("{i},{label}\n", "id,label\n"),
+                "sampleSubmission.csv": table("{i},cat\n", "id,label\n"),
+            },
+            ["train/{i}.png", "test/{i}.png"],
+        ),
+        (
+            {
+                "labels.csv": table("p{i},{label}\n", "id,breed\n"),
+                "sample_submission.csv": table("p{i},.5,.5\n", "id,a,b\n"),
+            },
+            ["p{i}.jpg"],
+        ),
+        # Tables of splits whose names say that they are of labels.
+        (
+            {
+                "train_labels.csv": table("p{i},{label}\n", "id,label\n"),
+                "test_labels.csv": table("q{i},cat\n", "id,label\n"),
+            },
+            ["train/p{i}.jpg", "test/q{i}.jpg"],
+        ),
+        # Columns with more than the label.
+        (
+            {"meta.csv": table("L{i},p{i},{label},histo,80,scalp\n", "lesion_id,image_id,dx,dx_type,age,site\n")},
+            ["p{i}.jpg"],
+        ),
+    ],
+)
+def test_the_tables_of_competitions_are_read(tmp_path: Path, tables: dict[str, str], pictures: list[str]) -> None:
+    for number, name in enumerate(pictures):
+        for i in range(COUNT):
+            picture(tmp_path / "data" / name.format(i=i), i + 100 * number)
+    for name, content in tables.items():
+        (tmp_path / "data" / name).write_text(content)
+    data = splits_of(tmp_path / "data").data
+    assert data.class_names == ("cat", "dog")
+    known = [(name, data.class_names[k]) for name, k in zip(data.files, data.labels, strict=True)]
+    assert sorted(known) == sorted((pictures[0].format(i=i), label(i)) for i in range(COUNT))
+
+
+def test_a_sample_of_what_to_submit_is_no_table_of_labels(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        picture(tmp_path / "train" / f"{label(i)}.{i}.png", i)
+        picture(tmp_path / "test" / f"{i}.png", i + 100)
+    (tmp_path / "sampleSubmission.csv").write_text(table("{i},0\n", "id,label\n"))
+    with pytest.raises(DataError, match="file names seem to begin with labels"):
+        splits_of(tmp_path)
+
+
+def test_a_csv_that_divides_pictures_otherwise_than_their_folders_is_warned_of(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        picture(tmp_path / f"part_{1 + i // 6}" / f"p{i}.png", i)
+    (tmp_path / "meta.csv").write_text(table("p{i},{label},80\n", "image_id,dx,age\n"))
+    with pytest.warns(
+        UserWarning, match=r"meta\.csv has labels of the pictures.*give labels='meta\.csv' \(--labels 'meta\.csv'\)"
+    ):
+        ImageClassification(str(tmp_path), size=6).splits()
+    assert labels_of(splits_of(tmp_path, labels="meta.csv")) == RIGHT
+    (tmp_path / "meta.csv").write_text("image_id,label\n" + "".join(f"p{i},{i // 6}\n" for i in range(COUNT)))
+    assert splits_of(tmp_path).data.class_names == ("part_1", "part_2"), "the same classes by other names"
+
+
+def test_the_pattern_that_the_help_shows_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["auto", "--help"]) == 0
+    pattern = capsys.readouterr().out.partition("such as '")[2].partition("'")[0]
+    assert checked_pattern(pattern).search("cat.1.jpg")["label"] == "cat"
 
 
 def test_changed_labels_are_noticed_and_named(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ LabelPatternOption = Annotated[
     typer.Option(
         "--label-pattern",
         metavar="REGEX",
-        help="Pictures: where the label is in their file names, such as '(?P<label>[a-z]+)[._]'.",
+        help="Pictures: where the label is in their file names, such as '(?P<label>\\[a-z]+)[._]'.",  # not markup
     ),
 ]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Budget: children proposed.")]

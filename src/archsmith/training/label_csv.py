@@ -18,7 +18,7 @@ from archsmith.core.shown import shown
 from archsmith.training.class_order import in_order
 from archsmith.training.layout import Ignored, LabelledPicture, Layout, Parts, label_of, path_text
 from archsmith.training.listing import has_picture_suffix
-from archsmith.training.split_names import TRAIN, UNLABELLED, split_name
+from archsmith.training.split_names import TRAIN, UNLABELLED, split_name, table_split
 
 SUFFIXES = (".csv", ".tsv")
 
@@ -33,7 +33,7 @@ _FILE = frozenset(
 _LABEL = frozenset(
     (
         "label", "labels", "class", "classes", "classname", "classid", "category", "categories", "target", "targets",
-        "y", "species", "breed", "tag", "variety", "type", "labelname", "diagnosis",
+        "y", "species", "breed", "tag", "variety", "type", "labelname", "diagnosis", "dx",
     )
 )  # fmt: skip
 _SPLIT = frozenset(
@@ -100,17 +100,45 @@ def rows_of(name: str, content: bytes, pictures: Pictures) -> list[Row]:
     """
     table = _table(content)
     columns = _columns(table, pictures)
-    if columns is None:
+    if columns is None or columns.label is None:
         return []
-    first, file, label, split = columns
     rows = []
-    for line, cells in table[first:]:
-        if len(cells) <= file or not cells[file].strip():
-            continue
-        text = cells[label].strip() if label < len(cells) else ""
-        said = cells[split].strip() if split is not None and split < len(cells) else ""
-        rows.append(Row(line, cells[file].strip(), label_of(text) if text else "", _split(name, line, said)))
+    for line, cells in table[columns.first :]:
+        file, text, said = (_cell(cells, k) for k in (columns.file, columns.label, columns.split))
+        if file:
+            rows.append(Row(line, file, label_of(text) if text else "", _split(name, line, said)))
     return rows
+
+
+def undecided(content: bytes, pictures: Pictures) -> tuple[str, ...]:
+    """The columns that may have the labels of a CSV that names pictures, where it does not say which of them has."""
+    table = _table(content)
+    columns = _columns(table, pictures)
+    if columns is None or columns.label is not None:
+        return ()
+    head = table[0][1]
+    return tuple(head[k].strip() if columns.first else f"column {k + 1}" for k in columns.others)
+
+
+def divides_otherwise(content: bytes, pictures: Pictures, classes: Mapping[Parts, str]) -> bool:
+    """Whether a CSV has a column that is called as labels are, and divides the pictures otherwise than their folders do.
+
+    Args:
+        content: the CSV, or how it begins.
+        pictures: those of the data.
+        classes: the class of each picture, by its folder.
+    """
+    table = _table(content)
+    columns = _columns(table, pictures)
+    if columns is None or columns.label is None or _word(_cell(table[0][1], columns.label)) not in _LABEL:
+        return False
+    by_label, by_folder = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for _, cells in table[columns.first :]:
+        label, found = _cell(cells, columns.label), pictures.find(_cell(cells, columns.file))
+        for folder in {classes[path] for path in found if path in classes} if label and len(found) == 1 else ():
+            by_label[label].add(folder)
+            by_folder[folder].add(label)
+    return any(len(each) > 1 for each in by_label.values()) and any(len(each) > 1 for each in by_folder.values())
 
 
 def cells_of(content: bytes) -> list[list[str]]:
@@ -123,7 +151,7 @@ def cells_of(content: bytes) -> list[list[str]]:
 def may_name_pictures(content: bytes) -> bool:
     """Whether a file looks like a CSV that names pictures: by a column of names with such suffixes, or by its head."""
     columns = cells_of(content)
-    head = [re.sub(r"[^a-z]", "", cells[0].lower()) if cells else "" for cells in columns]
+    head = [_word(cells[0]) if cells else "" for cells in columns]
     said = any(word.startswith(("image", "img", "photo", "picture", "file")) and word in _FILE for word in head)
     suffixed = (sum(_stem(cell) != cell for cell in cells[1:]) for cells in columns)
     return len(columns) > 1 and (
@@ -168,11 +196,31 @@ def _decoded(content: bytes) -> str:
         return content.decode("cp1252", "replace")
 
 
-def _columns(table: Sequence[tuple[int, list[str]]], pictures: Pictures) -> tuple[int, int, int, int | None] | None:
-    """The first row of data, and the columns of the file, the label and the split; None where it describes no pictures."""
+@dataclass(frozen=True)
+class _Columns:
+    """Where a CSV has what: its first row of data, the columns of the file, the label and the split, and those that may
+    have the label."""
+
+    first: int
+    file: int
+    label: int | None
+    split: int | None
+    others: tuple[int, ...]
+
+
+def _cell(cells: Sequence[str], column: int | None) -> str:
+    return cells[column].strip() if column is not None and column < len(cells) else ""
+
+
+def _word(cell: str) -> str:
+    return re.sub(r"[^a-z]", "", cell.lower())
+
+
+def _columns(table: Sequence[tuple[int, list[str]]], pictures: Pictures) -> _Columns | None:
+    """The columns of a CSV; None where none names pictures, or there is no other."""
     if not table:
         return None
-    head = [re.sub(r"[^a-z]", "", cell.lower()) for cell in table[0][1]]
+    head = [_word(cell) for cell in table[0][1]]
     sample = [cells for _, cells in table[:_LOOKED_AT]]
     width = len(head)
     named = [sum(k < len(cells) and bool(pictures.find(cells[k])) for cells in sample) for k in range(width)]
@@ -192,7 +240,7 @@ def _columns(table: Sequence[tuple[int, list[str]]], pictures: Pictures) -> tupl
         split = next((k for k in others if len(others) > 1 and _is_split(k, sample)), None)
     others = [k for k in others if k != split]
     label = next((k for k in others if has_head and head[k] in _LABEL), others[0] if len(others) == 1 else None)
-    return None if label is None else (int(has_head), file, label, split)
+    return _Columns(int(has_head), file, label, split, tuple(others)) if others else None
 
 
 def _is_name_of_column(sample: Sequence[Sequence[str]], column: int, pictures: Pictures) -> bool:
@@ -222,16 +270,14 @@ def layout_by_rows(tables: Mapping[str, Sequence[Row]], paths: Sequence[Parts], 
     splits: dict[Parts, str] = {}
     named: set[Parts] = set()
     for name, rows in tables.items():
-        by_name = split_name(_stem_of(name))
+        by_name = table_split(name)
         for row in rows:
             found = pictures.find(row.file)
             split = row.split or (by_name.split if by_name is not None else None)
-            if len(found) > 1 and split is not None:
-                found = {path for path in found if _folder_split(path) == split} or found
-            if (
-                len(tables) == 1
-            ):  # that it is called train.csv says where its pictures are, and not that none is for a test
-                split = row.split
+            if len(found) > 1:  # such as 1.png in train/ and in test/
+                found = {path for path in found if _folder_split(path) == (split or TRAIN)} or found
+            if len(tables) == 1:
+                split = row.split  # that it is called train.csv says where its pictures are, not that there is no test
             if len(found) != 1:
                 what = f"may be {len(found)} files" if found else "no such file"
                 left_out[f"{row.file} ({name}, line {row.line})"] = what
@@ -291,7 +337,3 @@ def _folder_split(path: Parts) -> str | None:
 def folder_splits(paths: Iterable[Parts]) -> dict[Parts, str]:
     """The split of each picture by the folders around it; for training where they say nothing."""
     return {path: _folder_split(path) or TRAIN for path in paths}
-
-
-def _stem_of(name: str) -> str:
-    return name.rpartition("/")[2].rpartition(".")[0]

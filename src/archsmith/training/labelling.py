@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -14,19 +14,23 @@ from archsmith.training.label_csv import (
     Pictures,
     Row,
     cells_of,
+    divides_otherwise,
     folder_splits,
     layout_by_rows,
     may_name_pictures,
     rows_of,
+    undecided,
 )
 from archsmith.training.label_pattern import layout_by_pattern, suggestion
 from archsmith.training.layout import Layout, Parts, layout_of, path_text
 from archsmith.training.listing import Content, ListedFile, Listing, list_folder
 from archsmith.training.picture_decoding import FILE_CAP
-from archsmith.training.split_names import TRAIN, split_name
+from archsmith.training.split_names import TRAIN, split_name, table_split
 
 Contents = Callable[[Collection[str]], Iterator[Content]]
 """What gives the content of some files of a listing, by their sources."""
+
+_LOOKED_AT = 1 << 16  # bytes of a CSV next to folders of classes, to see whether it says the same
 
 
 @dataclass(frozen=True)
@@ -50,23 +54,31 @@ def find_layout(listing: Listing, contents: Contents, labelling: Labelling) -> L
     pictures = Pictures(paths)
     if labelling.csv is not None:
         name = os.path.basename(labelling.csv)
-        rows = rows_of(name, _content(labelling.csv, listing, contents), pictures)
+        content = _content(labelling.csv, listing, contents)
+        rows = rows_of(name, content, pictures)
         if not rows:
-            raise DataError(
-                f"{name} describes none of the {len(paths):,} pictures: it needs a column with the names of their "
-                "files and one with their labels, such as file,label"
+            raise (
+                _undecided({name: columns})
+                if (columns := undecided(content, pictures))
+                else DataError(
+                    f"{name} describes none of the {len(paths):,} pictures: it needs a column with the names of their "
+                    "files and one with their labels, such as file,label"
+                )
             )
         return layout_by_rows({name: rows}, paths, pictures)
     sources = {path: file.source for path, file in listing.files.items()}
     layout = layout_of(paths, listing.others(), listing.folders, sources=sources)
     if len(layout.classes) < 2 or all(split_name(name) for name in layout.classes):
-        tables = _tables(listing, contents, pictures)
+        tables, unclear = _tables(listing, contents, pictures)
         if tables:
             return layout_by_rows(tables, paths, pictures)
+        if unclear:
+            raise _undecided(unclear)
         splits = folder_splits(paths)
         if layout.classes and (said := suggestion(path for path in paths if splits[path] == TRAIN)):
             raise DataError(f"{' and '.join(layout.classes)} have no folders of classes in them. {said}")
-    return layout
+        return layout
+    return replace(layout, warnings=(*layout.warnings, *_disagreements(layout, listing, contents, pictures)))
 
 
 def suggested(listing: Listing) -> str:
@@ -86,27 +98,61 @@ def _content(csv: str, listing: Listing, contents: Contents) -> bytes:
         raise DataError(f"the labels {csv} cannot be read: {error.strerror or error}") from None
 
 
-def _tables(listing: Listing, contents: Contents, pictures: Pictures) -> dict[str, list[Row]]:
-    """The CSVs among the files that describe pictures: the only one, or those of the splits."""
+def _undecided(columns: Mapping[str, Sequence[str]]) -> DataError:
+    said = "; ".join(
+        f"{name} names pictures, and any of {', '.join(them[:8])} may be" for name, them in columns.items()
+    )
+    return DataError(f"{said} their labels: call the column that has them 'label' in its first row")
+
+
+def _sheets(listing: Listing, contents: Contents) -> Iterator[tuple[str, bytes]]:
+    """The CSVs among the files, each by its path."""
     sheets = {path: listing.files[path].source for path in listing.others() if path[-1].lower().endswith(SUFFIXES)}
     names = {source: path_text(path) for path, source in sheets.items()}
-    tables: dict[str, list[Row]] = {}
     for source, _, read in contents(set(sheets.values())) if sheets else ():
         try:
-            rows = rows_of(names[source], read(), pictures)
+            yield names[source], read()
         except OSError:
             continue
-        if rows:
-            tables[names[source]] = rows
-    labelled = {name: rows for name, rows in tables.items() if any(row.label for row in rows)}
+
+
+def _disagreements(layout: Layout, listing: Listing, contents: Contents, pictures: Pictures) -> Iterator[str]:
+    """Warnings of CSVs that say of pictures in folders of classes that they are of others."""
+    classes = {picture.path: picture.label for picture in layout.pictures}
+    for name, content in _sheets(listing, contents):
+        if divides_otherwise(content[:_LOOKED_AT], pictures, classes):
+            yield (
+                f"{name} has labels of the pictures that are not the names of their folders: the names of the folders are "
+                f"read; to read the labels in {name}, give labels={name!r} (--labels '{name}')"
+            )
+
+
+def _tables(
+    listing: Listing, contents: Contents, pictures: Pictures
+) -> tuple[dict[str, list[Row]], dict[str, tuple[str, ...]]]:
+    """The CSVs among the files that describe pictures, the only one or those of the splits; and those that name pictures and
+    do not say which column has their labels."""
+    tables: dict[str, list[Row]] = {}
+    unclear: dict[str, tuple[str, ...]] = {}
+    for name, content in _sheets(listing, contents):
+        if rows := rows_of(name, content, pictures):
+            tables[name] = rows
+        elif columns := undecided(content, pictures):
+            unclear[name] = columns
+    # A sample of what to submit to a competition has one label for all, or none.
+    labelled = {
+        name: rows
+        for name, rows in tables.items()
+        if len({row.label for row in rows if row.label}) > (0 if table_split(name) else 1)
+    }
     if len(labelled) < 2:
-        return labelled
-    parts = {name: rows for name, rows in labelled.items() if split_name(os.path.splitext(os.path.basename(name))[0])}
+        return labelled, unclear
+    parts = {name: rows for name, rows in labelled.items() if table_split(name)}
     if not parts:
         raise DataError(
             f"{' and '.join(sorted(labelled)[:3])} all name pictures and labels; say which to use with labels= (--labels)"
         )
-    return parts
+    return parts, unclear
 
 
 def describes_pictures(path: Path) -> bool:

@@ -48,8 +48,15 @@ def split_name(name: str) -> SplitName | None:
 
     `train_val` is for training. A name with any other two, such as `train_test`, stands for none, and so does `train_masks`.
     """
-    if any(part.lower() in _NOT_PICTURES for part in _PART.findall(name)):
-        return None
+    return None if any(part.lower() in _NOT_PICTURES for part in _PART.findall(name)) else _said(name)
+
+
+def table_split(name: str) -> SplitName | None:
+    """Which split a table's name stands for, if any: `train.csv`, `train_labels.csv`, `annotations-val.tsv`."""
+    return _said(name.rpartition("/")[2].rpartition(".")[0])
+
+
+def _said(name: str) -> SplitName | None:
     found = [SplitName(_SPLITS[m[1].lower()], m[1]) for part in _PART.findall(name) if (m := _FILLED.fullmatch(part))]
     splits = {each.split for each in found}
     if splits <= {TRAIN, VALIDATION} or len(splits) == 1:
