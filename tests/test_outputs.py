@@ -203,7 +203,10 @@ def test_an_export_that_cannot_be_written_says_so_and_leaves_nothing(tmp_path: P
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_a_kill_at_any_moment_leaves_the_old_export_or_the_new_one(tmp_path: Path, exchange: bool) -> None:
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_kill_or_ctrl_c_at_any_moment_leaves_the_old_export_or_the_new_one(
+    tmp_path: Path, exchange: bool, kill: bool
+) -> None:
     step, seen = 0, set()
     while True:
         step += 1
@@ -215,7 +218,7 @@ def test_a_kill_at_any_moment_leaves_the_old_export_or_the_new_one(tmp_path: Pat
         (folder / "mine" / "a.txt").write_text("mine")
         child = os.fork()
         if child == 0:
-            _killed(folder, step, exchange)
+            _ended(folder, step, exchange, kill)
         _, status = os.waitpid(child, 0)
         if exchange:  # without, a kill may come between two steps, and what is there is put back by the next export
             seen.add(_checked(folder))
@@ -225,22 +228,24 @@ def test_a_kill_at_any_moment_leaves_the_old_export_or_the_new_one(tmp_path: Pat
             (made / "README.md").write_text("last")
         assert _checked(folder) == "last"
         assert [p.name for p in folder.parent.iterdir()] == ["m"], "nothing is left behind"
-        if os.WIFEXITED(status):
+        if status == 0:
             break
     assert step > 8
     assert seen == ({"old", "new"} if exchange else set())
 
 
-def _killed(folder: Path, step: int, exchange: bool) -> None:
-    """In a child process: an export that is killed before its so many-th change of the file system."""
+def _ended(folder: Path, step: int, exchange: bool, kill: bool) -> None:
+    """In a child process: an export that is killed or interrupted before its so many-th change of the file system."""
     count = 0
 
     def watched(event: str, _: object) -> None:
         nonlocal count
         if event in ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "exchange"):
             count += 1
-            if count == step:
+            if count == step and kill:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if count == step:
+                raise KeyboardInterrupt
 
     right = export_folder._exchange
 
@@ -250,9 +255,12 @@ def _killed(folder: Path, step: int, exchange: bool) -> None:
 
     export_folder._exchange = exchanged
     sys.addaudithook(watched)
-    with fresh_folder(folder) as made:
-        write_json(made / CARD, {"format": "archsmith model", "export": "new"})
-        (made / "README.md").write_text("new")
+    try:
+        with fresh_folder(folder) as made:
+            write_json(made / CARD, {"format": "archsmith model", "export": "new"})
+            (made / "README.md").write_text("new")
+    except KeyboardInterrupt:
+        os._exit(1)
     os._exit(0)
 
 

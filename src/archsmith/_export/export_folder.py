@@ -57,7 +57,8 @@ def fresh_folder(path: Path) -> Iterator[Path]:
             _list_files(made)
             old = _put(made, target, path)
         except BaseException as error:
-            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(made, ignore_errors=True)
+            _remove_if_empty(work)  # an earlier export that could not be put back stays in it, for `repair`
             if isinstance(error, OSError):
                 raise _unwritable(path, error) from None
             raise
@@ -184,7 +185,7 @@ def _put(made: Path, target: Path, path: Path) -> Path | None:
     os.rename(target, old)
     try:
         os.rename(made, target)
-    except OSError:
+    except BaseException:
         os.rename(old, target)
         raise
     return old
