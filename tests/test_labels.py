@@ -130,6 +130,11 @@ def test_a_column_says_the_splits(tmp_path: Path) -> None:
     assert splits.describe()["validation_split"] == "official"
     assert set(splits.data.test_files) == {f"p{i}.png" for i in (6, 7, 14, 15)}
     headless = splits.fingerprint
+    without_train = "".join(f"p{i}.png,{label(i)},{'test' if i < 4 else 'val'}\n" for i in range(16))
+    (root / "labels.csv").write_text("file,label,split\n" + without_train)
+    assert set(splits_of(root).data.test_files) == {f"p{i}.png" for i in range(4)}, (
+        "the test split is never learned from"
+    )
     (root / "labels.csv").write_text(rows)
     assert splits_of(root).fingerprint == headless
     (root / "labels.csv").write_text("file,label,split\n" + rows.replace("dev", "holdout", 1))

@@ -18,7 +18,7 @@ from archsmith.core.shown import shown
 from archsmith.training.class_order import in_order
 from archsmith.training.layout import Ignored, LabelledPicture, Layout, Parts, label_of, path_text
 from archsmith.training.listing import has_picture_suffix
-from archsmith.training.split_names import TRAIN, UNLABELLED, split_name, table_split
+from archsmith.training.split_names import TEST, TRAIN, UNLABELLED, VALIDATION, split_name, table_split
 
 SUFFIXES = (".csv", ".tsv")
 
@@ -276,19 +276,18 @@ def layout_by_rows(tables: Mapping[str, Sequence[Row]], paths: Sequence[Parts], 
             split = row.split or (by_name.split if by_name is not None else None)
             if len(found) > 1:  # such as 1.png in train/ and in test/
                 found = {path for path in found if _folder_split(path) == (split or TRAIN)} or found
-            if len(tables) == 1:
-                split = row.split  # that it is called train.csv says where its pictures are, not that there is no test
+            where = f"{row.file} ({name}, line {row.line})"
             if len(found) != 1:
-                what = f"may be {len(found)} files" if found else "no such file"
-                left_out[f"{row.file} ({name}, line {row.line})"] = what
-            elif not row.label:
-                named |= found
-                left_out.setdefault(f"{row.file} ({name}, line {row.line})", "has no label")
-            else:
-                named |= found
-                (path,) = found
+                left_out[where] = f"may be {len(found)} files" if found else "no such file"
+                continue
+            (path,) = found
+            named.add(path)
+            if row.label:
                 labels.setdefault(path, {}).setdefault(row.label, row)
-                splits[path] = split or _folder_split(path) or TRAIN
+                # The name of a single table, train.csv, says where its pictures are, not that none is for a test.
+                splits[path] = (split if len(tables) > 1 else row.split) or _folder_split(path) or TRAIN
+            else:
+                left_out[where] = "has no label"
     contradicted = {path: said for path, said in labels.items() if len(said) > 1}
     if len(contradicted) > _MOST_CONTRADICTED * len(labels):
         raise DataError(
@@ -314,8 +313,8 @@ def labelled_layout(
     """The layout of pictures by their labels and splits, which are from `origin`; the others of `paths` are ignored, for
     that reason."""
     used = {path: splits[path] for path in labels if splits[path] != UNLABELLED}
-    if TRAIN not in used.values():
-        used = dict.fromkeys(used, TRAIN)
+    learned_from = next((split for split in (TRAIN, VALIDATION) if split in used.values()), TEST)
+    used = {path: TRAIN if split == learned_from else split for path, split in used.items()}
     unknown = [path for path in paths if path not in used]
     return Layout(
         in_order(labels[path] for path in used),
