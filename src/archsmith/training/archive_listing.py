@@ -203,14 +203,13 @@ def _follow(links: dict[Parts, Parts | None], listing: Listing, path: Path) -> N
     while progress:
         progress = False
         for link, target in list(left.items()):
-            others = [other for other in left if other != link] if target else []
             if target is None:
                 listing.dead_ends.append((link, "a link that leads out of the archive"))
             elif target == link[: len(target)]:
                 listing.dead_ends.append((link, "a link to a folder that it is in"))
             elif target in listing.files:
                 listing.files[link] = listing.files[target]
-            elif any(_overlap(target, other) for other in others):
+            elif target in left or any(_overlap(target, other) for other in left if other != link):
                 continue  # what is there is known when those links are
             elif inner := [file for file in listing.files if file[: len(target)] == target]:
                 if len(inner) + len(listing.files) > _MOST_LINKED:

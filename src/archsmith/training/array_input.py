@@ -6,7 +6,7 @@ They are copied, so that nobody changes them later.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def _by_name(data: object) -> Mapping[str, Any]:
 def _kind(data: object) -> str:
     size = f" of {len(data):,}" if isinstance(data, tuple | list) else ""
     hint = ""
-    if hasattr(type(data), "__getitem__") and hasattr(type(data), "__len__") and not size:
+    if isinstance(data, Sized) and not size:
         hint = ": of a data set of pairs, give ([image for image, _ in data], [label for _, label in data])"
     return f"{type(data).__name__}{size}{hint}"
 

@@ -244,8 +244,8 @@ def load(
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
         raise UnknownName("data set", data, NAMES, hint="(or give the path of a folder or file)")
     path = path.resolve()
-    if labels is not None and (beside := path / labels).is_file():
-        labels = str(beside)
+    if labels is not None and os.path.isfile(below := os.path.join(path, labels)):
+        labels = below
     return _load_path(str(path), size, channels, labels, label_pattern, _version_of(path, labels))
 
 

@@ -38,14 +38,14 @@ def remarks_on(
         remarks.append(
             f"{shared:,} of the {len(tested):,} test images of {data.name} are also among those learned from"
         )
-        warnings.warn(f"{remarks[-1]}; a test accuracy flatters by so much", stacklevel=4)
+        warnings.warn(f"{remarks[-1]}; a test accuracy flatters by so much", stacklevel=3)
     train = np.setdiff1d(learned, validation)
     if shared := int(np.isin(known[validation], known[train]).sum()):
         remarks.append(
             f"{shared:,} of the {len(validation):,} validation images of {data.name} are also among those trained on"
         )
         if data.validation is not None:
-            warnings.warn(f"{remarks[-1]}; the accuracy that a search goes by flatters by so much", stacklevel=4)
+            warnings.warn(f"{remarks[-1]}; the accuracy that a search goes by flatters by so much", stacklevel=3)
     for images, what in ((known[learned], "images learned from"), (tested, "test images")):
         if copies := len(images) - len(np.unique(images)):
             remarks.append(
@@ -59,7 +59,7 @@ def remarks_on(
             f"{count:,} images of {data.name} have exact copies in another class"
             + _examples(data, learned, contradicting)
         )
-        warnings.warn(f"{remarks[-1]}; no classifier can tell these apart: correct their labels", stacklevel=4)
+        warnings.warn(f"{remarks[-1]}; no classifier can tell these apart: correct their labels", stacklevel=3)
     return remarks
 
 

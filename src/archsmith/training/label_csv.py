@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from archsmith.core.errors import DataError
 from archsmith.core.shown import shown
@@ -66,12 +67,18 @@ class Pictures:
     """The pictures of a data set, found by a name as people write it."""
 
     def __init__(self, paths: Iterable[Parts]) -> None:
-        self._ends: dict[str, set[Parts]] = defaultdict(set)  # by each end of a path, with and without the suffix
-        for path in paths:
+        self._paths = tuple(paths)
+
+    @cached_property
+    def _ends(self) -> dict[str, set[Parts]]:
+        """The paths by each of their ends, with and without the suffix."""
+        ends: dict[str, set[Parts]] = defaultdict(set)
+        for path in self._paths:
             for start in range(len(path)):
                 text = "/".join(path[start:])
                 for name in {text, text.casefold(), _stem(text), _stem(text).casefold()}:
-                    self._ends[name].add(path)
+                    ends[name].add(path)
+        return ends
 
     def find(self, name: str) -> set[Parts]:
         """The pictures that a name may mean: one where it is clear, none where there is no such."""

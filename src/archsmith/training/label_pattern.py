@@ -10,7 +10,7 @@ from archsmith.training.label_csv import folder_splits, labelled_layout
 from archsmith.training.layout import Layout, Parts, label_of, path_text
 from archsmith.training.split_names import TRAIN, VALIDATION
 
-USUAL = r"^(?P<label>.*?[^\W\d].*?)[ ._-]*\(?\d+\)?\."
+USUAL = r"^(?P<label>[\W\d]*[^\W\d].*?)[ ._-]*\(?\d+\)?\."
 """The label, which has a letter, and then a number: `cat.1.jpg`, `golden retriever (7).png`, `dog_23.png`."""
 
 _CLEAR = 0.9  # of the names that must fit the usual pattern for it to be suggested

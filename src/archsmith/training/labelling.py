@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -166,6 +167,7 @@ def describes_pictures(path: Path) -> bool:
 def csv_listing(path: Path) -> Listing:
     """The pictures that a CSV names: where it says that they are, or else any in its folder and in those within."""
     columns = cells_of(path.read_bytes())
+    real_folder = cache(os.path.realpath)
     for cells in columns:
         there: dict[Parts, ListedFile] = {}
         for cell in cells:
@@ -173,7 +175,8 @@ def csv_listing(path: Path) -> Listing:
             file = os.path.join(path.parent, text)
             if os.path.isfile(file):
                 parts = tuple(part for part in text.split("/") if part not in ("", "."))
-                there[parts] = ListedFile(os.path.realpath(file), True)
+                source = os.path.join(real_folder(os.path.dirname(file)), os.path.basename(file))
+                there[parts] = ListedFile(os.path.realpath(source) if os.path.islink(source) else source, True)
         if there and len(there) >= len(cells) / 2:
             levels = zip(*(parts[:-1] for parts in there), strict=False)
             around = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, levels))

@@ -7,6 +7,7 @@ name says so and it has folders of classes, as far as its siblings are no classe
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -298,9 +299,8 @@ class _Reading:
                     "of them"
                 )
             self._read_folders(split.inner, kind, (split.name.word,), empty_too=kind == TRAIN)
-        for folder in top.full():
-            if split_name(folder.name) is None:
-                self._set_aside(folder, top, "it is none of the splits")
+        others = [folder for folder in top.full() if split_name(folder.name) is None]
+        self._set_aside(others, top, "it is none of the splits")
 
     def read_splits_of_classes(self, top: _Folder) -> None:
         """Classes above splits: cat/train/, cat/test/, dog/train/, ..."""
@@ -324,32 +324,38 @@ class _Reading:
                 "and are read as classes. If those are the classes, give one of the outer folders as the data, or name "
                 "the outer folders train/ and test/"
             )
+        repeated = []
         for folder in full:
             common = folder.labels() & flat
             if not folder.pictures and len(common) > 1 and (folder.labels() <= flat or common == flat):
-                self._set_aside(folder, top, "it has the same classes in it as are next to it")
+                repeated.append(folder)
             elif flat and not folder.pictures and split_name(folder.name) is None:
                 self._warnings.append(
                     f"the pictures of {folder.text} are in folders inside it, {_quoted(sorted(folder.labels()))}, and those next "
                     f"to it are not: read as one class, '{label_of(folder.name)}'. If its folders are the classes, give "
                     f"{folder.text} as the data"
                 )
+        self._set_aside(repeated, top, "it has the same classes in it as are next to it")
         self._read_folders(top, TRAIN, (), empty_too=True)
 
-    def _set_aside(self, folder: _Folder, top: _Folder, why: str) -> None:
-        """Ignore a folder, without a warning where it is a copy of what is next to it."""
-        contents = top.contents()
-        if not folder.pictures and (folder.contents() <= contents or _unwrapped(folder).contents() <= contents):
-            self._reasons[folder.path] = "a copy: the same file names as next to it"
-        elif self._files_of([folder]) <= self._files_of(other for other in top.full() if other is not folder):
-            self._reasons[folder.path] = "the same files that links next to it lead to"
-        else:
-            self._reasons[folder.path] = why
-            self._warnings.append(f"the {folder.total:,} pictures in {folder.text} are not read: {why}")
+    def _set_aside(self, folders: Sequence[_Folder], top: _Folder, why: str) -> None:
+        """Ignore some folders of `top`, with a warning for each that is no copy of what is next to it."""
+        if not folders:
+            return
+        contents, paths_to = top.contents(), self._paths_to(top.full())
+        for folder in folders:
+            if not folder.pictures and (folder.contents() <= contents or _unwrapped(folder).contents() <= contents):
+                self._reasons[folder.path] = "a copy: the same file names as next to it"
+            elif all(paths_to[file] > count for file, count in self._paths_to([folder]).items()):
+                self._reasons[folder.path] = "the same files that links next to it lead to"
+            else:
+                self._reasons[folder.path] = why
+                self._warnings.append(f"the {folder.total:,} pictures in {folder.text} are not read: {why}")
 
-    def _files_of(self, folders: Iterable[_Folder]) -> set[str | Parts]:
+    def _paths_to(self, folders: Iterable[_Folder]) -> Counter[str | Parts]:
+        """How many paths in these folders lead to each picture."""
         paths = (path for folder in folders for inner in folder.all_folders() for path in inner.pictures)
-        return {self._sources.get(path, path) for path in paths}
+        return Counter(self._sources.get(path, path) for path in paths)
 
     def _read_folders(self, top: _Folder, split: str, key: Parts, *, empty_too: bool) -> None:
         for name, folder in top.folders.items():
