@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archsmith._finish.contenders import (
     ANEW,
@@ -50,9 +50,6 @@ from archsmith.discovered import NETWORKS, Published
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.rewards import LatencyWeighted
 from archsmith.store import open_store
-
-if TYPE_CHECKING:
-    pass
 
 
 @generators_kept()

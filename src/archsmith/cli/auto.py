@@ -6,10 +6,10 @@ import json
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,9 +22,6 @@ from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import command_text, without_passwords
 
-if TYPE_CHECKING:
-    pass
-
 SEARCH_SHARE = 0.4  # of a budget in seconds: as much again for random search, and the rest to finish
 
 
@@ -35,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 @contextmanager
 def _folder_for_now(path: Path) -> Iterator[None]:
-    """A folder meanwhile, to check what will be written into it. Left empty among folders of pictures, it would be a class."""
+    """Make a folder for the body, to check what will be written into it. Left empty among classes, it would be one of them."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -44,8 +41,9 @@ def _folder_for_now(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for folder in missing:
-            folder.rmdir()
+        with suppress(OSError):  # another process has written into it
+            for folder in missing:
+                folder.rmdir()
 
 
 def auto(
