@@ -72,8 +72,12 @@ SPLITS = "train/cat:8 train/dog:8 test/cat:2 test/dog:3"
         (f"{SPLITS} pets/train/cat:8 pets/train/dog:8 pets/test/cat:2", 16, 0, 5),
         ("x/train/cat:8 x/train/dog:8 x/x/train/cat:8 x/x/train/dog:8", 16, 0, 0),
         ("cat:8 dog:8 pets/cat:8 pets/dog:8", 16, 0, 0),
+        ("A/A/train/cat:8 A/A/train/dog:8 A/A/valid/dog:2 a/A/train/cat:8 a/A/train/dog:8 a/A/valid/dog:2 test/test:9", 16, 2, 0),
+        ("x/train/cat:8 x/train/dog:8 x/test/cat:1 y/x/train/cat:8 y/x/train/dog:8", 16, 0, 1),
+        ("pets/train/cat:8 pets/train/dog:8 pets/val/cat:1 test:9 pred:2", 16, 1, 0),
         # classes above splits
         ("cat/train:8 cat/test:2 dog/train:8 dog/test:3", 16, 0, 5),
+        ("cat/train/images:8 cat/test/images:2 dog/train/images:8 dog/test/images:3", 16, 0, 5),
         ("train/cat:8 train/dog:8 test/", 16, 0, 0),
     ],
 )  # fmt: skip
@@ -125,6 +129,14 @@ def test_a_class_may_have_any_name(tree: str, classes: tuple[str, ...]) -> None:
         ),
         ("train_images/cat:8 train_images/dog:3 train_masks/cat:5", "the 5 pictures in train_masks/ are not read"),
         ("train/cat:8 train/dog:8 test/cat:5", "test/ has no pictures of 'dog'"),
+        (
+            "a/train/cat:8 a/train/dog:8 a/test/cat:5 b/train/cow:8 b/train/pig:8 b/test/pig:1",
+            "a/, b/ have splits in them, and are read as classes",
+        ),
+        (
+            "pets/train/cat:8 pets/train/dog:8 pets/val/cat:1 screens:9",
+            "the 9 pictures in screens/ are not read: it is not in pets/",
+        ),
         ("train/cat:8 train/dog:8 samples:3", "the 3 pictures in samples/ are not read: it is none of the splits"),
         (f"{SPLITS} extra/cat:3 extra/dog:1", "the 4 pictures in extra/ are not read"),
         ("cat:8 dog:8 more/cat:8 more/dog:9", "the 17 pictures in more/ are not read"),

@@ -96,7 +96,7 @@ def layout_of(
     root = _tree(pictures, others, folders)
     layout = _Reading(sources)
     layout.remove_own_output(root)
-    top = _unwrapped(root)
+    top = layout.data_set_in(_unwrapped(root))
     if splits := layout.splits_in(top):
         layout.read_splits(top, splits)
     elif _is_class_above_split(top):
@@ -200,7 +200,9 @@ def _is_class_above_split(top: _Folder) -> bool:
     inner = [folder for label in top.full() for folder in label.full()]
     names = [split_name(folder.name) for folder in inner]
     splits = {name.split for name in names if name is not None}
-    flat = not any(label.pictures for label in top.full()) and all(folder.pictures for folder in inner)
+    flat = not any(label.pictures for label in top.full()) and all(
+        folder.pictures or len(folder.full()) == 1 for folder in inner
+    )
     return len(top.full()) > 1 and flat and None not in names and TRAIN in splits and len(splits) > 1
 
 
@@ -215,6 +217,12 @@ class _Split:
     @property
     def labels(self) -> set[str]:
         return self.inner.labels() if self.inner.has_classes() and self.name.split != UNLABELLED else set()
+
+
+def _has_splits(folder: _Folder) -> bool:
+    """Whether there are splits of several classes in a folder, one of them to learn from."""
+    named = [_Split(f, name, _unwrapped(f)) for f in _unwrapped(folder).full() if (name := split_name(f.name))]
+    return any(len(split.labels) > 1 and split.name.split in (TRAIN, VALIDATION) for split in named)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -253,6 +261,26 @@ class _Reading:
                 folder.has_output = True
                 self._ignored.append(Ignored(inner.path, "written by archsmith", True, inner.total))
         folder.total = len(folder.pictures) + sum(inner.total for inner in folder.folders.values())
+
+    def data_set_in(self, top: _Folder) -> _Folder:
+        """The folder in it that has the splits, where none next to it has others: what else is there are copies and no classes."""
+        if _has_splits(top):
+            return top
+        having = [folder for folder in top.full() if _has_splits(folder)]
+        contents = [_unwrapped(folder).contents() for folder in having]
+        largest = max(range(len(having)), key=lambda k: len(contents[k]), default=0)
+        if not all(files <= contents[largest] for files in contents):
+            self._warnings.append(
+                f"{_listed([folder.text for folder in having])} have splits in them, and are read as classes. If they are data "
+                "sets, give one of them as the data"
+            )
+            return top
+        for folder in top.full() if having else ():
+            if folder in having and folder is not having[largest]:
+                self._reasons[folder.path] = f"a copy: the same file names as in {having[largest].text}"
+            elif folder not in having and split_name(folder.name) is None:
+                self._set_aside(folder, top, f"it is not in {having[largest].text}, which has the splits")
+        return _unwrapped(having[largest]) if having else top
 
     def splits_in(self, top: _Folder) -> list[_Split]:
         """The folders that are splits, or nothing where folders of such names are classes."""
