@@ -7,6 +7,7 @@ replaced, priorities that were lowered.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # CPython's own, below `signal`
 import builtins
 import functools
 import gc
@@ -138,10 +139,16 @@ def _settings(in_main_thread: bool, numpy: Any, torch: Any) -> list[_Setting]:
     return settings
 
 
-def _put_environment(value: dict[str, str]) -> None:
-    for name in os.environ.keys() - value.keys():
+def _environment() -> dict[Any, Any]:
+    """The variables as `os.environ` stores them. To decode all of them takes longer than many an evaluation."""
+    return dict(os.environ._data)  # type: ignore[attr-defined]
+
+
+def _put_environment(value: dict[Any, Any]) -> None:
+    before = {os.environ.decodekey(name): os.environ.decodevalue(content) for name, content in value.items()}
+    for name in os.environ.keys() - before.keys():
         del os.environ[name]
-    os.environ.update(value)
+    os.environ.update(before)
 
 
 def _folder() -> str | None:
@@ -178,7 +185,7 @@ def _put_filters(value: tuple[list[Any], list[Any]]) -> None:
 
 _PYTHON: list[_Setting] = [
     ("folder", _folder, lambda value: None if value is None else os.chdir(value)),
-    ("environment", lambda: dict(os.environ), _put_environment),
+    ("environment", _environment, _put_environment),
     *(_list(sys, name) for name in ("path", "argv", "meta_path", "path_hooks")),
     *(_attribute(sys, name) for name in ("stdin", "stdout", "stderr", "excepthook", "displayhook")),
     _attribute(threading, "excepthook"),
@@ -206,12 +213,12 @@ _HANDLED = [
 
 
 def _handlers() -> dict[int, Any]:
-    return {number: signal.getsignal(number) for number in _HANDLED}
+    return {number: _signal.getsignal(number) for number in _HANDLED}  # `signal` makes an enum of each
 
 
 def _put_handlers(value: dict[int, Any]) -> None:
     for number, handler in value.items():
-        if handler is not None and signal.getsignal(number) is not handler:
+        if handler is not None and _signal.getsignal(number) is not handler:
             with suppress(OSError, ValueError):
                 signal.signal(number, handler)
 
