@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -88,8 +88,7 @@ def _check_sizes(task: TextTask | TranslationTask, least: dict[str, int]) -> Non
         value = getattr(task, name)
         if value is None and name not in least:
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-            raise ValueError(f"{name} must be a whole number of at least {smallest}, got {value!r}")
+        whole_number(value, name, smallest)
     if (task.hidden is None) == (task.parameters is None):
         kind = "text" if isinstance(task, TextTask) else "translation"
         raise ValueError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.child import AnyTask, Child
 from archsmith.core.config import type_name
 from archsmith.core.errors import UsageError
@@ -205,6 +206,7 @@ class FinishPlan:
     full_epochs: int | None = None
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if not isinstance(self.trained, bool):
             raise UsageError(f"trained of a finish plan must be True or False, got {self.trained!r}")
         if self.trained and (self.space or self.all_data):
@@ -224,8 +226,7 @@ class FinishPlan:
             value = getattr(self, name)
             if value is None and name.endswith("epochs"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"{name} of a finish plan must be a whole number of at least 1, got {value!r}")
+            whole_number(value, f"{name} of a finish plan", 1)
         for name in ("scale", "grid"):
             varied = getattr(self, name)
             if not isinstance(varied, Mapping) or any(isinstance(v, str | int | float) for v in varied.values()):

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from typing import Protocol, SupportsFloat, runtime_checkable
+from typing import SupportsFloat
 
+from archsmith.core.checks import Array
 from archsmith.core.errors import ChildFailed
 
 MAX_NAME = 1_000
 """Characters of a metric's name."""
-
-
-@runtime_checkable
-class ArrayScalar(Protocol):
-    """A scalar, array or tensor of NumPy, PyTorch and others: `item()` gives its one element as Python's own number."""
-
-    def item(self) -> object: ...
 
 
 def as_number(value: object, what: str, reason: str = "error") -> float:
@@ -36,7 +30,7 @@ def as_number(value: object, what: str, reason: str = "error") -> float:
         return value
     said = type(value).__name__ if value is not None else "None"
     plain = value
-    if isinstance(value, ArrayScalar):
+    if isinstance(value, Array):
         try:
             plain = value.item()
         except Exception as error:  # it has several elements, or none, or no values at all
@@ -54,6 +48,14 @@ def as_number(value: object, what: str, reason: str = "error") -> float:
             raise ChildFailed(f"{what} must be a number, got {said}: {error}", reason=reason) from None
     hint = "; give each number a name of its own" if isinstance(plain, Mapping | list | tuple) else ""
     raise ChildFailed(f"{what} must be a number, got {said}{hint}", reason=reason)
+
+
+def as_integer(value: object, what: str) -> int:
+    """The value as an int, also where it is a float without a fraction. Raises ChildFailed for any other value."""
+    number = as_number(value, what)
+    if not (float(number).is_integer() and abs(number) < 2**63):
+        raise ChildFailed(f"{what} must be a whole number, got {number}")
+    return int(number)
 
 
 def numbers_by_name(values: object, what: str) -> dict[str, float]:

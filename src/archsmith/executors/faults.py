@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.config import from_config
 from archsmith.core.errors import UsageError
 
@@ -58,11 +58,8 @@ class Faults:
                 raise UsageError(
                     f"spot_lifetime_seconds of Faults must be above 0, or None, got {self.spot_lifetime_seconds!r}"
                 )
-        for name, least in (("retries", 0), ("seed", None)):
-            number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, int) or (least is not None and number < least):
-                what = "a whole number" if least is None else f"a whole number of at least {least}"
-                raise UsageError(f"{name} of Faults must be {what}, got {number!r}")
+        whole_number(self.retries, "retries of Faults", 0)
+        whole_number(self.seed, "seed of Faults")
 
     @classmethod
     def of(cls, record: Any) -> Faults | None:

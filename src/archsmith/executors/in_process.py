@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
+from archsmith.core.checks import whole_number
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import is_pure
 from archsmith.core.executor import Completed, Event, Job, Progress, Started
@@ -41,10 +42,8 @@ class InProcess:
         *,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise UsageError(f"threads must be a whole number of at least 1, or None, got {threads!r}")
         self.device = device
-        self.threads = threads
+        self.threads = None if threads is None else whole_number(threads, "threads", 1)
         self.on_progress = on_progress
         self._queue: deque[Job] = deque()
         self._events: list[Event] = []

@@ -15,9 +15,9 @@ from typing import Any
 
 from archsmith.core.artifacts import check_digest
 from archsmith.core.executor import Completed, Progress
-from archsmith.core.number import numbers_by_name
+from archsmith.core.number import as_integer, numbers_by_name
 from archsmith.core.trial import Result, TrialState
-from archsmith.executors.plain_results import finite_reward, plain_result, whole_number
+from archsmith.executors.plain_results import finite_reward, plain_result
 
 MAX_BYTES = 64 * 2**20
 """Of one message."""
@@ -135,9 +135,7 @@ def completed_message(completed: Completed) -> dict[str, Any]:
 def progress_from(message: Mapping[str, Any], trial: int) -> Progress:
     """The epoch that a message tells of. Raises BadMessage."""
     try:
-        return Progress(
-            trial, whole_number("an epoch", message["epoch"]), numbers_by_name(message["metrics"], "metrics")
-        )
+        return Progress(trial, as_integer(message["epoch"], "an epoch"), numbers_by_name(message["metrics"], "metrics"))
     except Exception as error:
         raise BadMessage(f"no epoch: {error!r:.200}") from None
 

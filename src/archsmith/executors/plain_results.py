@@ -68,14 +68,6 @@ def _refuse(message: str) -> NoReturn:
     raise ChildFailed(message)
 
 
-def whole_number(name: str, value: Any) -> int:
-    """A value as an int. Raises ChildFailed for what is no whole number."""
-    number = as_number(value, name)
-    if not (float(number).is_integer() and abs(number) < 2**63):
-        _refuse(f"{name} must be a whole number, got {number}")
-    return int(number)
-
-
 def _amount(name: str, value: Any) -> float:
     """Part of a cost: the budget of the run is counted in these."""
     number = as_number(value, f"the cost of a child in {name}")

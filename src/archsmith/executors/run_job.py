@@ -29,7 +29,7 @@ from archsmith.core.errors import (
 )
 from archsmith.core.evaluator import Limits, is_pure
 from archsmith.core.executor import Completed, Job, Progress, Reward
-from archsmith.core.number import numbers_by_name
+from archsmith.core.number import as_integer, numbers_by_name
 from archsmith.core.trial import NEEDS_NOTHING, Cost, Failure, Result, TrialState, joined
 from archsmith.executors.plain_results import (
     MAX_MESSAGE,
@@ -38,7 +38,6 @@ from archsmith.executors.plain_results import (
     finite_reward,
     plain_result,
     readable_metrics,
-    whole_number,
 )
 from archsmith.executors.seeding import seeded
 
@@ -155,7 +154,7 @@ class JobContext:
 
     def report(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Tell how it goes after an epoch; whether to go on. Raises LimitExceeded like `check`."""
-        epoch = whole_number("the epoch that a child reports", epoch)
+        epoch = as_integer(epoch, "the epoch that a child reports")
         row = numbers_by_name(metrics, "what a child reports of an epoch")
         self._numbers += len(row) + 1
         if self._numbers > MAX_NUMBERS:

@@ -32,7 +32,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -72,11 +72,7 @@ class BayesianOptimization:
     def __post_init__(self) -> None:
         plain_fields(self)
         for name, least in (("initial", 2), ("candidates", 1), ("memory", 10)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(
-                    f"{name} of BayesianOptimization must be a whole number of at least {least}, got {value!r}"
-                )
+            whole_number(getattr(self, name), f"{name} of BayesianOptimization", least)
 
     def random_trials(self, space: Space) -> int:
         """The initial ones."""

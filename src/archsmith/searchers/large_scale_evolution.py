@@ -24,8 +24,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from archsmith.core.checks import plain_fields
-from archsmith.core.errors import UsageError
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.grown import GrownSpace
@@ -50,9 +49,7 @@ class LargeScaleEvolution:
 
     def __post_init__(self) -> None:
         plain_fields(self)
-        value = self.population
-        if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-            raise UsageError(f"population of LargeScaleEvolution must be a whole number of at least 2, got {value!r}")
+        whole_number(self.population, "population of LargeScaleEvolution", 2)
 
     def random_trials(self, space: Space) -> int:
         """The first population is the seed, or drawn at random."""

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.errors import ReplayMismatch, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -77,8 +77,7 @@ class Optuna:
                 continue
             if self.sampler in without:
                 raise UsageError(f"the sampler {self.sampler!r} of Optuna has no {name}; leave it out")
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{name} of Optuna must be a whole number of at least {least}, got {value!r}")
+            whole_number(value, f"{name} of Optuna", least)
 
     def random_trials(self, space: Space) -> int:
         """Those of the start-up, and of a first population that is drawn at random."""

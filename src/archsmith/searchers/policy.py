@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from archsmith.core.checks import whole_number
 from archsmith.core.errors import SearcherDiverged, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -86,8 +87,7 @@ def check(config: PolicyConfig) -> None:
         raise UsageError(f"baseline_decay of {of} must be at least 0 and below 1, got {config.baseline_decay!r}")
     if not is_number(config.entropy_weight) or not 0 <= config.entropy_weight < math.inf:
         raise UsageError(f"entropy_weight of {of} must be at least 0 and finite, got {config.entropy_weight!r}")
-    if isinstance(config.ranks, bool) or not isinstance(config.ranks, int) or config.ranks < 0:
-        raise UsageError(f"ranks of {of} must be 0 or a whole number above it, got {config.ranks!r}")
+    whole_number(config.ranks, f"ranks of {of}", 0)
     if not isinstance(config.unique, bool):
         raise UsageError(f"unique of {of} must be True or False, got {config.unique!r}")
     if config.anchor_input not in ("answers", "hidden"):
@@ -101,9 +101,7 @@ def check(config: PolicyConfig) -> None:
 
 def whole(config: Any, name: str) -> None:
     """Raise UsageError unless that setting is a whole number of at least 1."""
-    value = getattr(config, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} of {type(config).__name__} must be a whole number of at least 1, got {value!r}")
+    whole_number(getattr(config, name), f"{name} of {type(config).__name__}", 1)
 
 
 def is_number(value: object) -> bool:

@@ -38,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype, Scalar
@@ -90,8 +90,7 @@ class QLearning:
     def for_models(cls, models: int, learning_rate: float = 0.01) -> QLearning:
         """The paper's settings with its schedule shrunk to so many models, in proportion."""
         whole = sum(count for _, count in PAPER_SCHEDULE)
-        if isinstance(models, bool) or not isinstance(models, int) or models < 1:
-            raise UsageError(f"models of QLearning.for_models must be a whole number of at least 1, got {models!r}")
+        models = whole_number(models, "models of QLearning.for_models", 1)
         ends, before = [], 0
         for epsilon, count in PAPER_SCHEDULE:
             ends.append((epsilon, (before + count) * models // whole))
@@ -301,12 +300,9 @@ def _check(config: QLearning) -> None:
             raise UsageError(f"{name} of QLearning must be a number {rule}, got {value!r}")
     if not _is_number(config.initial) or not math.isfinite(config.initial):
         raise UsageError(f"initial of QLearning must be a finite number, got {config.initial!r}")
-    for name, least in (("replay", 1), ("memory", 1)):
-        value = getattr(config, name)
-        if (name != "memory" or value is not None) and (
-            isinstance(value, bool) or not isinstance(value, int) or value < least
-        ):
-            raise UsageError(f"{name} of QLearning must be a whole number of at least {least}, got {value!r}")
+    whole_number(config.replay, "replay of QLearning", 1)
+    if config.memory is not None:
+        whole_number(config.memory, "memory of QLearning", 1)
     if not isinstance(config.backwards, bool):
         raise UsageError(f"backwards of QLearning must be True or False, got {config.backwards!r}")
     steps = config.schedule

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.errors import UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -55,9 +55,7 @@ class RegularizedEvolution:
     def __post_init__(self) -> None:
         plain_fields(self)
         for name in ("population", "sample"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"{name} of RegularizedEvolution must be a whole number of at least 1, got {value!r}")
+            whole_number(getattr(self, name), f"{name} of RegularizedEvolution", 1)
         for name in ("aging", "unique"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} of RegularizedEvolution must be True or False, got {getattr(self, name)!r}")

@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Curve, Diagram, Edge, Node, Plot
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.expression import Expression
 from archsmith.core.genotype import Architecture
-from archsmith.core.shown import shown
 from archsmith.core.walk import Choose
 from archsmith.nn.activation_language import ACTIVATIONS, BINARY, UNARY, is_constant, slope_at, value_at
 from archsmith.spaces.formulas import Formulas, check_model, check_options, network_of
@@ -56,10 +55,7 @@ class Activation:
     def __post_init__(self) -> None:
         plain_fields(self)
         check_model(self)
-        if isinstance(self.units, bool) or not isinstance(self.units, int) or not 1 <= self.units <= MAX_UNITS:
-            raise UsageError(
-                f"units of Activation must be a whole number from 1 to {MAX_UNITS}, got {shown(self.units)}"
-            )
+        whole_number(self.units, "units of Activation", 1, MAX_UNITS)
         check_options(self, {"unary": UNARY, "binary": BINARY})
 
     # --- the questions ------------------------------------------------------------------------------------------------

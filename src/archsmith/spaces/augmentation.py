@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UnknownName, UsageError
@@ -72,9 +72,7 @@ class Augmentation:
         plain_fields(self)
         if not isinstance(self.model, str) or not self.model:
             raise UsageError(f"model of Augmentation must be the name of a network, got {shown(self.model)}")
-        count = self.sub_policies
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 100:
-            raise UsageError(f"sub_policies of Augmentation must be a whole number from 1 to 100, got {shown(count)}")
+        whole_number(self.sub_policies, "sub_policies of Augmentation", 1, 100)
         for name in ("operations", "fill"):
             given = getattr(self, name)
             if isinstance(given, str) or not isinstance(given, Iterable):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import UsageError
@@ -47,9 +47,7 @@ class NASBench201:
     def __post_init__(self) -> None:
         plain_fields(self)
         for name in ("channels", "repeats"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4096:
-                raise UsageError(f"{name} of NASBench201 must be a whole number from 1 to 4096, got {value!r}")
+            whole_number(getattr(self, name), f"{name} of NASBench201", 1, 4096)
 
     def architecture(self, choose: Choose) -> Architecture:
         """An operation for each edge, in the benchmark's order."""

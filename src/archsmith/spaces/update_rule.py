@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.errors import ChildFailed, UsageError
@@ -60,10 +60,7 @@ class UpdateRule:
     def __post_init__(self) -> None:
         plain_fields(self)
         check_model(self)
-        if isinstance(self.groups, bool) or not isinstance(self.groups, int) or not 1 <= self.groups <= MAX_GROUPS:
-            raise UsageError(
-                f"groups of UpdateRule must be a whole number from 1 to {MAX_GROUPS}, got {shown(self.groups)}"
-            )
+        whole_number(self.groups, "groups of UpdateRule", 1, MAX_GROUPS)
         if not isinstance(self.decays, bool):
             raise UsageError(f"decays of UpdateRule must be True or False, got {shown(self.decays)}")
         check_options(self, {"operands": {**OPERANDS, **DECAYS}, "unary": UNARY, "binary": BINARY})

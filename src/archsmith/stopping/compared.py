@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from archsmith.core.checks import whole_number
 from archsmith.core.errors import UsageError
 from archsmith.core.finish import Measure
 
@@ -59,8 +60,7 @@ def compared(rule: str, metric: str | None, higher_is_better: bool | None, measu
 
 def whole(rule: str, name: str, value: object, least: int) -> None:
     """Raise UsageError for what is not a whole number of at least so much."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} of {rule} must be a whole number of at least {least}, got {value!r}")
+    whole_number(value, f"{name} of {rule}", least)
 
 
 def reports(rule: str, epochs: int | None) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import LimitExceeded, UsageError
@@ -84,6 +85,7 @@ class ResidualNetwork:
     kind: ClassVar[str] = KIND
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check_space(self)
 
     @classmethod
