@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 
 from archsmith._search.parents import DOCUMENT, since
 from archsmith.core.artifacts import digests_in, open_artifacts
-from archsmith.core.errors import ArchsmithError
+from archsmith.core.errors import ArchsmithError, UnknownName
 from archsmith.core.store import Registered, RunReader, Store
 from archsmith.store.registered import open_registered
 
@@ -68,15 +69,23 @@ def needed(store: Store) -> set[str]:
 
 
 def _of_unfinished(reader: RunReader) -> Iterator[str]:
-    """What trials go on from, what those that still run may read of their parents, and what a reward can still be made of."""
-    parents = {t.parent for t in reader.trials() if not t.state.is_finished}
+    """The checkpoints of paused trials, the weights that unfinished trials may read of their parents, and those of trials
+    that lack a reward."""
+    parents = set[int]()
     for trial in reader.trials():
+        if trial.parent is not None and not trial.state.is_finished:
+            parents.add(trial.parent)
         if trial.result is None:
             continue
         if trial.result.checkpoint and not trial.state.is_finished:
             yield trial.result.checkpoint
-        if trial.result.artifact and (trial.number in parents or trial.lacks_reward):
+        if trial.result.artifact and trial.lacks_reward:
             yield trial.result.artifact
+    for number in parents:
+        with suppress(UnknownName):  # a searcher may name any number
+            result = reader.trial(number).result
+            if result is not None and result.artifact:
+                yield result.artifact
 
 
 def _recorded(store: Store) -> Iterator[str]:

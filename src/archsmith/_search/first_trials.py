@@ -38,7 +38,7 @@ class FirstTrials:
 
     def __init__(self, run: RunWriter, reward: Reward, budget: Budget) -> None:
         summary = run.summary()
-        self._run, self._reward, self._budget = run, reward, budget
+        self._run, self._name, self._reward, self._budget = run, summary.name, reward, budget
         self._trained = summary.counts["done"] + summary.counts["paused"] > 0
         self._first: set[int] = set()  # those that began first, and have not failed yet
         self._began = 0
@@ -64,7 +64,7 @@ class FirstTrials:
                 self._first.remove(trial.number)
                 self._failed.append(trial)
             if self._no_reward is None and not self._trained:
-                self._no_reward = no_reward(self._run.summary().name, self._reward, [trial])
+                self._no_reward = no_reward(self._name, self._reward, [trial])
         elif trial.state is not TrialState.STOPPED:
             self._trained = True
 
@@ -74,17 +74,17 @@ class FirstTrials:
             if self._no_reward is not None:
                 return self._no_reward
             if self._began == FIRST and not self._first:
-                return all_failed(self._run.summary().name, self._failed, f"all of the first {FIRST} trials")
+                return all_failed(self._name, self._failed, f"all of the first {FIRST} trials")
         if self._budget.epochs is not None:
             never = not self._epochs and self._ended >= FIRST
             alone = self._budget.trials is None and self._budget.seconds is None
             if never or (alone and self._without_epochs >= IN_A_ROW):
                 which = f"none of its first {FIRST}" if never else f"none of its last {IN_A_ROW:,}"
                 return UsageError(
-                    f"the budget of run {self._run.summary().name!r} is {self._budget}, and {which} trials reported an epoch, "
+                    f"the budget of run {self._name!r} is {self._budget}, and {which} trials reported an epoch, "
                     "so it would never be used up. Have the evaluator call context.report(epoch, metrics) after each epoch, "
                     "or state Cost(epochs=...) in its results; or go on with another budget: "
-                    f"open_run(STORE, {self._run.summary().name!r}).resume(trials=...)"
+                    f"open_run(STORE, {self._name!r}).resume(trials=...)"
                 )
         return None
 
@@ -95,7 +95,7 @@ class FirstTrials:
             failed = [trial for trial in self._run.trials() if trial.state is TrialState.FAILED]
             which = f"all {len(failed):,} trials" if len(failed) > 1 else "the only trial"
             more = None if self._budget.trials is None else 2 * len(failed)
-            raise all_failed(self._run.summary().name, failed, which, trials=more)
+            raise all_failed(self._name, failed, which, trials=more)
 
 
 def no_reward(name: str, reward: Reward, trials: Iterable[Trial]) -> NoReward | None:

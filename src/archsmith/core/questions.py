@@ -22,14 +22,15 @@ from archsmith.core.walk import Question, RecordingWalk
 DOCUMENT = "questions"
 """The document of a run that has the record."""
 
-LONGEST_LIST = 256  # of options that are recorded one by one; of a longer list the length and a digest are
-IDLE_WALKS = 48  # after so many walks that met nothing new, and
-MOST_WALKS, MOST_OPTIONS = (
-    1024,
-    2_000_000,
-)  # after so many in all, or options that were shown, nothing new is looked for
+LONGEST_LIST = 256
+"""The most options of a question that are recorded one by one. Of a longer list the length and a digest are recorded."""
+
+IDLE_WALKS, MOST_WALKS, MOST_OPTIONS = 48, 1024, 2_000_000
+"""The walks end after so many in a row that met nothing new, after so many in all, or after so many options in all."""
+
 GROWN_WALKS = 8
 MOST_NAMED = 6
+"""The most edits that a message names."""
 
 
 def questions_of(space: Space) -> dict[str, Any]:
