@@ -4,9 +4,11 @@ frozen dataclass that can be called, so that a run's record can make it again.""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from archsmith.core.errors import ChildFailed, MissingMetric, UsageError
+from archsmith.core.evaluator import HasDefaultReward
 from archsmith.core.trial import Result
 
 __all__ = [
@@ -137,6 +139,11 @@ def value(result: Result) -> float:
     """The number an evaluator function returned; the default for such functions. A dict's key "reward" serves too."""
     only_reward = "reward" in result.metrics and "value" not in result.metrics
     return _metric(result, "reward" if only_reward else "value")
+
+
+def default_reward(evaluator: object) -> Callable[[Result], float]:
+    """The reward of a search that is given none: the evaluator's `default_reward`, or `value` for one without."""
+    return evaluator.default_reward if isinstance(evaluator, HasDefaultReward) else value
 
 
 def _metric(result: Result, name: str) -> float:

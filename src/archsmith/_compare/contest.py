@@ -10,6 +10,7 @@ from archsmith.core.budget import Budget
 from archsmith.core.checks import Array, python_scalar
 from archsmith.core.config import same_config, to_config
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.evaluator import without_data
 from archsmith.core.searcher import Searcher
 from archsmith.recipes.claim import Claim
 from archsmith.recipes.recipe import Recipe
@@ -170,9 +171,9 @@ def _has(run: Run, budget: Budget) -> bool:
 
 def _parts(recipe: Recipe) -> dict[str, Any]:
     """What a run of the recipe is, as its record has it, but for where its data lie."""
-    from archsmith.rewards import value
+    from archsmith.rewards import default_reward
 
-    reward = recipe.reward if recipe.reward is not None else getattr(recipe.evaluator, "default_reward", value)
+    reward = recipe.reward if recipe.reward is not None else default_reward(recipe.evaluator)
     parts = {"space": recipe.space, "evaluator": recipe.evaluator, "searcher": recipe.searcher, "reward": reward}
     return {name: _placeless(to_config(part)) for name, part in parts.items()} | {"limits": vars(recipe.limits) | {}}
 
@@ -180,7 +181,7 @@ def _parts(recipe: Recipe) -> dict[str, Any]:
 def _placeless(config: Any) -> Any:
     """Without the path of the data: a run tells those by their content."""
     if isinstance(config, Mapping) and str(config.get("type", "")).startswith("training."):
-        return {key: value for key, value in config.items() if key not in ("data", "table")}
+        return without_data(config)
     return config
 
 

@@ -16,6 +16,7 @@ from archsmith._compare.searched import Searched
 from archsmith._compare.verdict import verdicts
 from archsmith.core.config import same_config
 from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import without_data
 from archsmith.core.finish import Measure
 from archsmith.core.genotype import canonical_json
 
@@ -100,7 +101,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     many workers there are matters where they are simulated, since then they decide what a searcher knows when."""
     parts = {name: config.get(name) for name in ("space", "evaluator", "reward", "searcher", "limits", "data")}
     if parts["data"] is not None and isinstance(parts["evaluator"], Mapping):
-        parts["evaluator"] = {k: v for k, v in parts["evaluator"].items() if k not in ("data", "table")}
+        parts["evaluator"] = without_data(parts["evaluator"])
     if config.get("clock") is not None:
         parts["workers"] = config.get("workers")
     return parts

@@ -18,7 +18,7 @@ from archsmith.core.searcher import LiveSearcher
 from archsmith.core.store import RunWriter
 from archsmith.core.trial import Result, Trial, TrialState
 from archsmith.executors.run_job import reward_of
-from archsmith.rewards import value
+from archsmith.rewards import default_reward, value
 
 _COMPARED = 3  # of the best trials, whose rewards are made again
 
@@ -29,7 +29,7 @@ def reward_for(evaluator: Evaluator, reward: Reward | None) -> Reward:
     Raises UsageError, before a child is trained, where no reward can be made: for what is no function of a result, and
     where the evaluator declares its metrics and one that archsmith's reward needs is not among them.
     """
-    chosen: Any = reward if reward is not None else getattr(evaluator, "default_reward", value)
+    chosen: Any = reward if reward is not None else default_reward(evaluator)
     if isinstance(chosen, type) or not callable(chosen) or not _takes_a_result(chosen):
         raise UsageError(
             f"reward must be a function of a result, such as archsmith.rewards.accuracy, got {to_config(chosen)!r:.200}"

@@ -21,7 +21,7 @@ from archsmith.core.space import Space, as_space
 from archsmith.core.stopping import Rule
 from archsmith.core.store import RunReader, RunSummary, Store
 from archsmith.core.trial import Trial
-from archsmith.rewards import value
+from archsmith.rewards import default_reward
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ def _candidates(part: str, recipe: Pieces) -> list[Any]:
         case "searcher":
             return [recipe.searcher, recipe.control_searcher]
         case "reward":
-            return [recipe.reward, getattr(recipe.evaluator, "default_reward", None)]
+            return [recipe.reward, default_reward(recipe.evaluator)]
         case _:
             return [recipe.stopping]
 
@@ -208,7 +208,7 @@ class Run:
     def reward(self) -> Reward:
         """What is made of a result. Raises UsageError when it is the user's own and this process does not have it."""
         if self._reward is None:
-            own: Reward = getattr(self.evaluator, "default_reward", value)
+            own = default_reward(self.evaluator)
             recorded = self.config["reward"]
             self._reward = own if same_config(recorded, to_config(own)) else self.made("reward", recorded)
         return self._reward

@@ -40,6 +40,7 @@ from archsmith.core.evaluator import (
     counts_epochs,
     epochs_of,
     with_data,
+    without_data,
 )
 from archsmith.core.executor import Executor, Reward, derive_seed
 from archsmith.core.finish import Finishable, measure_of, missing_of
@@ -338,11 +339,7 @@ def _is_space(recorded: Any, space: Space) -> bool:
 
 def _is_evaluator(recorded: Any, evaluator: Evaluator) -> bool:
     """Whether an evaluator is the recorded one, wherever its data are now: those are told by their content."""
-    one, other = (
-        {k: v for k, v in config.items() if k not in ("data", "table")} if isinstance(config, Mapping) else config
-        for config in (recorded, to_config(evaluator))
-    )
-    return same_config(one, other, any_module=True)
+    return same_config(without_data(recorded), without_data(to_config(evaluator)), any_module=True)
 
 
 def _another(run: Run, part: str, recorded: Any, given: Any) -> UsageError:

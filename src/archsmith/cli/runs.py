@@ -16,9 +16,10 @@ from archsmith.cli.where import Where
 from archsmith.core.budget import Budget
 from archsmith.core.config import same_config, to_config
 from archsmith.core.errors import AllTrialsFailed, NoReward, RunExists, RunLocked, UsageError
+from archsmith.core.evaluator import without_data
 from archsmith.core.finish import ACCURACY, Measure, measure_of
 from archsmith.core.shown import plain, shown, without_passwords
-from archsmith.rewards import value
+from archsmith.rewards import default_reward
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -217,7 +218,7 @@ def beside(
     if where.workers is None:
         where = replace(where, workers=None if where.executor == "ray" else config["workers"])
     reward = None
-    if not same_config(config["reward"], to_config(getattr(run.evaluator, "default_reward", None))):
+    if not same_config(config["reward"], to_config(default_reward(run.evaluator))):
         reward = run.made("reward", config["reward"])
     control = Recipe(
         name=f"{run.name}-random",
@@ -250,15 +251,13 @@ def _check_same(run: Run, recipe: Recipe, seed: int) -> None:
     """Refuse to go on with a run by another recipe, or another seed, than it was begun with."""
     from archsmith._search.known_points import genotypes_of
 
-    reward = recipe.reward if recipe.reward is not None else getattr(recipe.evaluator, "default_reward", value)
+    reward = recipe.reward if recipe.reward is not None else default_reward(recipe.evaluator)
     first = [genotype.to_json() for genotype in genotypes_of(run.space, recipe.first)]
-    evaluator = {k: v for k, v in to_config(recipe.evaluator).items() if k not in ("data", "table")}
-    recorded = {k: v for k, v in run.config["evaluator"].items() if k not in ("data", "table")}
     parts = {
         "space": (to_config(recipe.space), run.config["space"]),
         "searcher": (to_config(recipe.searcher), run.config["searcher"]),
         "reward": (to_config(reward), run.config["reward"]),
-        "evaluator": (evaluator, recorded),
+        "evaluator": (without_data(to_config(recipe.evaluator)), without_data(run.config["evaluator"])),
         "rule that stops children": (to_config(recipe.stopping), run.config.get("stopping")),
         "list of known points": (first, run.config.get("first") or []),
         "seed": (seed, run.config["seed"]),

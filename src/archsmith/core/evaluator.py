@@ -151,6 +151,16 @@ def is_pure(evaluator: object) -> bool:
 
 
 @runtime_checkable
+class HasDefaultReward(Protocol):
+    """An evaluator with a reward of its own."""
+
+    @property
+    def default_reward(self) -> Callable[[Result], float]:
+        """The reward of a search that is given none."""
+        ...
+
+
+@runtime_checkable
 class DeclaresMetrics(Protocol):
     """An evaluator that says which metrics its results have, so that a reward which needs another one is refused before a
     child is trained."""
@@ -187,10 +197,19 @@ def repeatable(evaluator: object, result: Result) -> Result:
     )
 
 
+DATA_FIELDS = ("data", "table")
+"""The fields of an evaluator that say where its data are."""
+
+
+def without_data(config: Any) -> Any:
+    """The recorded configuration of an evaluator without the place of its data, which are identified by their content."""
+    return {k: v for k, v in config.items() if k not in DATA_FIELDS} if isinstance(config, Mapping) else config
+
+
 def with_data(evaluator: Evaluator, data: Any) -> Evaluator | None:
     """The evaluator on a data set that lies elsewhere: its `data`, or the `table` it looks results up in; None where it
     has neither."""
-    for name in ("data", "table"):
+    for name in DATA_FIELDS:
         if dataclasses.is_dataclass(evaluator) and hasattr(evaluator, name):
             return dataclasses.replace(evaluator, **{name: data})
     return None
