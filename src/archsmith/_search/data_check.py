@@ -1,4 +1,4 @@
-"""Whether a run's data are those it began with, and what changed where they are not."""
+"""Compares the data of a resumed run with those it began with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsmith.core.data_changes import DOCUMENT, changes, contents_of
 from archsmith.core.errors import UsageError
+from archsmith.core.evaluator import DescribesData, IdentifiesData
 
 if TYPE_CHECKING:
     from archsmith._search.run import Run
@@ -15,9 +16,9 @@ COUNTS = ("train", "validation", "test")
 
 
 def check_same_data(run: Run, evaluator: Any, rule: str) -> None:
-    """Raises UsageError, which names what changed and ends with `rule`, where the data are not those of the record."""
+    """Raise UsageError if the data differ from those on record. The message names what changed and ends with `rule`."""
     recorded = run.config.get("data")
-    if recorded is None or not hasattr(evaluator, "fingerprint"):
+    if recorded is None or not isinstance(evaluator, IdentifiesData):
         return
     found = evaluator.fingerprint()
     if found != recorded:
@@ -28,11 +29,13 @@ def check_same_data(run: Run, evaluator: Any, rule: str) -> None:
 def _changed(run: Run, evaluator: Any) -> str:
     before: Mapping[str, str] | None = run.reader.document(DOCUMENT)
     if before:
-        now = contents_of(evaluator)
-        return changes(before, now) or "the content is the same, but it is read or split in another way"
-    described = run.config.get("dataset") or {}  # of a run from before the contents were recorded
-    if not hasattr(evaluator, "describe_data"):
+        listed = changes(before, contents_of(evaluator))
+        return listed or "the content is the same, but it is read or split in another way"
+    if not isinstance(evaluator, DescribesData):
         return ""
-    now = evaluator.describe_data()
+    described, now = (
+        run.config.get("dataset") or {},
+        evaluator.describe_data(),
+    )  # runs of old have no contents on record
     counts = [(part, described.get(part), now.get(part)) for part in COUNTS]
     return ", ".join(f"{old:,} {part} became {new:,}" for part, old, new in counts if old != new and old and new)

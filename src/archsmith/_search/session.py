@@ -33,8 +33,11 @@ from archsmith.core.data_changes import DOCUMENT, contents_of
 from archsmith.core.data_records import data_record
 from archsmith.core.errors import DataError, RunExists, RunLocked, StoreError, StoreLost, UsageError
 from archsmith.core.evaluator import (
+    ChecksSpace,
+    DescribesData,
     Evaluator,
     FunctionEvaluator,
+    IdentifiesData,
     Limits,
     as_evaluator,
     counts_epochs,
@@ -451,8 +454,8 @@ def _keep_time(run: RunWriter, executor: Executor) -> None:
 def _data_of(evaluator: Evaluator) -> dict[str, Any]:
     """What identifies the data, and what they are, where the evaluator says so."""
     return {
-        "data": evaluator.fingerprint() if hasattr(evaluator, "fingerprint") else None,
-        "dataset": evaluator.describe_data() if hasattr(evaluator, "describe_data") else None,
+        "data": evaluator.fingerprint() if isinstance(evaluator, IdentifiesData) else None,
+        "dataset": evaluator.describe_data() if isinstance(evaluator, DescribesData) else None,
     }
 
 
@@ -510,7 +513,7 @@ def _check(space: Space, evaluator: Evaluator) -> None:
     genotype = sample(space, Rng(0))
     trace(space, genotype.answers)
     decode(space, Genotype.from_json(genotype.canonical))
-    if hasattr(evaluator, "check_space"):
+    if isinstance(evaluator, ChecksSpace):
         evaluator.check_space(space)
 
 

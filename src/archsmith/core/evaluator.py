@@ -117,20 +117,50 @@ class Context(Protocol):
 class Evaluator(Protocol):
     """Trains a child and returns a result. A frozen dataclass; it may also offer:
 
-    - `default_reward`: a reward function.
-    - `fingerprint() -> str`: identifies the data it trains on.
-    - `loaded()`: what it has read of them, for processes that do not see the files (see `core.loaded`).
-    - `check_space(space)`: raises what would fail every child of a search before it begins.
-    - `reported_epochs`, where that is not its field `epochs`: how many epochs a whole training reports, 0 for none.
-    - `pure = True`, where `DeclaresPure` holds.
-    - `reported_metrics`: the names of the metrics that its results have.
-    - `nonrepeating`: the names of those that another training with the same seed gives otherwise.
+    - `default_reward`: the reward of a search that is given none (`HasDefaultReward`).
+    - `fingerprint() -> str`: identifies the data it trains on (`IdentifiesData`).
+    - `describe_data()`: the name and the size of the data, as plain JSON (`DescribesData`).
+    - `loaded()`: the data it has read, for other processes (`core.loaded.ReadsData`).
+    - `data_contents()`: a digest of each file, to name those that change (`core.data_changes.HasContents`).
+    - `data_record()` and `recorded_data()`: for an export without the data (`core.data_records.RecordsData`).
+    - `check_space(space)`: raises an error that would fail every child, before the search begins (`ChecksSpace`).
+    - `reported_epochs`: the epochs that a whole training reports, 0 for none. Default: its field `epochs`.
+    - `pure = True`: nothing is isolated or seeded for it (`DeclaresPure`).
+    - `reported_metrics`: the names of the metrics in its results (`DeclaresMetrics`).
+    - `nonrepeating`: the names of the metrics that differ between trainings with the same seed (`DeclaresNonrepeating`).
     - `regret(space, genotype) -> float`, where the best there is is known: how far a genotype is from it, for telling how a
       search went once it is over.
     """
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
         """Train the genotype's child. Whatever it raises makes a failed trial."""
+        ...
+
+
+@runtime_checkable
+class IdentifiesData(Protocol):
+    """An evaluator that trains on data which may change between two sessions of a run."""
+
+    def fingerprint(self) -> str:
+        """A text that is equal for equal data."""
+        ...
+
+
+@runtime_checkable
+class DescribesData(Protocol):
+    """An evaluator that says what its data are."""
+
+    def describe_data(self) -> Mapping[str, Any]:
+        """The data's name and numbers of examples, as plain JSON."""
+        ...
+
+
+@runtime_checkable
+class ChecksSpace(Protocol):
+    """An evaluator that cannot train the children of every space."""
+
+    def check_space(self, space: Space) -> None:
+        """Raise UsageError if every child of the space would fail."""
         ...
 
 

@@ -1,9 +1,8 @@
-"""What evaluators have read from files, handed on to processes that may not see the files.
+"""The data that evaluators have read from files, for processes that may not see the files.
 
-An evaluator that reads data offers `loaded() -> Mapping[key, value]`: what it has read, under keys of its own that say
-what it is. Where it reads, it asks `given(key)` first. An executor carries the values to its workers, where their arrays
-may be shared by several processes: nothing may be written to them. A search pins them in its own process: all of its
-children learn from the same data, also where a file changes before the last one is trained.
+An evaluator that reads data is a `ReadsData`. Before it reads, it asks `given(key)`. An executor carries the values to its
+workers, where several processes may share their arrays: nothing may be written to them. A search pins the values in its own
+process, so that all of its children learn from the same data even if a file changes meanwhile.
 """
 
 from __future__ import annotations
@@ -11,16 +10,24 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 _along: ContextVar[frozenset[Hashable]] = ContextVar("sent along", default=frozenset())  # it is immutable
 _given: dict[Hashable, list[Any]] = {}  # what was given last comes last
 
 
+@runtime_checkable
+class ReadsData(Protocol):
+    """An evaluator that reads data from files."""
+
+    def loaded(self) -> Mapping[Hashable, Any]:
+        """The data it has read, under keys that identify them."""
+        ...
+
+
 def of(evaluator: object) -> Mapping[Hashable, Any]:
-    """What an evaluator has read, or reads now; nothing where it offers nothing. Raises what reading raises."""
-    found: Mapping[Hashable, Any] = evaluator.loaded() if hasattr(evaluator, "loaded") else {}
-    return found
+    """The data of an evaluator, which are read if they were not; empty for one that reads none. Raises what reading raises."""
+    return evaluator.loaded() if isinstance(evaluator, ReadsData) else {}
 
 
 def give(values: Mapping[Hashable, Any]) -> None:
