@@ -275,12 +275,12 @@ class _Reading:
                 "sets, give one of them as the data"
             )
             return top
-        for folder in top.full() if having else ():
-            if folder in having and folder is not having[largest]:
-                self._reasons[folder.path] = f"a copy: the same file names as in {having[largest].text}"
-            elif folder not in having and split_name(folder.name) is None:
-                self._set_aside(folder, top, f"it is not in {having[largest].text}, which has the splits")
-        return _unwrapped(having[largest]) if having else top
+        if not having:
+            return top
+        inner, outer = _unwrapped(having[largest]), having[largest]
+        others = [folder for folder in top.full() if folder is not outer and split_name(folder.name) is None]
+        self._set_aside(others, inner, f"it is not in {outer.text}, which has the splits")
+        return inner
 
     def splits_in(self, top: _Folder) -> list[_Split]:
         """The folders that are splits, or nothing where folders of such names are classes."""
@@ -346,7 +346,8 @@ class _Reading:
         full = top.full()
         flat = {label_of(folder.name) for folder in full if folder.pictures}
         inner = [folder.labels() for folder in full]
-        if len(full) > 1 and len(inner[0]) > 1 and not flat and all(labels == inner[0] for labels in inner):
+        same = len(full) > 1 and all(labels == inner[0] for labels in inner) and not any(map(split_name, inner[0]))
+        if same and len(inner[0]) > 1 and not flat:
             self._warnings.append(
                 f"{_listed([folder.text for folder in full])} have the same folders in them, {_quoted(sorted(inner[0]))}, "
                 "and are read as classes. If those are the classes, give one of the outer folders as the data, or name "
