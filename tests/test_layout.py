@@ -75,6 +75,8 @@ SPLITS = "train/cat:8 train/dog:8 test/cat:2 test/dog:3"
         ("A/A/train/cat:8 A/A/train/dog:8 A/A/valid/dog:2 a/A/train/cat:8 a/A/train/dog:8 a/A/valid/dog:2 test/test:9", 16, 2, 0),
         ("x/train/cat:8 x/train/dog:8 x/test/cat:1 y/x/train/cat:8 y/x/train/dog:8", 16, 0, 1),
         ("pets/train/cat:8 pets/train/dog:8 pets/val/cat:1 test:9 pred:2", 16, 1, 0),
+        ("training_data/train/cat:8 training_data/train/dog:8 training_data/val/cat:2 testing_data:5", 16, 2, 0),
+        ("data/train/cat:8 data/train/dog:8 data_test/test:5", 16, 0, 0),
         # classes above splits
         ("cat/train:8 cat/test:2 dog/train:8 dog/test:3", 16, 0, 5),
         ("cat/train/images:8 cat/test/images:2 dog/train/images:8 dog/test/images:3", 16, 0, 5),

@@ -219,10 +219,14 @@ class _Split:
         return self.inner.labels() if self.inner.has_classes() and self.name.split != UNLABELLED else set()
 
 
-def _has_splits(folder: _Folder) -> bool:
-    """Whether there are splits of several classes in a folder, one of them to learn from."""
-    named = [_Split(f, name, _unwrapped(f)) for f in _unwrapped(folder).full() if (name := split_name(f.name))]
-    return any(len(split.labels) > 1 and split.name.split in (TRAIN, VALIDATION) for split in named)
+def _data_set(folder: _Folder) -> _Folder | None:
+    """The folder, or the only one in it, that has splits of several classes in it, one of them to learn from."""
+    full = folder.full()
+    named = [_Split(f, name, _unwrapped(f)) for f in full if (name := split_name(f.name))]
+    learned_from = [s.inner for s in named if s.name.split in (TRAIN, VALIDATION) and len(s.labels) > 1]
+    if not all(map(_data_set, learned_from)):
+        return folder
+    return _data_set(full[0]) if len(full) == 1 else None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -264,23 +268,21 @@ class _Reading:
 
     def data_set_in(self, top: _Folder) -> _Folder:
         """The folder in it that has the splits, where none next to it has others: what else is there are copies and no classes."""
-        if _has_splits(top):
+        if _data_set(top) is top:
             return top
-        having = [folder for folder in top.full() if _has_splits(folder)]
-        contents = [_unwrapped(folder).contents() for folder in having]
-        largest = max(range(len(having)), key=lambda k: len(contents[k]), default=0)
-        if not all(files <= contents[largest] for files in contents):
+        sets = {folder: found for folder in top.full() if (found := _data_set(folder))}
+        if not sets:
+            return top
+        outer, largest = max(sets.items(), key=lambda item: len(item[1].contents()))
+        if not all(found.contents() <= largest.contents() for found in sets.values()):
             self._warnings.append(
-                f"{_listed([folder.text for folder in having])} have splits in them, and are read as classes. If they are data "
+                f"{_listed([folder.text for folder in sets])} have splits in them, and are read as classes. If they are data "
                 "sets, give one of them as the data"
             )
             return top
-        if not having:
-            return top
-        inner, outer = _unwrapped(having[largest]), having[largest]
         others = [folder for folder in top.full() if folder is not outer and split_name(folder.name) is None]
-        self._set_aside(others, inner, f"it is not in {outer.text}, which has the splits")
-        return inner
+        self._set_aside(others, largest, f"it is not in {outer.text}, which has the splits")
+        return largest
 
     def splits_in(self, top: _Folder) -> list[_Split]:
         """The folders that are splits, or nothing where folders of such names are classes."""
