@@ -17,6 +17,7 @@ import archsmith as smith
 from archsmith.core import loaded
 from archsmith.core.data_changes import MOST_FILES, changes, contents_of
 from archsmith.core.errors import UsageError
+from archsmith.store import open_store
 from archsmith.training import ImageClassification, LanguageModel, Tabular, Translation
 from archsmith.training.file_versions import version
 
@@ -245,6 +246,20 @@ def test_pinned_data_end_with_their_block_in_any_order() -> None:
     assert loaded.given("data") == "two"
     second.__exit__(None, None, None)
     assert loaded.given("data") is None
+
+
+def test_data_that_cannot_be_listed_leave_no_run_behind(tmp_path: Path) -> None:
+    class Gone:
+        def evaluate(self, space: Any, genotype: Any, context: Any) -> smith.Result:
+            raise AssertionError("no child is trained")
+
+        def data_contents(self) -> dict[str, str]:
+            raise UsageError("the disk is gone")
+
+    store = open_store(tmp_path / "runs.db")
+    with pytest.raises(UsageError, match="the disk is gone"):
+        smith.search(SPACE, Gone(), trials=1, store=store, name="r")
+    assert store.runs() == []
 
 
 def test_of_very_many_files_the_folders_are_named() -> None:

@@ -67,6 +67,9 @@ def test_two_alternatives_of_one_kind_have_names_of_their_own() -> None:
     assert space.names == ("ConvChain", "ConvChain2")
     lengths = {len(decode(space, sample(space, Random(seed)))["architecture"]["layers"]) for seed in range(12)}
     assert lengths == {2, 3}
+    equal = OneOf(RESIDUAL, RESIDUAL)
+    second = equal.of("ResidualNetwork2", sample(RESIDUAL, Random(0)))
+    assert equal.genotype(decode(equal, second)) == second
 
 
 def test_mutation_mostly_stays_in_the_space_and_sometimes_leaves_it() -> None:

@@ -161,16 +161,23 @@ def search(
     warn_of_limits(limits, evaluator, executor)
     with closing(executor), loaded.pinned(evaluator):
         config |= {"workers": executor.slots, **_clock_of(executor), **_data_of(evaluator)}
+        documents = {
+            QUESTIONS: questions,
+            DOCUMENT: contents_of(evaluator),
+            data_records.DOCUMENT: data_record(evaluator),
+        }
         opened = open_store(store)
         _check_artifacts(opened)
         _place(live, executor)
         name, run = _created(opened, name, config, space, searcher)
-        run.put_document(QUESTIONS, questions)
-        if contents := contents_of(evaluator):
-            run.put_document(DOCUMENT, contents)
-        if record := data_record(evaluator):
-            run.put_document(data_records.DOCUMENT, record)
-        _keep_time(run, executor)
+        try:
+            for key, document in documents.items():
+                if document:
+                    run.put_document(key, document)
+            _keep_time(run, executor)
+        except BaseException:
+            run.close()
+            raise
         loop = Loop(
             space=space,
             evaluator=evaluator,

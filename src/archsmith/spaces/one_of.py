@@ -81,8 +81,9 @@ class OneOf:
         Raises UsageError when it is a point of none of those alternatives that can locate architectures.
         """
         if isinstance(architecture, Mapping) and architecture.get("kind") == "one_of":
+            name = architecture.get("space")
             space, architecture = self._read(architecture)
-            candidates = [(self.names[self.alternatives.index(space)], space)]
+            candidates = [(str(name), space)]
         else:
             candidates = list(zip(self.names, self.alternatives, strict=True))
         reasons = []
