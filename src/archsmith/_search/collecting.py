@@ -1,6 +1,8 @@
-"""Which weights stay: those of each run's best trials, those of trials that lack a reward, those that a searcher may still
-hand on to children, those that children which were put aside go on from, and those that `finish` trained; in every store
-that keeps weights there. The rest go, oldest first, once the folder is over its cap."""
+"""Removes weights, the oldest first, while a folder is over its cap.
+
+Never removed are, for every store that keeps weights there: those of each run's best trials, of trials that lack a reward,
+of trials that a searcher may still use as parents, the checkpoints of paused trials, and those that `finish` trained.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ BEST_PER_RUN = 25
 
 
 def collect(store: Store) -> list[str]:
-    """Remove weights that no store needs from the store's folder while it is over its cap; gives their digests.
+    """Remove weights that no store needs from the store's folder while it is over its cap; returns their digests.
 
-    Where a store that keeps weights there cannot be asked, none is removed, and a warning says which store it is.
+    If one of the stores that keep weights there cannot be read, none is removed, and a warning names that store.
     """
     if store.artifacts is None:
         return []
@@ -53,7 +55,7 @@ def collect(store: Store) -> list[str]:
 
 
 def needed(store: Store) -> set[str]:
-    """The digests that a run's best trials, those that are not finished, and its documents name."""
+    """The digests that the best trials, the unfinished trials and the documents of each run refer to."""
     digests: set[str] = set()
     for summary in store.runs():
         reader = store.read(summary.name)
@@ -89,7 +91,7 @@ def _of_unfinished(reader: RunReader) -> Iterator[str]:
 
 
 def _recorded(store: Store) -> Iterator[str]:
-    """All digests that a store has on record, needed or not."""
+    """All digests in a store's record, needed or not."""
     for summary in store.runs():
         reader: RunReader = store.read(summary.name)
         for trial in reader.trials():

@@ -1,4 +1,4 @@
-"""Where the children of a search are trained if nobody says, and which of their limits hold there."""
+"""The executor of a search that is given none, and warnings about limits that it cannot enforce."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def default_executor(
     limits: Limits,
     simulated: Mapping[str, Any] | None = None,
 ) -> Executor:
-    """A pool for more than one worker, and this process for one; on a simulated clock what the run's record says of it.
+    """A pool for several workers, this process for one, or the simulated clock in the run's record.
 
-    A plain function asks nothing of its limits. So where it has some, one worker is a process too, which can be ended,
-    if the function can be sent there.
+    A plain function does not check its limits. So if there are any, a single worker is a process too, which can be killed,
+    provided that the function can be sent there.
     """
     workers = whole_number(workers, "workers", 1)
     if simulated is not None:
@@ -41,12 +41,12 @@ def default_executor(
     if limited and isinstance(evaluator, FunctionEvaluator) and sys.platform != "win32":
         with suppress(UsageError):
             pickled({"space": space, "evaluator": evaluator, "reward": reward})
-            return ProcessPool(1, threads=physical_cores(), kill_grace=0)  # it would not hear that it is over
+            return ProcessPool(1, threads=physical_cores(), kill_grace=0)  # a function never checks its limits
     return InProcess()
 
 
 def warn_of_limits(limits: Limits, evaluator: Evaluator, executor: Executor) -> None:
-    """Warn of limits that do not hold, or hold only once a child returns, and say what would make them hold."""
+    """Warn of limits that are not enforced, or only after a child has returned, and say how to enforce them."""
     if not isinstance(evaluator, FunctionEvaluator):
         return
     if limits.parameters is not None:

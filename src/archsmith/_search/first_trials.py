@@ -1,8 +1,8 @@
-"""Whether a search is of any use, judged by what its first trials came to.
+"""Stops a search in vain, judged by its first trials.
 
-A mistake in the evaluator, the reward or the budget shows at once, and the search would go on in vain: every child fails,
-no reward can be made of any result, or nothing counts towards a budget in epochs. The search then stops with an error that
-says why. It waits for the children that still run: one that comes to something lets the search go on.
+A mistake in the evaluator, the reward or the budget shows at once: every child fails, no reward can be computed, or
+nothing counts towards a budget in epochs. The search then stops with an error that gives the reason. It first waits for the
+running children, and continues if one of them succeeds.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from archsmith.core.trial import Failure, Trial, TrialState
 from archsmith.executors.run_job import reward_of
 
 FIRST = 10
-"""How many trials of a session are waited for before all of them are said to have failed, or to have no epochs."""
+"""The search stops after this many trials of a session if all of them have failed, or none reported an epoch."""
 
 IN_A_ROW = 1_000
-"""How many trials in a row may add nothing to a budget in epochs alone."""
+"""The most trials in a row that may report no epoch if the budget is in epochs alone."""
 
 _REASONS_SHOWN = 5
 _TRACEBACK_LINES = 12
@@ -31,9 +31,9 @@ class FirstTrials:
     """The first trials of one session of a run.
 
     Args:
-        run: the run. Where it has a trial that was trained, its children are not said to fail for ever.
-        reward: of the run.
-        budget: of the run.
+        run: the run. If it has a trial that was trained, failing children never stop it.
+        reward: the run's reward.
+        budget: the run's budget.
     """
 
     def __init__(self, run: RunWriter, reward: Reward, budget: Budget) -> None:
@@ -69,7 +69,7 @@ class FirstTrials:
             self._trained = True
 
     def verdict(self) -> ArchsmithError | None:
-        """Why the search shall stop when the children that run have ended; None where it may go on."""
+        """The error to raise once the running children have ended; None if the search may go on."""
         if not self._trained:
             if self._no_reward is not None:
                 return self._no_reward
@@ -89,7 +89,7 @@ class FirstTrials:
         return None
 
     def check_end(self) -> None:
-        """Raise AllTrialsFailed where the budget is used up, and all of it by trials that failed."""
+        """Raise AllTrialsFailed if the whole budget was spent on trials that failed."""
         counts = self._run.summary().counts
         if 0 < counts["failed"] == sum(counts.values()):
             failed = [trial for trial in self._run.trials() if trial.state is TrialState.FAILED]
@@ -99,7 +99,7 @@ class FirstTrials:
 
 
 def no_reward(name: str, reward: Reward, trials: Iterable[Trial]) -> NoReward | None:
-    """The error for trained trials of which one lacks a metric that the reward needs; None where none does."""
+    """The error for the first trial that lacks a metric which the reward needs; None if there is none."""
     for trial in trials:
         result = trial.result
         if result is None or result.failure is None or result.failure.reason != "reward":
@@ -123,13 +123,13 @@ def no_reward(name: str, reward: Reward, trials: Iterable[Trial]) -> NoReward | 
 
 
 def all_failed(name: str, failed: Iterable[Trial], which: str, *, trials: int | None = None) -> AllTrialsFailed:
-    """The error for trials that all failed: each reason with how often, and the end of the first one's traceback.
+    """The error for trials that all failed: the number of trials by reason, and the end of the first traceback.
 
     Args:
-        name: of the run.
+        name: the run's name.
         failed: the trials.
-        which: they are, for the message.
-        trials: a budget to go on with, where the run's is used up.
+        which: the subject of the message, such as "all 10 trials".
+        trials: a budget to go on with, if the run's is used up.
     """
     failed = sorted(failed, key=lambda trial: trial.number)
     failures = [_failure(trial) for trial in failed]

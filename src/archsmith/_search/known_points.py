@@ -1,4 +1,4 @@
-"""Known points of a space, proposed before the searcher is asked: where a search starts, and what it has to improve on."""
+"""Known points of a space, which a search proposes first and has to improve on."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ KnownPoint: TypeAlias = Genotype | Mapping[str, Any] | KnownNetwork | Trial | Ru
 
 
 def genotypes_of(space: Space, points: Iterable[KnownPoint]) -> list[Genotype]:
-    """The genotypes in this space of known points, each once, in order.
+    """The genotypes of known points in this space, in order and without duplicates.
 
-    Raises UsageError for what is no point of the space; the message says which one and why.
+    Raises UsageError, naming the point, for one that is not in the space.
     """
     if isinstance(points, Mapping | str) or not isinstance(points, Iterable):
         raise UsageError(f"first must be a list of genotypes, architectures, networks or runs, got {shown(points)}")
@@ -70,7 +70,7 @@ def _genotype(space: Space, point: Any, where: str) -> Genotype:
 
 
 def _within(space: Space, genotype: Genotype, architecture: Architecture, where: str) -> Genotype:
-    """The same answers in this space, which may have other options than the one that the genotype is from."""
+    """The same answers in this space, whose options may differ from those of the genotype's space."""
     moved = Genotype(identity(space), genotype.answers)
     try:
         reached = decode(space, moved)
@@ -100,16 +100,16 @@ def _located(space: Space, architecture: Architecture, where: str) -> Genotype:
 
 
 def recorded_first(config: Mapping[str, Any]) -> Sequence[Genotype]:
-    """The known points that a run began with; empty for runs from before there were any."""
+    """The known points of a run; empty for runs of earlier versions."""
     return [Genotype.from_json(point) for point in config.get("first") or ()]
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """What a search added to the known points that it began with.
+    """The improvement of a search over its known points.
 
     Args:
-        points: how many known points there were.
+        points: the number of known points.
         trial: the best of them.
         known: its reward.
         best: the best reward of the whole run.
@@ -130,7 +130,7 @@ class Improvement:
 
 
 def improvement(reader: RunReader) -> Improvement | None:
-    """What a run's search improved on its known points; None where there were none, or none of them is done."""
+    """The improvement of a run over its known points; None if it has none, or none of them is done."""
     points = len(reader.summary().config.get("first") or ())
     if not points:
         return None

@@ -1,8 +1,8 @@
-"""A recipe in a FILE.py of the user's: run when it is named, recorded with the run, and found again by later commands.
+"""Recipes in a user's FILE.py: executed when the user names the file, recorded with the run, and found by later commands.
 
-A store may come from a stranger, so its record alone never runs a file. A file is run again without being named only if it and
-the modules beside it that it imports are, byte for byte, what this user has named before; a list in the user's cache
-folder remembers that.
+A store may come from a stranger, so its record alone never executes a file. Later commands execute a file that is not named
+only if it, and the modules in its folder that it imports, have the content of files that this user has named before. A list in
+the user's cache folder remembers those.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAMED = "recipes"  # the folder, and the list in it: a digest and a path on eac
 
 @runtime_checkable
 class Pieces(Protocol):
-    """What of an `archsmith.recipes.Recipe` a run is made of."""
+    """The parts of an `archsmith.recipes.Recipe` that a run uses."""
 
     @property
     def name(self) -> str: ...
@@ -53,12 +53,12 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """Where a recipe is, and what was in its file.
+    """The place of a recipe, and the content of its file.
 
     Args:
-        path: of the file, absolute.
-        recipe: the variable of the file that holds it.
-        files: the SHA-256 of the file and of the modules beside it that it imports, by path from the file's folder.
+        path: the absolute path of the file.
+        recipe: the name of its variable in the file.
+        files: the SHA-256 of the file and of the modules that it imports from its folder, by path relative to the folder.
     """
 
     path: str
@@ -70,7 +70,7 @@ class RecipeFile:
         return {"path": self.path, "recipe": self.recipe, "files": dict(self.files)}
 
     def named(self) -> str:
-        """As a command line names it: FILE.py, or FILE.py:NAME."""
+        """The argument of a command that names it: FILE.py, or FILE.py:NAME."""
         return self.path if self.recipe == "recipe" else f"{self.path}:{self.recipe}"
 
     @classmethod
@@ -86,11 +86,11 @@ class RecipeFile:
 
     @property
     def digest(self) -> str:
-        """Of the content of all files."""
+        """A digest of the content of all files."""
         return hashlib.sha256(canonical_json(dict(self.files)).encode()).hexdigest()
 
     def changed(self) -> str | None:
-        """The path of a file that is missing or has another content now; None where all are as recorded."""
+        """The path of a file that is missing or has changed; None if all are as recorded."""
         folder = Path(self.path).parent
         return next(
             (str(folder / name) for name, digest in self.files.items() if _sha256(folder / name) != digest), None
@@ -98,14 +98,14 @@ class RecipeFile:
 
 
 def is_recipe_file(argument: str) -> bool:
-    """Whether an argument of the command line names a file and not a recipe of archsmith's: FILE.py or FILE.py:NAME."""
+    """Whether an argument of the command line names a file, as FILE.py or FILE.py:NAME, and not a built-in recipe."""
     return _ARGUMENT.fullmatch(argument) is not None
 
 
 def run_recipe_file(argument: str) -> tuple[Pieces, RecipeFile]:
-    """The recipe in a file that the user has named, as FILE.py or FILE.py:NAME, and where it is from now on.
+    """Execute a file that the user has named, as FILE.py or FILE.py:NAME; returns its recipe and the record of it.
 
-    Raises UsageError when there is no such file or recipe, or when the file fails.
+    Raises UsageError if there is no such file or recipe, or if the file fails.
     """
     match = _ARGUMENT.fullmatch(argument)
     path = Path(match["path"] if match else argument).expanduser().absolute()
@@ -120,8 +120,8 @@ def run_recipe_file(argument: str) -> tuple[Pieces, RecipeFile]:
 
 
 def find_recipe(file: RecipeFile) -> Pieces:
-    """The recipe that a run's record tells of. Raises UsageError, which says what to do, unless its file is where it was,
-    unchanged, and this user has named it before."""
+    """The recipe in a run's record. Raises UsageError unless its file is in its place, unchanged, and this user has named it
+    before."""
     if (known := _loaded.get((file.path, file.recipe))) is not None and known[0].digest == file.digest:
         return known[1]
     if not os.path.isfile(file.path):
@@ -139,8 +139,8 @@ def find_recipe(file: RecipeFile) -> Pieces:
 
 
 def find_by_content(record: object) -> Pieces | None:
-    """The recipe of a file that this user has named, by its content alone, as an exported model records it; None where there
-    is none. Raises UsageError when the file fails."""
+    """The recipe of a file that this user has named, found by its content alone, as an exported model records it, or None.
+    Raises UsageError if the file fails."""
     if not isinstance(record, Mapping):
         return None
     for path in _named_paths():
@@ -154,10 +154,10 @@ _loaded: dict[tuple[str, str], tuple[RecipeFile, Pieces]] = {}
 
 
 def _run(path: Path) -> ModuleType:
-    """The file's module, under the name by which others would import it.
+    """Execute a file as the module of its name.
 
-    It is not left among the imported modules: its functions are sent to worker processes by value, so that those need
-    neither the file nor its folder.
+    It does not stay in `sys.modules`, so that its functions are pickled by value, and worker processes need neither the file
+    nor its folder.
     """
     folder, name = str(path.parent), path.stem
     if sys.path[:1] != [folder]:
@@ -179,7 +179,7 @@ def _run(path: Path) -> ModuleType:
 
 
 def _told(error: BaseException, path: Path) -> str:
-    """An error of the user's file with the last line of the file, or of a module beside it, that led to it."""
+    """An error of the user's file, with the last line in its folder that led to it."""
     lines = [
         (frame.filename, frame.lineno)
         for frame in traceback.extract_tb(error.__traceback__)
@@ -215,7 +215,7 @@ def _pick(module: ModuleType, path: Path, name: str | None) -> tuple[str, Pieces
 
 
 def _files(module: ModuleType, path: Path) -> dict[str, str]:
-    """What decides what the file does: itself and the modules beside it that are imported by now."""
+    """The digests of the file and of the modules that were imported from its folder."""
     folder = path.parent
     files = {path.name: _sha256(path) or ""}
     for other in list(sys.modules.values()):
@@ -237,11 +237,11 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-# --- what this user has named ------------------------------------------------------------------------------------------
+# --- files that this user has named ------------------------------------------------------------------------------------
 
 
 def _remember(file: RecipeFile) -> None:
-    """Keep on the user's list that this file was named."""
+    """Add the file to the list of those that the user has named."""
     if _was_named(file):
         return
     if (folder := private_folder(_NAMED)) is not None:
@@ -264,7 +264,7 @@ def _was_named(file: RecipeFile) -> bool:
 
 
 def _named_paths() -> list[str]:
-    """Where files are that were named, the latest first."""
+    """The paths of named files, the latest first."""
     paths = [line.partition(" ")[2] for line in reversed(_lines())]
     return [str(read_json(path)) for path in dict.fromkeys(paths) if path.startswith('"') and path.endswith('"')]
 

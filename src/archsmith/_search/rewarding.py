@@ -1,4 +1,4 @@
-"""The reward of a run: which one it goes on with, and the rewards of trials that were trained and lack one."""
+"""The reward of a run, also of one that goes on, and the rewards of trained trials that lack one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from archsmith.core.trial import Result, Trial, TrialState
 from archsmith.executors.run_job import reward_of
 from archsmith.rewards import default_reward, value
 
-_COMPARED = 3  # of the best trials, whose rewards are made again
+_COMPARED = 3  # of the best trials, whose rewards are computed again
 
 
 def reward_for(evaluator: Evaluator, reward: Reward | None) -> Reward:
-    """The reward of a search: the one given, else the evaluator's own, else the metric "value".
+    """The reward of a search: the one given, or that of the evaluator, or the metric "value".
 
-    Raises UsageError, before a child is trained, where no reward can be made: for what is no function of a result, and
-    where the evaluator declares its metrics and one that archsmith's reward needs is not among them.
+    Raises UsageError, before a child is trained, if it is no function of a result, or if it is one of archsmith's and needs a
+    metric that the evaluator does not declare.
     """
     chosen: Any = reward if reward is not None else default_reward(evaluator)
     if isinstance(chosen, type) or not callable(chosen) or not _takes_a_result(chosen):
@@ -49,9 +49,9 @@ def reward_for(evaluator: Evaluator, reward: Reward | None) -> Reward:
 
 
 def reward_to_go_on_with(run: Run, evaluator: Evaluator, given: Reward | None) -> Reward:
-    """The reward that a run goes on with: the recorded one; while none of its trials has a reward, another one as well.
+    """The reward that a run goes on with: the recorded one, or any other while none of its trials has a reward.
 
-    Raises UsageError for another reward where trials have rewards: a searcher cannot compare those of two.
+    Raises UsageError for another reward once a trial has one: a searcher cannot compare rewards of two kinds.
     """
     recorded = run.config["reward"]
     default = reward_for(evaluator, None)
@@ -70,8 +70,8 @@ def reward_to_go_on_with(run: Run, evaluator: Evaluator, given: Reward | None) -
 
 
 def missing_rewards(run: Run, reward: Reward) -> dict[int, float]:
-    """The rewards that can be made of trials which lack one, by trial number. A warning says of how many none can be made:
-    the search may go on with an evaluator that has been corrected."""
+    """The rewards of trials that lack one, by trial number. A warning counts the trials whose reward cannot be computed; the
+    search may still go on with a corrected evaluator."""
     if not run.summary.counts["failed"]:
         return {}
     rewards: dict[int, float] = {}
@@ -92,7 +92,7 @@ def missing_rewards(run: Run, reward: Reward) -> dict[int, float]:
 
 
 def record_rewards(run: RunWriter, searcher: LiveSearcher, rewards: Mapping[int, float]) -> None:
-    """Tell the searcher of trials that have their reward only now, and record both."""
+    """Record rewards that were computed later, and tell the searcher of those trials."""
     trials = [run.trial(number) for number in sorted(rewards)]
     searcher.tell(
         [
@@ -105,7 +105,7 @@ def record_rewards(run: RunWriter, searcher: LiveSearcher, rewards: Mapping[int,
 
 
 def _check_same(run: Run, reward: Reward, recorded: Any) -> None:
-    """Raise UsageError where a reward is another one than the run's, by its name or by what it gives."""
+    """Raise UsageError if a reward differs from the run's, by its name or by its values."""
     step = "A run has one reward, since its searcher compares them: begin a new run for another one"
     if not same_config(recorded, to_config(reward), any_module=True):
         raise UsageError(
@@ -122,7 +122,7 @@ def _check_same(run: Run, reward: Reward, recorded: Any) -> None:
 
 
 def _gives(reward: Reward, trial: Trial) -> bool:
-    """Whether a reward makes of a trial what is recorded; True of one that gives another number each time."""
+    """Whether a reward gives the recorded number for a trial; True for one that gives another number each time."""
     if trial.result is None or trial.reward is None:
         return True
     try:

@@ -61,7 +61,7 @@ def resolve(name: str) -> Any:
 
 
 def _candidates(part: str, recipe: Pieces) -> list[Any]:
-    """The pieces of a recipe that may be this part of a run, or of the random search beside it."""
+    """The pieces of a recipe that may be this part of a run, or of its random control search."""
     match part:
         case "space":
             return [as_space(recipe.space)]
@@ -124,13 +124,13 @@ class Run:
         return top[0] if top else None
 
     def needed_best(self, so: str) -> Trial:
-        """The best trial. Raises UsageError where there is none; `so` says what follows: "there is nothing to export"."""
+        """The best trial. Raises UsageError if there is none; `so` ends the message: "there is nothing to export"."""
         if (best := self.best) is None:
             raise UsageError(f"run {self.name!r} has no trial that was trained to its end, so {so}{self._why_none()}")
         return best
 
     def _why_none(self) -> str:
-        """Of a run without a best trial: how its first trial failed, and the next step where it only lacks a reward."""
+        """Why a run has no best trial: how its first trial failed, and the next step if it only lacks a reward."""
         for trial in self.trials():
             if trial.lacks_reward and trial.result is not None:
                 have = ", ".join(sorted(trial.result.metrics))

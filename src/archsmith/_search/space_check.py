@@ -1,4 +1,4 @@
-"""Whether a space asks what it asked when a run was begun, and what changed where it does not."""
+"""Compares the space of a resumed run with the one that it began with."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def check_same_space(run: Run, space: Space, *, trials: bool = False) -> None:
-    """Raises UsageError, which names what changed and says how to go on, where a space is not the one that a run searched.
+    """Raise UsageError, naming the edits, unless a space is the one that a run searched.
 
     Args:
-        run, space: what is compared. A run from before questions were recorded is known by its trials alone.
-        trials: whether every trial of the run is read by the space as well, which finds edits that the questions miss.
+        run: the run. If it is older than the record of questions, only its trials are compared.
+        space: the space.
+        trials: whether the space must also be able to read every trial, which finds edits that the questions miss.
     """
     recorded = run.reader.document(DOCUMENT)
     changes = edits_since(recorded, space) if recorded else []
@@ -33,7 +34,7 @@ def check_same_space(run: Run, space: Space, *, trials: bool = False) -> None:
 
 
 def _unread(space: Space, trial: Trial) -> str | None:
-    """Why the space cannot read a trial that was legal; None where it can."""
+    """Why the space cannot read a trial that was legal, or None."""
     failure = trial.result.failure if trial.result is not None else None
     if failure is not None and failure.reason == "genotype":
         return None

@@ -1,4 +1,4 @@
-"""Whether a searcher can learn anything within a budget, said before the search begins."""
+"""Warns, before a search begins, if its searcher cannot learn anything within the budget."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from archsmith.core.space import Space
 
 
 def random_trials(searcher: Searcher, space: Space) -> int | None:
-    """How many of its first trials are a random search; None of one that does not say."""
+    """How many of its first trials are a random search; None if it does not say."""
     return searcher.random_trials(space) if isinstance(searcher, StartsAtRandom) else None
 
 
 def cannot_learn(searcher: str, first: int | None, budget: Budget, child_epochs: int | None) -> str | None:
-    """A sentence where a budget ends before the searcher learns from a result; None where it does not.
+    """The warning if a budget ends before the searcher learns from a result, or None.
 
     Args:
         searcher: its name.
-        first: how many of its first trials are a random search.
-        budget: of the run.
-        child_epochs: how many epochs a child takes, where that is known.
+        first: how many of its first trials are a random search; None if unknown.
+        budget: the run's budget.
+        child_epochs: the epochs of one child; None if unknown.
     """
     trials = budget.trials
     if budget.epochs is not None and child_epochs:
@@ -38,7 +38,7 @@ def cannot_learn(searcher: str, first: int | None, budget: Budget, child_epochs:
 
 
 def learned_nothing(config: Mapping[str, Any], trials: int) -> str | None:
-    """A sentence for a run of so many trials that were all before its searcher learned anything; None for any other."""
+    """The sentence for a run whose trials all came before its searcher learned anything, or None."""
     first = config.get("random_trials")
     if not isinstance(first, int) or isinstance(first, bool) or not 0 < trials <= first:
         return None

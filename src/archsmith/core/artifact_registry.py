@@ -1,7 +1,7 @@
-"""Which stores keep their artifacts at one address: each has a small file there, and none is collected without asking all.
+"""The stores that keep their artifacts at one address. Each has a small file there, and a collection asks all of them.
 
-stores/<key>.json       a store: how to open it, and what it is known by
-stores/earlier.json     the digests that were there before the first store registered
+stores/<key>.json       a store: how to open and identify it
+stores/earlier.json     the digests of the artifacts that are older than the first registration
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Registration:
     Args:
         url: how to open the store on `host`; without a password.
         host: the machine that registered it.
-        id: drawn when the store was made. A copy of it has the same.
-        origin: what tells a store from its copies, wherever it is moved: the inode of its file, or the server and database.
-        folder: what tells the folder of artifacts from its copies, its inode; empty for an address that is no folder.
-        relative: the path of the store's file from that folder; empty where either is no local file.
+        id: drawn at random when the store was made. Copies of a store have the same id.
+        origin: distinguishes a store from its copies, also after a move: the inode of its file, or the server and database.
+        folder: distinguishes the folder of artifacts from its copies: its inode; empty for a remote address.
+        relative: the path of the store's file from that folder; empty unless both are local.
     """
 
     url: str
@@ -39,23 +39,23 @@ class Registration:
 
     @property
     def key(self) -> str:
-        """The name of its file: a store that moved replaces its earlier registration."""
+        """The name of its file. It stays the same when the store moves, which then replaces its earlier registration."""
         return hashlib.sha256(f"{self.id}\n{self.origin}".encode()).hexdigest()[:16] + ".json"
 
     def is_same_store(self, other: Registration) -> bool:
-        """Whether both are one store, whatever it is called."""
+        """Whether both are one store, under any name."""
         return (self.id, self.origin) == (other.id, other.origin)
 
     def is_same_name(self, other: Registration) -> bool:
-        """Whether both are of one name and one history: a store, and what it became when it was restored from a copy."""
+        """Whether both have one name and one id: a store before and after it was restored from a copy."""
         return (self.id, self.url, self.host) == (other.id, other.url, other.host)
 
     def supersedes(self, earlier: Registration | None) -> bool:
-        """Whether an earlier registration is of this store, before it was restored from a copy."""
+        """Whether an earlier registration is of this store before it was restored from a copy."""
         return earlier is not None and self.is_same_name(earlier) and not self.is_same_store(earlier)
 
     def in_folder(self, folder: Path) -> Registration:
-        """The same with what a local folder of artifacts adds; the folder is there."""
+        """The same with the fields that a local folder of artifacts fills in. The folder must exist."""
         file = self.url.removeprefix("sqlite:///")
         relative = "" if file == self.url else os.path.relpath(file, os.path.realpath(folder))
         return replace(self, folder=str(folder.stat().st_ino), relative=relative)
@@ -71,7 +71,7 @@ class Registry:
 
     Args:
         stores: by the name of the file; None for a file that cannot be read.
-        earlier: the digests of artifacts that were there before the first store registered.
+        earlier: the digests of the artifacts that are older than the first registration.
     """
 
     stores: Mapping[str, Registration | None]
@@ -79,7 +79,7 @@ class Registry:
 
 
 def registry_of(files: Mapping[str, bytes | None]) -> Registry:
-    """The registry that these files say, by name; None is a file that cannot be read."""
+    """The registry in these files, by name; None for the content of a file that cannot be read."""
     stores = {name: None if content is None else _registration(content) for name, content in files.items()}
     stores.pop(EARLIER, None)
     return Registry(stores, _digests(files.get(EARLIER)))

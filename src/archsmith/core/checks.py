@@ -1,6 +1,6 @@
-"""Checks of arguments: what counts as a number, and messages that name the argument, the rule and the value.
+"""Checks of arguments, with messages that name the argument, the rule and the value.
 
-A number of numpy or torch counts as the Python number that it is. This module knows them by their interface alone.
+Scalars of numpy and torch count as Python numbers. They are recognised by their methods, so that no library is imported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Array(Protocol):
         ...
 
     def item(self) -> Any:
-        """The same as a Python object."""
+        """The only element as a Python object."""
         ...
 
 
@@ -38,9 +38,9 @@ def python_scalar(value: Any) -> Any:
 
 
 def whole_number(value: Any, what: str, least: int | None = None, most: int | None = None) -> int:
-    """The value as an int, where it is a whole number of any type and in range.
+    """The value as an int, if it is a whole number of any type and in range.
 
-    Raises UsageError, which names `what`, for anything else, such as 3.0, "3" or True.
+    Raises UsageError, naming `what`, for anything else, such as 3.0, "3" or True.
     """
     number = python_scalar(value)
     if not isinstance(number, bool | Array) and isinstance(number, SupportsIndex):
@@ -52,9 +52,9 @@ def whole_number(value: Any, what: str, least: int | None = None, most: int | No
 
 
 def plain_fields(config: Any) -> None:
-    """Replace the scalars of array libraries in the fields of a dataclass, and in tuples and lists there, by Python's.
+    """Replace scalars of array libraries in a dataclass by Python numbers, also in fields that are tuples or lists.
 
-    For `__post_init__`, before the fields are checked: what is recorded is JSON, and a seed must be an int.
+    Call it in `__post_init__`, before the fields are checked: the record of a run is JSON, and a seed must be an int.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

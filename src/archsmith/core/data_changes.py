@@ -1,4 +1,4 @@
-"""What changed in data between two moments, in words: from a digest of each file, or of each part, at both."""
+"""Names what changed in a data set, from a digest of each file or part before and after."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-LISTED = 3  # names of each kind of change
-MOST_FILES = 20_000  # that a record names one by one; of more it names folders
+LISTED = 3  # names shown for each kind of change
+MOST_FILES = 20_000  # the most files that a record names one by one; above that it names folders
 
 DOCUMENT = "data-contents"
-"""The document of a run that holds the digests of the data it was begun with."""
+"""The document of a run with the digests of the data it began with."""
 
 
 @runtime_checkable
 class HasContents(Protocol):
-    """An evaluator that tells what its data consist of."""
+    """An evaluator that lists the parts of its data."""
 
     def data_contents(self) -> Mapping[str, str]:
         """A short digest of each file, or of each array or part of a text, by name."""
@@ -23,7 +23,7 @@ class HasContents(Protocol):
 
 
 def contents_of(evaluator: object) -> dict[str, str]:
-    """What an evaluator's data consist of, small enough for a record; empty where it does not tell."""
+    """The digests of an evaluator's data, few enough for a record; empty if it does not list them."""
     contents = evaluator.data_contents() if isinstance(evaluator, HasContents) else {}
     if len(contents) <= MOST_FILES:
         return dict(contents)

@@ -1,4 +1,4 @@
-"""What a run records of its data so that a trained network can be exported when the data are no longer there."""
+"""The record of a run's data from which a trained network can be exported without the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 DOCUMENT = "data-record"
-"""The document of a run that holds what `data_record` gave when the run began, or was finished."""
+"""The document of a run with the `data_record` from when the run began or was finished."""
 
 
 @runtime_checkable
@@ -14,14 +14,14 @@ class RecordsData(Protocol):
     """An evaluator whose networks can be built and exported from a record of its data."""
 
     def data_record(self) -> Mapping[str, Any]:
-        """What is needed of the data, as plain JSON: shape and classes of images, the vocabulary of a text."""
+        """The facts about the data that an export needs, as plain JSON: shape and classes of images, vocabulary of a text."""
         ...
 
     def recorded_data(self, record: Mapping[str, Any]) -> Mapping[Hashable, Any]:
-        """Empty data of that shape, under the keys of `archsmith.core.loaded`; nothing where the record has too little."""
+        """Empty data of that shape, under the keys of `archsmith.core.loaded`; empty if the record is incomplete."""
         ...
 
 
 def data_record(evaluator: object) -> dict[str, Any]:
-    """The record of an evaluator's data; empty where it keeps none. Raises what reading the data raises."""
+    """The record of an evaluator's data; empty if it keeps none. Raises what reading the data raises."""
     return dict(evaluator.data_record()) if isinstance(evaluator, RecordsData) else {}

@@ -30,8 +30,8 @@ _BUILTINS = vars(builtins)
 
 @dataclass(frozen=True)
 class GeneratorStates:
-    """The states of the global generators of `random`, numpy (the legacy one) and torch (the CPU's, and CUDA's once it is in
-    use); None where a library is not loaded."""
+    """The states of the global generators of `random`, numpy (the legacy one) and torch (CPU, and CUDA if it is in use).
+    None for a library that is not loaded."""
 
     python: Any
     numpy: Any
@@ -40,7 +40,7 @@ class GeneratorStates:
 
     @classmethod
     def now(cls) -> GeneratorStates:
-        """As they are."""
+        """The current states."""
         numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
         return cls(
             random.getstate(),
@@ -50,7 +50,7 @@ class GeneratorStates:
         )
 
     def restore(self) -> None:
-        """Put them back. A library that has been loaded since is seeded as it is when it is new: at random."""
+        """Put them back. A library that was loaded since is seeded at random, as a new one is."""
         random.setstate(self.python)
         if (numpy := sys.modules.get("numpy")) is not None:
             numpy.random.set_state(self.numpy) if self.numpy is not None else numpy.random.seed()
@@ -118,12 +118,12 @@ def process_kept() -> Iterator[None]:
 
 
 _Setting = tuple[str, Callable[[], Any], Callable[[Any], object]]
-"""What it is called, what reads it and what puts it back."""
+"""A name, a function that reads the value and one that sets it."""
 
 
 @functools.cache
 def _settings(in_main_thread: bool, numpy: Any, torch: Any) -> list[_Setting]:
-    """The settings of Python, and of those of the libraries that are there."""
+    """The settings of Python and of the loaded libraries."""
     settings = [*_PYTHON]
     if in_main_thread:
         settings += [("signal handlers", _handlers, _put_handlers)]
@@ -251,7 +251,7 @@ def _put_mask(value: set[signal.Signals]) -> None:
 
 
 def _umask() -> int | None:
-    """The umask; None where it cannot be read without changing it for other threads."""
+    """The umask; None if other threads run, since reading it changes it for a moment."""
     if threading.active_count() > 1:
         return None
     mask = os.umask(0o077)
@@ -321,7 +321,7 @@ _FRESH_TORCH: dict[str, Any] = {
 
 
 def _restore_fresh_torch(torch: Any) -> None:
-    """Leave a torch that has been loaded since as it is when it is new."""
+    """Reset the settings of a torch that was loaded since."""
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
     for name, get, put in _torch(torch):

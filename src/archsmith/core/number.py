@@ -1,4 +1,4 @@
-"""What counts as a number in metrics, curves, costs and rewards: one of Python's, or a scalar of any array library."""
+"""Conversion of metrics, curves, costs and rewards to Python numbers, also from scalars of array libraries."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def as_number(value: object, what: str, reason: str = "error") -> float:
 
     Args:
         value: what should be a number.
-        what: what it is, for the message, such as "the metric 'accuracy'".
-        reason: of the failure.
+        what: its name for the message, such as "the metric 'accuracy'".
+        reason: the reason of the failure.
 
     Raises ChildFailed for anything else: text, complex numbers, None, dicts, arrays of several elements.
     """

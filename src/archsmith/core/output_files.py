@@ -1,4 +1,4 @@
-"""Writes a file where a person named one: whole or not at all, and never over what archsmith did not write."""
+"""Writes a file to a path that a person gave: atomically, and never over a file that archsmith did not write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from archsmith.core.errors import UsageError
 
-_HEAD = 4096  # bytes that tell what a file is
+_HEAD = 4096  # bytes read to recognise a file
 _DATABASES = (".db", ".db3", ".sqlite", ".sqlite3", ".duckdb", ".mdb", ".accdb")
 _BESIDE_DATABASES = ("-wal", "-shm", "-journal")
 _SIGNATURES = (
@@ -26,16 +26,16 @@ _SIGNATURES = (
 
 
 def check_output(path: Path, what: str, is_ours: Callable[[str], bool], *, force: bool = False) -> None:
-    """Raise UsageError unless a file may be written to `path`. For before it is made, which may take long.
+    """Raise UsageError unless a file may be written to `path`. Call it before the content is made, which may take long.
 
-    A file that is there is replaced if it is empty, or archsmith wrote it, or with `force`. A database, a store's weights,
-    a folder, and a file that may not be written to are never replaced.
+    An existing file is replaced if it is empty, if archsmith wrote it, or with `force`. Databases, the weights of a store,
+    folders and read-only files are never replaced.
 
     Args:
-        path: where to.
-        what: what is written, for messages, such as "report".
-        is_ours: whether archsmith wrote a file, from the text that it begins with.
-        force: whether a file that somebody else wrote is replaced.
+        path: the file.
+        what: the name of the content for messages, such as "report".
+        is_ours: takes the beginning of a file; returns whether archsmith wrote it.
+        force: whether to replace a file that archsmith did not write.
     """
     shown = str(path)
     if "\0" in shown:
@@ -77,9 +77,9 @@ def check_output(path: Path, what: str, is_ours: Callable[[str], bool], *, force
 
 
 def write_output(path: Path, text: str, what: str, is_ours: Callable[[str], bool], *, force: bool = False) -> None:
-    """Write a file: a reader never sees half of one, and a full disk leaves the old one. See `check_output`.
+    """Write a file atomically: a reader never sees half of it, and a full disk leaves the old one. See `check_output`.
 
-    A symbolic link stays one, and the file that it leads to is written. Raises UsageError.
+    Writes through a symbolic link. Raises UsageError.
     """
     check_output(path, what, is_ours, force=force)
     try:
@@ -95,7 +95,7 @@ def write_output(path: Path, text: str, what: str, is_ours: Callable[[str], bool
 
 
 def is_artifact_folder(path: Path) -> bool:
-    """Whether a place, there or not, is the one where the store beside it keeps its weights: runs.artifacts, of runs.db."""
+    """Whether a path is that of a store's weights, such as runs.artifacts next to runs.db. The folder need not exist."""
     try:
         return path.suffix == ".artifacts" and any(path.with_suffix(end).exists() for end in _DATABASES)
     except OSError:
@@ -103,7 +103,7 @@ def is_artifact_folder(path: Path) -> bool:
 
 
 def kept_kind(path: Path) -> str | None:
-    """What a file is, if it must never be replaced, such as "a database"; None for any other. Raises OSError."""
+    """The kind of a file that must never be replaced, such as "a database"; None for any other file. Raises OSError."""
     path = Path(os.path.realpath(path))
     name = path.name.lower()
     if name.endswith(_BESIDE_DATABASES) or _is_lock(path):
@@ -128,7 +128,7 @@ def _replace(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else default_mode())
+        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else _default_mode())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -136,8 +136,8 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
-def default_mode() -> int:
-    """The permissions that a new file gets: mkstemp makes it readable by its owner alone."""
-    umask = os.umask(0)
+def _default_mode() -> int:
+    """The permissions of a new file. Those of mkstemp let nobody but the owner read it."""
+    umask = os.umask(0o077)  # for the moment: other threads may make files meanwhile
     os.umask(umask)
     return 0o666 & ~umask

@@ -1,4 +1,4 @@
-"""A folder of the user's cache that nobody else can write, for what is run later."""
+"""A folder in the user's cache that nobody else can write to, for files that are executed later."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 
 def private_folder(name: str) -> Path | None:
-    """The folder of that name in the one that the environment variable ARCHSMITH_CACHE names, or in
-    $XDG_CACHE_HOME/archsmith, or in ~/.cache/archsmith; None where no such folder can be had."""
+    """The folder `name` in $ARCHSMITH_CACHE, $XDG_CACHE_HOME/archsmith or ~/.cache/archsmith, the first that is set.
+
+    Creates it. Returns None if it cannot be written to, or if others can write to it.
+    """
     given = os.environ.get("ARCHSMITH_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     with suppress(OSError, RuntimeError):
@@ -21,7 +23,7 @@ def private_folder(name: str) -> Path | None:
 
 
 def is_private(path: Path) -> bool:
-    """Whether only this user can write a file or folder. Raises OSError where it is not there."""
+    """Whether only this user can write to a file or folder. Raises OSError if it does not exist."""
     status = path.lstat()
     own = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
     return own and not status.st_mode & 0o022 and not path.is_symlink()

@@ -1,9 +1,9 @@
-"""The questions that a space asks, as a record by which an edited space is known and its edits are named.
+"""A record of the questions that a space asks. It shows whether the space was edited since, and names the edits.
 
-A space is walked a few dozen times, and more often while that meets anything new: each time by answers that depend on its
-questions alone, of each question the option that was answered least often. An edit changes what is asked on
-one of these walks at least, unless it is in a branch that a rare combination of answers leads to. Of a grown space
-the record has the seed, the names of the edits, and what some random walks come to.
+The space is walked a few dozen times, and longer while the walks meet anything new. The answers depend on the questions
+alone: each question gets the option that was given least often. An edit changes at least one of these walks, unless it is in a
+branch that only a rare combination of answers reaches. The record of a grown space has its seed, the names of its edits, and
+the results of some random walks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from archsmith.core.space import Space
 from archsmith.core.walk import Question, RecordingWalk
 
 DOCUMENT = "questions"
-"""The document of a run that has the record."""
+"""The document of a run with the record."""
 
 LONGEST_LIST = 256
 """The most options of a question that are recorded one by one. Of a longer list the length and a digest are recorded."""
@@ -34,7 +34,7 @@ MOST_NAMED = 6
 
 
 def questions_of(space: Space) -> dict[str, Any]:
-    """The record, as plain JSON: equal for spaces that ask the same. Raises UsageError for a question that is none."""
+    """The record, as plain JSON: equal for spaces that ask the same. Raises UsageError for a malformed question."""
     if isinstance(space, GrownSpace):
         walks = [canonical_json(dict(wander(space, Random(seed)).answers)) for seed in range(GROWN_WALKS)]
         return {"seed": dict(space.seed().answers), "edits": list(space.edits), "digest": _digest(walks)}
@@ -93,7 +93,7 @@ def _digest(texts: Iterable[str]) -> str:
 
 
 def edits_since(recorded: Mapping[str, Any], space: Space) -> list[str]:
-    """What a space asks otherwise than its record says, a phrase for each change; empty where it asks the same."""
+    """The differences between a space and its record, a phrase each; empty if it asks the same."""
     now = questions_of(space)
     if same_json(recorded, now):
         return []

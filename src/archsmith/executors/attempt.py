@@ -1,4 +1,4 @@
-"""An attempt at a job, as its pool follows it: what was heard of the child, and how its process ended."""
+"""An attempt at a job as its pool tracks it: the messages of the child, and how its process ended."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Work:
     """A job on its way to a worker.
 
     Args:
-        job: what is run.
+        job: the job.
         shared: its pickled space, evaluator and reward.
         own: its other fields, pickled.
-        attempt: counted from 1; a job whose worker died begins again.
-        lost_seconds: what earlier attempts took.
+        attempt: counted from 1; a job begins again if its worker died.
+        lost_seconds: the time that earlier attempts took.
     """
 
     job: Job
@@ -37,7 +37,7 @@ class Work:
 
 
 class Output:
-    """What a process prints into a pipe: the end of it is kept."""
+    """The output that a process prints into a pipe, of which the end is kept."""
 
     def __init__(self, end: int) -> None:
         os.set_blocking(end, False)
@@ -45,7 +45,7 @@ class Output:
         self._tail = bytearray()
 
     def drain(self) -> None:
-        """Read what was printed, so that the process never has to wait."""
+        """Read the printed output, so that the process never waits for the pipe."""
         for _ in range(64):  # a child that prints without pause must not hold us here
             if self.end < 0:
                 return
@@ -59,7 +59,7 @@ class Output:
             del self._tail[:-_OUTPUT]
 
     def text(self) -> str:
-        """The end of what was printed."""
+        """The end of the printed output."""
         self.drain()
         return self._tail.decode(errors="replace").strip()
 
@@ -72,18 +72,20 @@ class Output:
 
 @dataclass(eq=False)
 class Attempt:
-    """Work that a worker was given, and what was heard of it.
+    """A job that a worker was given, and its state.
 
     Args:
-        work: what.
-        channel: our end of the socket that the child speaks through.
-        output: what it prints.
-        began_at: when.
-        pid: of the child's process, once that is there.
+        work: the job.
+        channel: our end of the socket through which the child sends messages.
+        output: the output of the child.
+        began_at: when it began.
+        pid: of the child's process, once it exists.
         cancelled: whether it was told to stop.
         verdict: why it is ended from outside.
-        kill_at, killed_at, silent_since, stopped_since: when it is to be killed; was killed; has said its last word; was
-            seen to be stopped by a signal.
+        kill_at: when it is to be killed.
+        killed_at: when it was killed.
+        silent_since: when it sent its result, or closed its channel.
+        stopped_since: when it was first seen to be stopped by a signal.
     """
 
     work: Work
@@ -111,13 +113,13 @@ class Attempt:
             return False
 
     def close(self) -> None:
-        """Hear no more of it."""
+        """Close its channel and its output."""
         self.channel.close()
         self.output.close()
 
 
 def with_printed(result: Result, printed: str) -> Result:
-    """A failed result whose traceback shows what the child printed last."""
+    """A failed result with the last output of the child added to its traceback."""
     failure = result.failure
     if failure is None or not printed:
         return result
@@ -126,7 +128,7 @@ def with_printed(result: Result, printed: str) -> Result:
 
 
 def how_it_ended(status: int | None) -> str:
-    """How a process ended, in words."""
+    """How a process ended, for a message."""
     if status is None:
         return "does not end"
     if status >= 0:

@@ -1,8 +1,8 @@
-"""A child in a process of its own, forked for it and ended with it: nothing that it does to its process is left behind.
+"""Runs a child in a process that is forked for it, so that nothing that it does to its process remains.
 
-The process that forks has imported the libraries, bound the evaluator and read the data, and has one thread, so that
-each child begins with all of it, and as every other child does. A child says how it goes through a socket, as
-`messages` has them, and hears there that it is to stop; the socket is closed in every process that the child starts.
+The parent has imported the libraries, bound the evaluator and read the data, and has one thread. So every child begins in
+the same state. A child reports through a socket, with the messages of `messages`, and is told there to stop. The socket is
+closed in every process that the child starts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from archsmith.executors.messages import MessageTooLong, completed_message, fram
 from archsmith.executors.processes import end_with_parent
 from archsmith.executors.run_job import JobContext, failure_of, resident_bytes, run_job
 
-THREADS = (  # what OpenMP, BLAS and torch read when they are loaded
+THREADS = (  # read by OpenMP, BLAS and torch when they are loaded
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -31,7 +31,7 @@ THREADS = (  # what OpenMP, BLAS and torch read when they are loaded
     "VECLIB_MAXIMUM_THREADS",
 )
 LIBRARIES = frozenset({"archsmith", "torch", "torchvision", "numpy", "scipy", "sklearn", "PIL", "pandas", "triton"})
-"""What a worker imports before its next child, when a child has."""
+"""The libraries that a worker imports before its next child if a child has imported them."""
 
 _MOST_IMPORTS = 5_000
 _HIGH = 64  # a child's channel has a number this far below the highest that its process may have
@@ -50,16 +50,16 @@ def fork_child(
     own_session: bool = True,
     close: Callable[[], None] = lambda: None,
 ) -> int:
-    """Fork a process that runs a job; gives its number.
+    """Fork a process that runs a job; returns its process id.
 
     Args:
-        job: makes the job, in the new process; what it raises is the child's failure.
-        trial: the job's.
-        channel: where the child says how it goes.
-        output: what it prints to, and its errors; None: where this process does.
+        job: makes the job, in the new process. If it raises, the child has failed.
+        trial: of the job.
+        channel: the child's end of its socket.
+        output: a file descriptor for the child's stdout and stderr; None: those of this process.
         device, threads, index: as for `JobContext`.
-        own_session: whether the process has a session and a group of its own.
-        close: closes what is this process's alone, in the new one.
+        own_session: whether the process leads a new session.
+        close: called in the new process; closes the resources that belong to this one.
     """
     parent = os.getpid()
     with warnings.catch_warnings():
@@ -83,7 +83,7 @@ def fork_child(
 
 
 def _become_child(parent: int, output: int | None, threads: int) -> None:
-    """Leave what this process has of its parent's: its signals, its output, its single thread."""
+    """Set up the signals, the output and the threads of a forked process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     end_with_parent(parent)
     if output is not None:
@@ -95,9 +95,9 @@ def _become_child(parent: int, output: int | None, threads: int) -> None:
 
 
 def _let_go_of_others(channel: int) -> None:
-    """Have the sockets and pipes of the parent's lead nowhere: what is written there must not come to it.
+    """Redirect the parent's sockets and pipes to the null device: the child must not write to them.
 
-    Their numbers stay taken, since objects that know them may yet close them.
+    The descriptors stay open, since objects that hold them may yet close them.
     """
     folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -110,7 +110,7 @@ def _let_go_of_others(channel: int) -> None:
 
 
 def set_threads(threads: int) -> None:
-    """How many threads the libraries that are loaded may use."""
+    """Limit the threads of the loaded libraries."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
     if threads > 1 and "numpy" in sys.modules:
@@ -150,7 +150,8 @@ def _run(job: Callable[[], Job], trial: int, channel: _Channel, device: str, thr
 
 
 class _Channel:
-    """The child's end of its channel, which its code does not come upon: its number is high, and no other process has it."""
+    """The child's end of its channel. The number of its descriptor is high, so that the child's code does not hit it by chance,
+    and no other process has it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._cancelled = False
@@ -159,7 +160,7 @@ class _Channel:
         os.register_at_fork(after_in_child=self._connection.close)
 
     def send(self, content: bytes) -> None:
-        """Say something; ends this process where nobody listens."""
+        """Send a message. Ends this process if the other side is closed."""
         try:
             self._connection.sendall(content)
         except OSError as error:
@@ -168,7 +169,7 @@ class _Channel:
             _exit(1)
 
     def is_cancelled(self) -> bool:
-        """Whether it was said that the child is to stop."""
+        """Whether the child was told to stop."""
         try:
             if not self._connection.recv(1, socket.MSG_DONTWAIT):
                 _exit(1)
@@ -196,13 +197,13 @@ def _moved(connection: socket.socket) -> socket.socket:
 
 
 def keep_memory_shared() -> None:
-    """Have the garbage collector leave alone what there is, so that children do not copy the pages it lies in."""
+    """Exclude all current objects from garbage collection, so that children share the pages that hold them."""
     gc.collect()
     gc.freeze()
 
 
 def flush() -> None:
-    """Have what was printed leave this process."""
+    """Flush stdout and stderr."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

@@ -1,4 +1,4 @@
-"""What a child says of itself, as far as it can be believed."""
+"""The messages of one child, checked, since nothing that a child sends is trusted."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from archsmith.executors.child_process import LIBRARIES
 from archsmith.executors.messages import BadMessage, MessageReader, completed_from, progress_from
 from archsmith.executors.plain_results import MAX_NUMBERS
 
-_MESSAGE = 60.0  # seconds for a message that has begun to be there
+_MESSAGE = 60.0  # seconds for a message to arrive completely
 
 
 class ChildReport:
-    """What was heard of a child through its channel.
+    """The messages that came through a child's channel.
 
     Attributes:
-        messages: what reads the channel.
-        memory_before: the resident bytes that the child began with; None as long as that is not known.
+        messages: reads the channel.
+        memory_before: the resident bytes that the child began with; None until it has sent them.
         curve: the epochs that it reported.
-        completed: how its training ended, by its own word, which counts once its process is gone.
+        completed: its result, which counts once its process has ended.
         imported: the libraries that it imported.
-        broken: why it cannot be believed, or None.
+        broken: why its messages are no longer read, or None.
     """
 
     def __init__(self, trial: int, channel: socket.socket) -> None:
@@ -39,9 +39,9 @@ class ChildReport:
         self.broken: Failure | None = None
 
     def take(self, *, everything: bool = False) -> list[Progress]:
-        """Take what the child has said, `everything` of one whose process is gone; gives the epochs it reported.
+        """Read the messages that have arrived, or `everything` if the child's process has ended; returns its new epochs.
 
-        What is no message, or is not there in a minute after its first byte, breaks the report, and nothing more is taken.
+        After an invalid message, or one that is incomplete a minute after its first byte, nothing more is read.
         """
         epochs: list[Progress] = []
         if self.broken is not None:
@@ -58,7 +58,7 @@ class ChildReport:
         return epochs
 
     def _note(self, message: Mapping[str, Any]) -> Progress | None:
-        """Note one message; gives the epoch that it tells of. Raises BadMessage."""
+        """Record one message; returns the epoch in it, if any. Raises BadMessage."""
         trial, kind = self._trial, message.get("kind")
         if self.completed is not None:
             raise BadMessage("something after its result")

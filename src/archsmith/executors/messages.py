@@ -1,7 +1,7 @@
-"""Messages over a socket from a process that is not trusted: framed JSON, read without ever waiting.
+"""Messages from an untrusted process through a socket: framed JSON, read without blocking.
 
-A child runs in the process that sends, so any byte may come, or half a message and then nothing. Nothing that is read is
-unpickled, a message has a bounded length, and whatever is no message raises BadMessage.
+The sender runs a child's code, so any bytes may arrive, or half a message and then nothing. Nothing is unpickled, the
+length of a message is bounded, and anything else raises BadMessage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from archsmith.core.trial import Result, TrialState
 from archsmith.executors.plain_results import finite_reward, plain_result
 
 MAX_BYTES = 64 * 2**20
-"""Of one message."""
+"""The most bytes of one message."""
 
 _HEADER = struct.Struct("!8sI")
 _MAGIC = b"\x93archsm\n"
@@ -29,7 +29,7 @@ _ENDINGS = frozenset({TrialState.DONE, TrialState.FAILED, TrialState.STOPPED, Tr
 
 
 class BadMessage(Exception):
-    """What was read is no message; the text says what it is."""
+    """The bytes that were read are no message; the text describes them."""
 
 
 class MessageTooLong(Exception):
@@ -45,11 +45,11 @@ def framed(message: Mapping[str, Any]) -> bytes:
 
 
 class MessageReader:
-    """Reads the messages that come through a socket, as far as they have come.
+    """Reads the messages that have arrived at a socket.
 
     Attributes:
-        ended: whether the other side is closed: nothing more will come.
-        incomplete_since: when the message began that has come in part, in seconds of `time.monotonic`; None for none.
+        ended: whether the other side is closed, so that nothing more will arrive.
+        incomplete_since: when the first bytes of an incomplete message arrived, in seconds of `time.monotonic`, or None.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -59,12 +59,12 @@ class MessageReader:
         self.incomplete_since: float | None = None
 
     def read(self) -> list[dict[str, Any]]:
-        """The messages that have come; returns at once. Raises BadMessage."""
+        """The messages that have arrived; does not block. Raises BadMessage."""
         self._receive()
         return self._parsed()
 
     def read_all(self) -> list[dict[str, Any]]:
-        """All that a sender which has ended left; gives up on one that goes on sending. Raises BadMessage."""
+        """All messages of a sender that has ended, up to a limit. Raises BadMessage."""
         messages: list[dict[str, Any]] = []
         for _ in range(4 * MAX_BYTES // _READ):
             if not self._receive():
@@ -73,7 +73,7 @@ class MessageReader:
         return messages
 
     def _receive(self) -> bool:
-        """Take bytes from the socket; whether there were any."""
+        """Read bytes from the socket; returns whether there were any."""
         try:
             content = self._connection.recv(_READ, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -118,12 +118,12 @@ class MessageReader:
 
 
 def progress_message(progress: Progress) -> dict[str, Any]:
-    """A child's epoch as a message."""
+    """The message for an epoch of a child."""
     return {"kind": "progress", "epoch": progress.epoch, "metrics": dict(progress.metrics)}
 
 
 def completed_message(completed: Completed) -> dict[str, Any]:
-    """How a child's training ended, as a message."""
+    """The message for the end of a child's training."""
     return {
         "kind": "completed",
         "state": str(completed.state),
@@ -133,7 +133,7 @@ def completed_message(completed: Completed) -> dict[str, Any]:
 
 
 def progress_from(message: Mapping[str, Any], trial: int) -> Progress:
-    """The epoch that a message tells of. Raises BadMessage."""
+    """The epoch in a message. Raises BadMessage."""
     try:
         return Progress(trial, as_integer(message["epoch"], "an epoch"), numbers_by_name(message["metrics"], "metrics"))
     except Exception as error:
@@ -141,7 +141,7 @@ def progress_from(message: Mapping[str, Any], trial: int) -> Progress:
 
 
 def completed_from(message: Mapping[str, Any], trial: int) -> Completed:
-    """How a child's training ended, by a message. Raises BadMessage."""
+    """The end of a child's training in a message. Raises BadMessage."""
     try:
         state, given = TrialState(message["state"]), Result.from_json(message["result"])
         result = plain_result(given)

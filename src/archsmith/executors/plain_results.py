@@ -1,4 +1,4 @@
-"""What a child gives, as any process and any store can take it: plain Python numbers, within bounds."""
+"""Results of children as plain Python numbers within bounds, which any process and any store can take."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from archsmith.core.number import as_number, numbers_by_name
 from archsmith.core.trial import Cost, Failure, Result
 
 MAX_NUMBERS = 1_000_000
-"""How many numbers a result may hold: it goes to the store as JSON. Tensors are kept with `context.checkpoint`."""
+"""The most numbers in a result, which the store keeps as JSON. Tensors belong in `context.checkpoint`."""
 
 MAX_REASON, MAX_MESSAGE, MAX_TRACEBACK = 100, 2_000, 20_000
-"""Characters of a failure that are kept."""
+"""The most characters of a failure that are kept."""
 
 
 def plain_result(result: Any) -> Result:
-    """The result with Python's own numbers, so that any process and any store can take it."""
+    """The result with Python numbers. Raises ChildFailed for anything that is not a valid result."""
     if not isinstance(result, Result):
         _refuse(f"an evaluator must return a Result, got {type(result).__name__}")
     if not isinstance(result.cost, Cost):
@@ -56,7 +56,7 @@ def plain_result(result: Any) -> Result:
 
 
 def readable_metrics(given: Any) -> dict[str, float]:
-    """The metrics that are numbers, of a result that cannot be taken as a whole."""
+    """Those metrics of an invalid result that are numbers."""
     metrics: dict[str, float] = {}
     for name, value in given.metrics.items() if isinstance(given, Result) and isinstance(given.metrics, dict) else ():
         with suppress(ChildFailed):
@@ -69,7 +69,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _amount(name: str, value: Any) -> float:
-    """Part of a cost: the budget of the run is counted in these."""
+    """A part of a cost, which counts towards the budget of the run."""
     number = as_number(value, f"the cost of a child in {name}")
     if not 0 <= number < math.inf:
         _refuse(f"the cost of a child in {name} must be finite and at least 0, got {number}")
@@ -77,7 +77,7 @@ def _amount(name: str, value: Any) -> float:
 
 
 def finite_reward(reward: Any) -> float:
-    """A reward as a float. Raises ChildFailed for one that is no finite number."""
+    """A reward as a float. Raises ChildFailed unless it is a finite number."""
     number = float(as_number(reward, "a reward", reason="reward"))
     if not math.isfinite(number):
         raise ChildFailed(f"a reward must be finite, got {number}", reason="reward")

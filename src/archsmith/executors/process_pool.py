@@ -1,8 +1,8 @@
 """Jobs side by side in processes of this machine, each with its own threads: the fast way on CPU cores.
 
 One process with one thread per core trains small children about twice as fast as one process with all the cores.
-A child is isolated: it has a process of its own, limits are enforced from outside, and whatever it does there, and
-whatever it says, is a failed trial at worst. See docs/decisions/0034-workers.md.
+A child is isolated: it has its own process, limits are enforced from outside, and whatever it does or sends is a failed
+trial at worst. See docs/decisions/0034-workers.md.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from archsmith.executors.shared_data import SharedData
 from archsmith.executors.worker import OWN, SHARED
 from archsmith.executors.worker_process import Surroundings, WorkerProcess
 
-START_ATTEMPTS = 3  # workers in a row that may end by themselves as they start
-_TICK = 0.5  # seconds between two looks at memory, and at whether a child is stopped
-_LAST_WORD = 10.0  # seconds for a child's process to end once it has said how its training ended, or closed its channel
-_KILLED = 5.0  # seconds for a killed child to be gone, before its worker is ended too
-_STOPPED = 30.0  # seconds for a child that a signal has stopped to go on
+START_ATTEMPTS = 3  # the most workers in a row that may end by themselves as they start
+_TICK = 0.5  # seconds between two checks of a child's memory, and of whether it is stopped
+_LAST_WORD = 10.0  # seconds for a child's process to end after it has sent its result or closed its channel
+_KILLED = 5.0  # seconds for a killed child to end, before its worker is ended too
+_STOPPED = 30.0  # seconds for a child that was stopped by a signal to continue
 
 
 class ProcessPool:
@@ -44,18 +44,17 @@ class ProcessPool:
 
     Workers are fresh interpreters, started when there is work for them: scripts need no `if __name__ == "__main__"`, and
     functions from notebooks, lambdas and closures work. A job's space, evaluator and reward are sent to a worker
-    once, as they are at the first `submit`, with what the evaluator offers as `loaded()`, which is read once, here. For each
-    child the worker forks a process. So each child finds the same: nothing that an earlier one did to its process is
-    left, and a result does not depend on which worker the child ran in. What an evaluator caches in itself as it
-    trains is gone with the child too. What children print is kept from the terminal; its end is shown in the traceback
-    of a child that failed.
+    once, as they are at the first `submit`, with the evaluator's data, which are read once, in this process. The worker
+    forks a process for each child. So all children start in the same state, and a result does not depend on which worker
+    ran the child. Caches that an evaluator fills while it trains are lost with the child. The output of children is not
+    shown on the terminal; the traceback of a failed child ends with the last lines.
 
-    Limits hold for a child with all processes that it starts, daemons included, and those are ended with it. (On
+    Limits apply to a child together with all processes that it starts, including daemons, and those are ended with it. (On
     macOS a process that clears its environment and leaves the child's process tree escapes both.)
 
-    A child whose process dies (a segfault, a kill) begins again, `retries` times; then it has failed with the reason
-    "worker". So has, at once, one that writes into the channel of its process, or leaves a message there half written. A
-    child over its limits is not tried again.
+    A child whose process dies (a segfault, a kill) begins again, up to `retries` times; after that it has failed with the
+    reason "worker". A child that writes into the channel of its process, or leaves a message incomplete, fails with that
+    reason at once. A child over its limits is not tried again.
 
     Use it from one thread. Needs Linux or macOS.
 
@@ -66,7 +65,7 @@ class ProcessPool:
         device: "auto" (the CUDA devices in turn where torch sees any, else the CPU) or a torch device.
         retries: how often a child begins again when its worker died under it.
         start_timeout: seconds for a new worker to come up.
-        kill_grace: seconds for a child that is over its time, or cancelled, to end by itself before it is killed.
+        kill_grace: seconds that a cancelled child, or one over its time, has to end by itself before it is killed.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class ProcessPool:
         self._events: list[Event] = []
         self._failed_starts = 0  # in a row
         self._failing_since = float("inf")
-        self._imports: dict[str, None] = {}  # what children have imported, in that order: workers do before the next
+        self._imports: dict[str, None] = {}  # modules that children have imported, in order; workers import them too
         self._surroundings: Surroundings | None = None
         self._sent: tuple[Job, bytes] | None = None  # the last job whose shared fields were pickled, and those
         self._data = SharedData()
@@ -138,9 +137,9 @@ class ProcessPool:
                     attempt.channel.send(b"c")
 
     def completed(self, timeout: float | None = None) -> Sequence[Event]:
-        """What happened since the last call, in order; waits for it.
+        """The events since the last call, in order; waits for the first one.
 
-        Raises ArchsmithError, with what it printed, when no worker can be started.
+        Raises ArchsmithError, with the worker's output, if no worker can be started.
         """
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         while True:
@@ -156,7 +155,7 @@ class ProcessPool:
         return events
 
     def close(self) -> None:
-        """End all workers and what their children started. What was not finished is forgotten."""
+        """End all workers and all processes of their children. Unfinished jobs are dropped."""
         self._queue.clear()
         self._events.clear()
         self._end()
@@ -170,7 +169,7 @@ class ProcessPool:
         return any(worker.ready for worker in self._workers)
 
     def _shared(self, job: Job) -> bytes:
-        """The pickled fields that jobs have in common; the same bytes as long as they are the same objects."""
+        """The pickled fields that jobs share; the same bytes as long as the fields are the same objects."""
         if self._sent is not None:
             last, shared = self._sent
             if all(getattr(last, name) is getattr(job, name) for name in SHARED):
@@ -208,7 +207,7 @@ class ProcessPool:
     # --- from the workers ---------------------------------------------------------------------------------------------
 
     def _next_look(self, now: float) -> float:
-        """Seconds until something must be done even if no worker says a word."""
+        """Seconds until something must be done even if no message arrives."""
         alarms = [_TICK]
         for worker in self._workers:
             if not worker.ready:
@@ -218,7 +217,7 @@ class ProcessPool:
         return min(alarms)
 
     def _wait(self, seconds: float) -> None:
-        """Wait for workers and children to speak, print or die, and take note."""
+        """Wait for messages, output and the end of workers and children, and process them."""
         ends: dict[int, tuple[WorkerProcess, Attempt | None]] = {}
         outputs = {}
         for worker in self._workers:
@@ -236,12 +235,12 @@ class ProcessPool:
                 outputs[end].drain()
             elif (attempt := ends[end][1]) is not None and ends[end][0].attempt is attempt:
                 self._hear_child(ends[end][0], attempt)
-        for end in ready:  # last: what a child said is older than its end
+        for end in ready:  # last: the messages of a child are older than its end
             if end in ends and ends[end][1] is None:
                 self._hear(ends[end][0])
 
     def _hear(self, worker: WorkerProcess) -> None:
-        """Take what a worker has said."""
+        """Process the messages of a worker."""
         try:
             for message in worker.messages.read():
                 attempt = worker.attempt
@@ -264,7 +263,7 @@ class ProcessPool:
                 self._bury(worker)
 
     def _hear_child(self, worker: WorkerProcess, attempt: Attempt) -> None:
-        """Take what a child has said; end it when it says what is no message."""
+        """Process the messages of a child; kill it if one is invalid."""
         self._take(attempt)
         if attempt.verdict is not None:
             worker.kill_child()
@@ -272,7 +271,7 @@ class ProcessPool:
             attempt.silent_since = time.monotonic()
 
     def _kill_at(self, limit: float | None, more: float = 0.0) -> float:
-        """When a child that begins now, or in so many seconds more, is to be killed."""
+        """When a child that begins now, or `more` seconds later, is to be killed."""
         return float("inf") if limit is None else time.monotonic() + limit + self.kill_grace + more
 
     def _take(self, attempt: Attempt, *, everything: bool = False) -> None:
@@ -289,7 +288,7 @@ class ProcessPool:
     # --- limits and deaths --------------------------------------------------------------------------------------------
 
     def _enforce(self) -> None:
-        """End the workers that did not start, and children over their limits, or that do not end."""
+        """End workers that did not start, and children that are over their limits or do not end."""
         now = time.monotonic()
         for worker in list(self._workers):
             attempt = worker.attempt
@@ -322,7 +321,7 @@ class ProcessPool:
                     worker.kill_child()
 
     def _looked_at(self, worker: WorkerProcess, attempt: Attempt, now: float) -> Failure | None:
-        """Why a child is to be ended, as far as one can see from outside; None where it may go on."""
+        """Why a child must be ended, judged from outside; None if it may go on."""
         most = attempt.work.job.limits.memory_bytes
         if most is not None and (used := worker.memory_used(most)) > most:
             return Failure("memory", memory_message(used, most) + " and was killed")
@@ -341,7 +340,7 @@ class ProcessPool:
         return None
 
     def _bury(self, worker: WorkerProcess) -> None:
-        """End a worker for good, and decide about its job."""
+        """End a worker and decide about its job."""
         if worker not in self._workers:
             return
         self._workers.remove(worker)
@@ -363,7 +362,7 @@ class ProcessPool:
             self._decide(attempt, status)
 
     def _decide(self, attempt: Attempt, status: str) -> None:
-        """What comes of a job whose process is gone; `status` is how it ended, in words."""
+        """Finish or requeue a job whose process has ended; `status` says how it ended."""
         work, completed, verdict = attempt.work, attempt.report.completed, attempt.verdict
         if completed is not None and (verdict is None or verdict.reason == "seconds"):
             result = completed.result
@@ -387,7 +386,7 @@ class ProcessPool:
 
 
 def physical_cores() -> int:
-    """The machine's cores, without the second thread of each, that this process may use."""
+    """The number of physical cores that this process may use."""
     count = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         count = min(count, len(os.sched_getaffinity(0)))
@@ -398,6 +397,6 @@ def physical_cores() -> int:
 
 
 def _end_all(workers: list[WorkerProcess], owner: int) -> None:
-    """End every worker, in the process that started them: a fork of that has no say."""
+    """End every worker. Does nothing in a fork of the process that started them."""
     while workers and os.getpid() == owner:
         workers.pop().end()

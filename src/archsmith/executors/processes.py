@@ -1,8 +1,8 @@
-"""The processes that a child starts: who they are, what memory they take, and how they are ended.
+"""Finds, measures and ends the processes that a child starts.
 
-On Linux a worker becomes the parent of descendants whose own parent has ended, so that its process tree has all of them,
-those in a session of their own and daemons too. Elsewhere, and where the worker itself is gone, they are known by a mark
-in their environment; there a process that clears its environment and leaves the tree gets away.
+On Linux a worker adopts the descendants whose parent has ended, so that its process tree contains all of them, also daemons
+and processes in other sessions. On other systems, and if the worker itself has ended, they are found by a variable in their
+environment. There, a process that clears its environment and leaves the tree is not found.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ from contextlib import suppress
 import psutil
 
 MARK = "ARCHSMITH_WORKER"
-"""The environment variable that processes of a worker have; its value names the worker."""
+"""The environment variable of a worker's processes; its value identifies the worker."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _WAIT = 5.0  # seconds for killed processes to end
 
 
 def adopt_orphans() -> None:
-    """On Linux: become the parent of descendants whose own parent ended, so that none gets away."""
+    """On Linux: become the parent of every descendant whose parent ends."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with_parent(parent: int) -> None:
-    """On Linux: have this process killed when its parent ends, which has that number; at once where it has."""
+    """On Linux: have this process killed when its parent, of that process id, ends; kill it now if the parent has ended."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def descendants(pid: int, mark: str | None = None) -> list[psutil.Process]:
-    """The processes that a process started, and those started, as far as they live; with those marked, where a mark is
-    given."""
+    """The living descendants of a process, and with a `mark` also all processes that have it."""
     found: dict[int, psutil.Process] = {}
     with suppress(psutil.Error):
         found = {process.pid: process for process in psutil.Process(pid).children(recursive=True)}
@@ -50,7 +49,7 @@ def descendants(pid: int, mark: str | None = None) -> list[psutil.Process]:
 
 
 def end_descendants() -> None:
-    """End what processes of this one's are left, and wait for them. Costs a system call when there is nothing."""
+    """End all descendants of this process and wait for them. Costs one system call if there are none."""
     mark = None if sys.platform == "linux" else os.environ.get(MARK)
     if mark is None and hasattr(os, "waitid"):
         try:
@@ -61,7 +60,7 @@ def end_descendants() -> None:
 
 
 def kill_all(pid: int, mark: str | None = None) -> None:
-    """Kill the descendants of a process until none is left: an orphan comes to its heir only when its parent has ended."""
+    """Kill the descendants of a process until none is left: orphans are adopted only after their parent has ended."""
     while left := descendants(pid, mark):
         for process in left:
             with suppress(psutil.NoSuchProcess):
@@ -72,10 +71,10 @@ def kill_all(pid: int, mark: str | None = None) -> None:
 
 
 def memory_used(child: int, before: int, others: list[psutil.Process], limit: int) -> int:
-    """Resident bytes of a child above those it began with, and all of the processes that it started.
+    """Resident bytes of a child above those it began with, plus those of all processes that it started.
 
-    Forks share pages with their parent and count them again, so when the sum is over `limit` their own (unique) bytes
-    are counted instead, which takes longer to find out.
+    Forks share pages with their parent, which are counted twice. If the sum is over `limit`, only the unique bytes of the
+    other processes are counted, which takes longer.
     """
     own = shared = 0
     with suppress(psutil.Error):
@@ -90,7 +89,7 @@ def memory_used(child: int, before: int, others: list[psutil.Process], limit: in
 
 
 def unique_bytes(processes: list[psutil.Process]) -> int:
-    """The bytes that nothing but these processes hold, each on its own."""
+    """The sum of the unique bytes of these processes."""
     total = 0
     for process in processes:
         with suppress(psutil.Error):

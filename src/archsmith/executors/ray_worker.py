@@ -1,6 +1,6 @@
-"""What runs on the workers of a Ray cluster: a child as a Ray task, in a process forked for it by Ray's worker.
+"""Runs on the workers of a Ray cluster: a child is a Ray task, in a process that Ray's worker forks for it.
 
-Ray's worker lives on for the next child, and runs none of its code. What a child says before it ends goes by `ray_mail`.
+Ray's worker runs none of the child's code, and lives on for the next child. A child's messages go through `ray_mail`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from archsmith.executors.run_job import failure_of, memory_message
 from archsmith.executors.worker import OWN, SHARED
 
 _OUTPUT = 8_192  # bytes kept of what a child printed
-_LOOK = 0.5  # seconds between two looks at a child
+_LOOK = 0.5  # seconds between two checks of a child
 _ANSWER = 60.0  # seconds until a child goes on without an answer to an epoch
 
 
 class ChildDied(Exception):
-    """The process of a child ended, and it had not said how its training did; the text says how."""
+    """The process of a child ended without a result; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def run_child(
 
 
 class _Child:
-    """A child in its process, as Ray's worker sees it."""
+    """A child in its own process, controlled by Ray's worker."""
 
     def __init__(self, job: Job, task: int, mailbox: Any, device: str, threads: int) -> None:
         self._job, self._task, self._mailbox = job, task, mailbox

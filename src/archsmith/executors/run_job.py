@@ -144,8 +144,8 @@ class JobContext:
         return Cost(time.monotonic() - self._began, self.epochs_in(self.curve))
 
     def epochs_in(self, curve: Sequence[Mapping[str, float]]) -> float:
-        """How many epochs a curve tells of, beside those that the child went on from: as many as it has, or as its last one
-        says where only some were reported."""
+        """The number of epochs in a curve, without those before a pause: its rows, or the last epoch's number if that is
+        larger, since a child may report only some epochs."""
         resumed = self._job.resume if self._resume is not None and self._resume[0] is not None else None
         before = {row.get("epoch") for row in resumed.curve} if resumed is not None else set()
         epochs = {row["epoch"] for row in curve if "epoch" in row} - before

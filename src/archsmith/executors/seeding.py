@@ -1,4 +1,4 @@
-"""The global generators that a child draws from, seeded with its own seed."""
+"""Seeds the global generators for a child."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of `random`, numpy and torch; those of a library that is imported by the body as it is.
+    """Seed the global generators of `random`, numpy and torch. Libraries that the body imports are seeded on import.
 
-    So what a child draws does not depend on what was imported before it.
+    So the numbers that a child draws do not depend on earlier imports.
     """
     seeds = {"numpy": _seed_numpy, "torch": _seed_torch}
     random.seed(seed)
@@ -44,13 +44,13 @@ def _seed_torch(seed: int) -> None:
 
 
 class _SeedsImports(MetaPathFinder):
-    """Calls a function when a module has been imported."""
+    """Calls a function after the import of a module."""
 
     def __init__(self, then: dict[str, Callable[[], None]]) -> None:
         self._then = then
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """The spec that the other finders give, of a module that something is to be done after."""
+        """The spec of the other finders, for a module in `then` whose function is still to be called."""
         then = self._then.pop(name, None)
         spec = find_spec(name) if then is not None else None
         if then is None or spec is None or spec.loader is None:

@@ -1,4 +1,4 @@
-"""Parts of a job as bytes, for another process."""
+"""Pickles parts of a job for another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from archsmith.core.executor import Job
 
 
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle, which also sends a cached function that the other process cannot import: as one with an empty cache."""
+    """cloudpickle that also sends cached functions which the other process cannot import, with an empty cache."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, functools._lru_cache_wrapper) and not _importable(obj):
@@ -29,7 +29,7 @@ def _cached(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Call
 
 
 def _importable(thing: Any) -> bool:
-    """Whether another process finds it by its module and name; what a script or a notebook defines it does not."""
+    """Whether another process can import it by its module and name: not if a script or a notebook defines it."""
     found: Any = sys.modules.get(thing.__module__) if thing.__module__ != "__main__" else None
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)
@@ -48,7 +48,7 @@ def fields_of(job: Job, names: Sequence[str]) -> dict[str, object]:
 
 
 def pickled(parts: Mapping[str, object]) -> bytes:
-    """Parts of a job, by name, as bytes: a list in that order. Raises UsageError naming the one that cannot be sent."""
+    """The pickled list of parts of a job, given by name. Raises UsageError naming the part that cannot be pickled."""
     try:
         return _dumps([*parts.values()])
     except (Exception, SystemExit):  # a part may say how it is pickled

@@ -1,7 +1,7 @@
-"""What an evaluator has read, handed to the workers of this machine by a file that each of them maps into its memory.
+"""Hands an evaluator's data to the workers of this machine through a file that they map into memory.
 
-So they learn from the same data as the process that searches, whatever happens to the files meanwhile; nothing is read or
-decoded again, and all workers hold the arrays in memory once.
+So children learn from the same data as the process that searches, even if the files change meanwhile. Nothing is read or
+decoded again, and the workers share one copy of the arrays.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ import cloudpickle
 from archsmith.core import loaded
 from archsmith.core.errors import UsageError
 
-_ALIGNED = 64  # bytes: where arrays begin
+_ALIGNED = 64  # bytes: the alignment of arrays
 
 
 class SharedFields(bytes):
-    """Pickled fields of jobs, which unpickle to what they are once the data that go with them are there."""
+    """Pickled fields of jobs, with the file of the data that they need."""
 
-    data: DataFile | None = None  # kept for as long as a worker may still be sent this
+    data: DataFile | None = None  # keeps the file as long as this may be sent to a worker
 
     def __reduce__(self) -> tuple[Callable[[bytes], bytes], tuple[bytes]]:
         return bytes, (bytes(self),)
 
 
 class DataFile:
-    """The values that an evaluator has read, in a file without a name; it is gone with this object, and with this process.
+    """The data of an evaluator in a temporary file, which is deleted with this object and with this process.
 
     Args:
-        values: by key, as `core.loaded` has them.
+        values: by key, as in `core.loaded`.
 
-    Raises UsageError where the file has no room.
+    Raises UsageError if the disk is full.
     """
 
     def __init__(self, values: Mapping[Hashable, Any]) -> None:
@@ -48,7 +48,7 @@ class DataFile:
         self.head: bytes = cloudpickle.dumps(dict(values), protocol=5, buffer_callback=buffers.append)
         self.spans: list[tuple[int, int]] = []
         file, self.path = tempfile.mkstemp(prefix="archsmith-data-")
-        if sys.platform == "linux":  # by its descriptor, so that even a kill leaves no file
+        if sys.platform == "linux":  # opened by its descriptor, so that even a kill leaves no file
             os.unlink(self.path)
             self.path = f"/proc/{os.getpid()}/fd/{file}"
             weakref.finalize(self, os.close, file)
@@ -82,7 +82,7 @@ class SharedData:
         self._last: DataFile | None = None
 
     def with_data(self, evaluator: object, pickled: Callable[[], bytes]) -> SharedFields:
-        """The pickled fields of an evaluator's jobs, to be sent with what it has read."""
+        """The pickled fields of an evaluator's jobs, with its data."""
         try:
             values = loaded.of(evaluator)
         except Exception:  # the child meets the same error, and fails with it
@@ -101,7 +101,7 @@ class SharedData:
 
 
 class _Fields:
-    """Fields on their way: unpickled, they are the list of them."""
+    """Unpickles to the list of fields, after it has installed the data."""
 
     def __init__(self, content: bytes, path: str, head: bytes, spans: Sequence[tuple[int, int]]) -> None:
         self._parts = content, path, head, list(spans)
@@ -111,7 +111,7 @@ class _Fields:
 
 
 def unpacked(content: bytes, path: str, head: bytes, spans: Sequence[tuple[int, int]]) -> Any:
-    """The fields, once the data that go with them are there for `core.loaded.given` to find."""
+    """The fields. Their data are installed first, for `core.loaded.given`."""
     buffers: list[Any] = []
     if spans and max(end for _, end in spans):
         with open(path, "rb") as file:

@@ -1,11 +1,11 @@
-"""The main of a worker process: binds evaluators, reads their data, and forks a process for each child.
+"""The main function of a worker process: binds evaluators, reads their data, and forks a process for each child.
 
-It runs in a session of its own, so that Ctrl-C in a terminal does not reach it. It has one socket to the process that
-started it, `control`, where jobs come, each with the socket and the output of its child, and where it says that a child's
-process has ended, with all that this had started. When the other side is gone it ends everything at once.
+A worker leads a session, so that Ctrl-C in a terminal does not reach it. It has one socket, `control`, to the process that
+started it. There it receives jobs, each with the socket and the output of its child, and reports that a child's process and
+all its descendants have ended. When the other side closes the socket, the worker ends everything at once.
 
-It runs no child itself and has one thread, on which OpenMP has made no others, so that a fork is safe. CUDA is not
-touched before the fork: it does not survive one.
+It runs no child itself and has one thread, also of OpenMP, so that a fork is safe. CUDA is not initialised before the
+fork, since it does not survive one.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from archsmith.executors.messages import framed
 from archsmith.executors.processes import adopt_orphans, end_descendants
 
 RUN, KILL = b"r", b"k"
-"""What a worker is told: to run a job, with two file descriptors and a pickle; to kill the child that runs."""
+"""The commands to a worker: run a job, with two file descriptors and a pickle; kill the running child."""
 
 LENGTH = struct.Struct("!Q")
 """The length of the pickle."""
 
 SHARED = ("space", "evaluator", "reward")
-"""The fields of a job that are sent once, and again only when they change: an evaluator may hold a data set."""
+"""The fields of a job that are sent again only when they change, since an evaluator may hold a data set."""
 
 OWN = tuple(field.name for field in fields(Job) if field.name not in SHARED)
-"""The fields that each job brings."""
+"""The fields that are sent with each job."""
 
 
 def main(control_fd: str, index: str, device: str, threads: str) -> None:
@@ -69,7 +69,7 @@ class _Worker:
         self._shared: bytes = b""
         self._bound: dict[str, Any] | Exception | None = None
         os.set_inheritable(control.fileno(), False)
-        self._woken, self._waking = os.pipe()  # by the end of a process
+        self._woken, self._waking = os.pipe()  # written to when a child process ends
         for end in (self._woken, self._waking):
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -86,7 +86,7 @@ class _Worker:
                 _end()
 
     def _run(self, descriptors: Sequence[int]) -> None:
-        """One job, to the end of its process and of all that this started."""
+        """Run one job until its process and all descendants of that have ended."""
         channel, output = socket.socket(fileno=descriptors[0]), descriptors[1]
         trial, shared, own, imports = pickle.loads(self._receive(*LENGTH.unpack(self._receive(LENGTH.size))))
         for name in imports:
@@ -122,14 +122,14 @@ class _Worker:
         self._control.sendall(framed({"kind": "ended", "status": status}))
 
     def _close(self) -> None:
-        """Close what no child may come upon."""
+        """Close the descriptors that a child must not have."""
         signal.set_wakeup_fd(-1)
         self._control.close()
         os.close(self._woken)
         os.close(self._waking)
 
     def _bind(self, shared: bytes) -> None:
-        """Unpickle what jobs have in common, and have the evaluator read its data, for all children to come."""
+        """Unpickle the shared fields of jobs, and have the evaluator read its data, before children are forked."""
         self._bound = None
         try:
             self._bound = dict(zip(SHARED, cloudpickle.loads(shared), strict=True))
@@ -143,7 +143,7 @@ class _Worker:
                 loaded.give(loaded.of(self._bound["evaluator"]))
 
     def _wait(self, child: int) -> int:
-        """The exit code of the child's process, negative for a signal; kills it when that is told."""
+        """Wait for the child's process, and kill it on command; returns its exit code, negative for a signal."""
         ends = select.poll()
         for end in (self._control, self._woken):
             ends.register(end, select.POLLIN)
@@ -162,7 +162,7 @@ class _Worker:
                     _end()
 
     def _receive(self, count: int) -> bytes:
-        """So many bytes of the pool's; ends everything where it is gone."""
+        """Read so many bytes from the pool. Ends everything if the pool is gone."""
         content = bytearray()
         while len(content) < count:
             part = self._control.recv(min(count - len(content), 2**20))
@@ -173,7 +173,7 @@ class _Worker:
 
     @contextmanager
     def _ending_with_owner(self) -> Iterator[None]:
-        """Notice in the body, where a user's code runs for as long as it likes, that the other side is gone."""
+        """End everything if the pool goes away while the body runs, which may take long, since it runs a user's code."""
         done, stop = os.pipe()
 
         def watch() -> None:
@@ -196,13 +196,13 @@ class _Worker:
 
 
 def _trains_networks(evaluator: object) -> bool:
-    """Whether an evaluator, or one that it wraps, trains modules of torch."""
+    """Whether an evaluator, or one in its fields, trains modules of torch."""
     parts = [getattr(evaluator, field.name) for field in fields(evaluator)] if is_dataclass(evaluator) else []
     return any(isinstance(each, Finishable) for each in (evaluator, *parts))
 
 
 def _end() -> NoReturn:
-    """End the child and all it started, and this process with its whole group, at once."""
+    """Kill all descendants, and this process with its group."""
     with suppress(BaseException):
         end_descendants()
     os.killpg(0, signal.SIGKILL)

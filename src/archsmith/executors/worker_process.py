@@ -1,4 +1,4 @@
-"""A worker process as its pool sees it: started, given a job, heard, measured and ended."""
+"""A worker process as its pool controls it: starts it, sends jobs, measures memory, ends it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _BOOT = (  # sys.path comes first: the worker finds the modules that this proces
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What workers begin with, however late they are started: those of the process that started the first.
+    """The state of this process that workers start with. It is read once, so that late workers equal the first ones.
 
     Args:
-        folder: where they work; None: where that process is.
-        environment: the variables.
-        path: where modules are found.
+        folder: the working directory; None: the current one of this process.
+        environment: the environment variables.
+        path: `sys.path`.
     """
 
     folder: str | None
@@ -45,7 +45,7 @@ class Surroundings:
 
     @classmethod
     def here(cls, threads: int) -> Surroundings:
-        """Of this process. Hashes of text are the same in all workers, so that the order of a set is."""
+        """The state of this process. All workers have the same hash seed, so that sets have the same order."""
         folder = None
         with suppress(OSError):  # it was removed
             folder = os.getcwd()
@@ -57,7 +57,7 @@ class Surroundings:
 
 @dataclass(eq=False)
 class WorkerProcess:
-    """A worker process as seen from here."""
+    """A worker process."""
 
     index: int
     process: subprocess.Popen[bytes]
@@ -66,7 +66,7 @@ class WorkerProcess:
     output: Output
     began_at: float = field(default_factory=time.monotonic)
     ready: bool = False
-    shared: bytes | None = None  # what it was sent last
+    shared: bytes | None = None  # the shared fields that were sent last
     attempt: Attempt | None = None
     looked_at: float = 0.0
 
@@ -75,7 +75,7 @@ class WorkerProcess:
 
     @classmethod
     def start(cls, index: int, device: str, threads: int, surroundings: Surroundings) -> WorkerProcess:
-        """A new process; it says that it is ready when it is up. Raises OSError when the system gives none."""
+        """Start a process, which sends a message when it is ready. Raises OSError if it cannot be started."""
         ours, theirs = socket.socketpair()
         output, printing = os.pipe()
         mark = uuid.uuid4().hex
@@ -104,7 +104,7 @@ class WorkerProcess:
         return cls(index, process, mark, ours, Output(output))
 
     def begin(self, work: Work, imports: Sequence[str], kill_at: float) -> None:
-        """Send a job, and what to import before its child is there. Raises OSError when the worker is gone."""
+        """Send a job, and the modules to import before the fork. Raises OSError if the worker has ended."""
         ours, theirs = socket.socketpair()
         reading, printing = os.pipe()
         attempt = Attempt(work, ours, Output(reading))
@@ -125,7 +125,7 @@ class WorkerProcess:
         attempt.kill_at = kill_at
 
     def kill_child(self) -> None:
-        """Have the child's process killed; the worker says when it is gone."""
+        """Tell the worker to kill the child. It sends a message when the child has ended."""
         assert self.attempt is not None
         self.attempt.killed_at = time.monotonic()
         with suppress(OSError):  # it has just died: the pool sees that
@@ -144,7 +144,7 @@ class WorkerProcess:
         return memory_used(attempt.pid, attempt.report.memory_before, others, limit)
 
     def end(self) -> str:
-        """Kill the process and all it started; how it ended, in words."""
+        """Kill the process and all that it started; returns how it ended, for a message."""
         started = descendants(self.process.pid) if self.attempt is not None else []
         # The group is killed before its leader is waited for: until then no other process can have its number. A
         # process that is ending already keeps its own status.
