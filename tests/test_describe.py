@@ -331,7 +331,7 @@ def test_a_run_stands_for_its_best_network_or_for_that_of_a_trial(
     assert other.genotype.key in CliRunner().invoke(app, ["describe", "first", "--trial", str(other.number)]).stdout
     assert "<svg" in CliRunner().invoke(app, ["draw", "first"]).stdout
     assert smith.describe(run) == smith.describe(run.best.genotype)
-    with pytest.raises(UsageError, match="--trial is of a run"):
+    with pytest.raises(UsageError, match="--trial is for a run"):
         CliRunner().invoke(app, ["describe", "nas_conv_v1", "--trial", "1"], catch_exceptions=False)
 
 

@@ -539,5 +539,5 @@ def test_weights_that_the_search_kept_are_exported_without_finishing(tmp_path: P
     assert "Validation accuracy of these weights: 75.00 %, on images that helped to choose the network." in told(card)
     assert "The search judged it by 81.25 %, the highest accuracy of its last epochs." in told(card)
     own = smith.search(lambda choose: choose("x", (1, 2)), lambda x: x, trials=1, store="memory://")
-    with pytest.raises(UsageError, match="tells no task"):
+    with pytest.raises(UsageError, match="has no task"):
         export(own)

@@ -139,7 +139,7 @@ def test_a_class_may_have_any_name(tree: str, classes: tuple[str, ...]) -> None:
             "pets/train/cat:8 pets/train/dog:8 pets/val/cat:1 screens:9",
             "the 9 pictures in screens/ are not read: it is not in pets/",
         ),
-        ("train/cat:8 train/dog:8 samples:3", "the 3 pictures in samples/ are not read: it is none of the splits"),
+        ("train/cat:8 train/dog:8 samples:3", "the 3 pictures in samples/ are not read: it is not one of the splits"),
         (f"{SPLITS} extra/cat:3 extra/dog:1", "the 4 pictures in extra/ are not read"),
         ("cat:8 dog:8 more/cat:8 more/dog:9", "the 17 pictures in more/ are not read"),
     ],

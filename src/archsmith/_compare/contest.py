@@ -157,7 +157,7 @@ def _run(
 
 
 def _origin(recipe: Recipe) -> dict[str, Any]:
-    """Where the recipe is found again, if it came from a file of the user's."""
+    """The recipe file that the recipe came from, if any."""
     return {"file": dict(recipe.file)} if recipe.file is not None else {}
 
 

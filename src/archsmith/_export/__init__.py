@@ -96,14 +96,14 @@ def export(
             joined. The trained network of a run of activations is written as source from its folder in format pytorch.
         format: "pytorch" (safetensors and JSON, for archsmith), "onnx" (for anything) or "source" (one plain PyTorch
             file that needs no archsmith).
-        network: of a run that was finished: another network that `finish` trained, by its name in the result, such as
-            "residual network" or "random search" (default: the found one). An unknown name lists them.
+        network: another network that `finish` trained, by its name in the result, such as "residual network" or
+            "random search" (default: the one that the search found). The error for an unknown name lists them.
         path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`). An earlier export
-            there is replaced at once; what else is in its folder stays. Another folder with files in it is refused.
+            there is replaced in one step, and other files in its folder stay. Any other non-empty folder is refused.
         seed: of the weights of a network that was not trained. All that follows is of such a one too.
         input_shape, num_classes: other images than it was published for.
         cells, filters, form, width: another size, as in `describe`.
-        force: of a single file: whether one there that archsmith did not write is replaced. A database never is.
+        force: whether a single file replaces one that archsmith did not write. A database is never replaced.
 
     Raises UsageError when a run has no trained weights, or the place cannot be written.
     """
@@ -119,7 +119,7 @@ def export(
     if trained and asked:
         raise UsageError(f"{asked[0]} cannot be chosen of a network that was trained, only of one that was not")
     if network is not None and not isinstance(model, Run):
-        raise UsageError(f"network={network!r} names a network of a finished run, and this is none")
+        raise UsageError(f"network={network!r} needs a finished run, and this is not a run")
     if isinstance(model, Run) and network is None:
         if format == "source" and isinstance(model.space, UpdateRule):
             return write_optimizer(model, place, force=force)

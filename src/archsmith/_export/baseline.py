@@ -1,4 +1,4 @@
-"""The residual network that a finish trains beside the found one, as a space that its export is loaded through."""
+"""The residual network that `finish` trains as a baseline, as a space through which its export is loaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ResidualBaseline:
     widths: tuple[int, int, int]
 
     def architecture(self, choose: Choose) -> Architecture:
-        """The only one."""
+        """The only architecture of this space."""
         return {"network": "residual network", "blocks": self.blocks, "widths": list(self.widths)}
 
     def build(self, architecture: Architecture, task: AnyTask) -> Child:

@@ -41,7 +41,7 @@ _TENSORS = {
 ```python
 import archsmith as smith
 
-model = smith.load(".")  # this folder; of a space of your own give it as well: load(".", space=..., build=...)
+model = smith.load(".")  # this folder; for your own space: load(".", space=..., build=...)
 logits = model.deployed()(inputs)  # float32 [count, {shape}]
 ```
 

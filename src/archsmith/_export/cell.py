@@ -100,7 +100,7 @@ def _check(graph: CellGraph, text: str, prefix: str) -> None:
 
 
 def is_source(text: str) -> bool:
-    """Whether archsmith wrote a Python file, from the text that it begins with."""
+    """Whether archsmith wrote a Python file, judged by its first lines."""
     return text.startswith(('"""', 'r"""')) and MARK in text
 
 

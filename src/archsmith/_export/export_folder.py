@@ -1,8 +1,8 @@
-"""The folder of an export: written whole, put in the place of an earlier one at once, with everything else in it kept.
+"""Writes the folder of an export completely, then replaces an earlier export in one step and keeps all other files.
 
 `model.json` lists the files that archsmith wrote, with their digests: only those are ever removed. A new export is written
-in a hidden folder beside its place, and the two change places in one step (renameat2 with RENAME_EXCHANGE, renamex_np with
-RENAME_SWAP on macOS). What is left by a kill is cleared, or put back, by the next export to the same place.
+into a hidden folder next to its target, and the two are exchanged in one step (renameat2 with RENAME_EXCHANGE, renamex_np
+with RENAME_SWAP on macOS). After a kill, the next export to the same target removes or restores what was left.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ FORMAT = "archsmith model"
 CARD = "model.json"
 FILES = "files"  # the entry of model.json that lists what archsmith wrote
 NAMES = (CARD, "README.md", "model.safetensors", "model.onnx", "model.py", "read_image.py", "vocabulary.json")
-"""Every file that an export in any format has. Exports from before there was a list are known by these names."""
+"""The names of all files in exports of any format. They identify the files of older exports, which have no list."""
 
 
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
-    """A folder to write an export into, which takes its place when the block ends well, and goes when it does not.
+    """Yield a folder to write an export into. It becomes `path` if the block succeeds, and is removed if it does not.
 
-    An earlier export is replaced; files in it that archsmith did not write are kept. Raises UsageError as `check_folder`
-    does, and when the place cannot be written.
+    An earlier export is replaced, and files in it that archsmith did not write are kept. Raises UsageError as `check_folder`
+    does, and if `path` cannot be written.
     """
     check_folder(path)
     target = Path(os.path.abspath(path))
@@ -49,7 +49,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         work = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     except OSError as error:
         raise _unwritable(path, error) from None
-    with _held(work):  # what no process holds was left by a kill
+    with _held(work):  # folders without a lock were left by a kill
         made = work / "new"
         try:
             made.mkdir()
@@ -68,7 +68,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
 
 
 def check_folder(path: Path) -> None:
-    """Raise UsageError unless an export may be written to `path`: a new or empty folder, or an earlier export."""
+    """Raise UsageError unless `path` is new, an empty folder, or an earlier export."""
     try:
         target = Path(os.path.abspath(path))
         if os.path.islink(target):
@@ -107,7 +107,7 @@ def check_folder(path: Path) -> None:
 def listed_files(folder: Path) -> dict[str, str | None] | None:
     """The files of an export that archsmith wrote, by name, with the SHA-256 of each; None for a folder that is no export.
 
-    The digest is None where it is not known: exports from before there was a list have none.
+    The digest is None if it is not known, as for older exports, which have no list.
     """
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ def listed_files(folder: Path) -> dict[str, str | None] | None:
 
 
 def repair(target: Path) -> None:
-    """Put back or clear what a killed export to the same place left beside it. Raises OSError."""
+    """Restore or remove what a killed export to the same target left. Raises OSError."""
     for work in sorted(target.parent.glob(f"{_prefix(target)}*")):
         with _held(work) as held:
             if not held:
@@ -139,10 +139,10 @@ def repair(target: Path) -> None:
 
 @contextmanager
 def _held(work: Path) -> Iterator[bool]:
-    """A folder held against other processes, until this one ends; False where another holds it."""
+    """Lock a folder against other processes; yields False if another one holds the lock."""
     try:
         import fcntl
-    except ImportError:  # a system without such locks, where nothing is known of others
+    except ImportError:  # a system without such locks
         yield False
         return
     lock = os.open(work, os.O_RDONLY)
@@ -158,7 +158,7 @@ def _held(work: Path) -> Iterator[bool]:
 
 
 def _put(made: Path, target: Path, path: Path) -> Path | None:
-    """Put a complete export in its place; gives where the old one is now, None where there was none.
+    """Move a complete export to its target, and return where the old one is now, or None if there was none.
 
     At every moment the old or the new one is there, complete, with the files that archsmith did not write.
     """
@@ -192,7 +192,7 @@ def _put(made: Path, target: Path, path: Path) -> Path | None:
 
 
 def _link(source: Path, copy: Path) -> None:
-    """The same entry at another path: files by a further name of the same content, where the file system has such."""
+    """Repeat an entry at another path, by hard links if the file system has them, else by copies."""
     if source.is_dir() and not source.is_symlink():
         copy.mkdir()
         for entry in os.listdir(source):
@@ -206,7 +206,7 @@ def _link(source: Path, copy: Path) -> None:
 
 
 def _clear(left: Path, target: Path) -> None:
-    """Remove an export that is no longer in its place. What archsmith did not write is in `target`, or is moved there."""
+    """Remove an export that was replaced. Files that archsmith did not write are in `target` already, or are moved there."""
     for folder, folders, files in os.walk(left, topdown=False):
         for name in [*files, *(n for n in folders if Path(folder, n).is_symlink())]:
             file = Path(folder, name)
@@ -229,7 +229,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Have two folders change places in one step. False where the system or the file system cannot."""
+    """Exchange two folders in one step. Returns False if the system or the file system cannot."""
     first, second = os.fsencode(one), os.fsencode(other)
     try:
         library = ctypes.CDLL(None, use_errno=True)
@@ -243,7 +243,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _list_files(folder: Path) -> None:
-    """Have `model.json` list the files beside it."""
+    """Write the list of files into `model.json`."""
     file = folder / CARD
     card = json.loads(file.read_text(encoding="utf-8"))
     files = {name: _digest(folder / name) for name in sorted(os.listdir(folder)) if name != CARD}
@@ -252,7 +252,7 @@ def _list_files(folder: Path) -> None:
 
 
 def _digest(file: Path) -> str | None:
-    """A file's SHA-256; None where there is none. Of a card, that of what it says, without its list of files."""
+    """A file's SHA-256, or None if there is no file. For `model.json`, that of its content without the list of files."""
     try:
         if file.name == CARD:
             card = json.loads(file.read_text(encoding="utf-8"))
@@ -277,7 +277,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _database_in(folder: Path) -> Path | None:
-    """A database in a folder, which may be open and must stay where it is."""
+    """The path of a database in a folder, which may be open and must not be moved, or None."""
     for root, _, names in os.walk(folder):
         for name in names:
             file = Path(root, name)

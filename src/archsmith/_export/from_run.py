@@ -46,13 +46,13 @@ EXAMPLE_TOKENS = 50  # likewise of a text
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network of a run, and what is told of it.
+    """A trained network of a run, with the facts about it.
 
     Args:
         name: what the export is called.
         space, genotype: what it is built from.
         artifact: its weights.
-        settings: fields of the evaluator that its training had, where they are not the search's.
+        settings: fields of the evaluator that differed from the search's in its training.
         about: entries of its card.
     """
 
@@ -65,19 +65,19 @@ class Trained:
 
 
 def model_of(run: Run, network: str | None = None) -> Model:
-    """A trained network of a run: what finishing chose, or another that it trained, by name.
+    """A trained network of a run: the one that `finish` chose, or another that it trained, by name.
 
-    Without a finish it is the best trial's, where its evaluator kept weights. The data need not be there: what is needed
-    of them is recorded with the run.
+    Without a finish it is the network of the best trial, if its evaluator kept weights. The data are not needed: the run
+    has recorded the necessary facts.
 
-    Raises UsageError when there are no trained weights, and says how to get some, and UnknownName for a network that
-    `finish` did not train.
+    Raises UsageError if there are no trained weights, and says how to get some; UnknownName for a network that `finish`
+    did not train.
     """
     evaluator: Any = run.evaluator
     if not hasattr(evaluator, "task"):
         raise UsageError(
-            f"the evaluator of run {run.name!r}, {type(evaluator).__name__}, tells no task, so nothing is known of what "
-            "its children take; ImageClassification does"
+            f"the evaluator of run {run.name!r}, {type(evaluator).__name__}, has no task, so the inputs of its children are "
+            "unknown; give it a method task(), as ImageClassification has"
         )
     document = run.reader.document("finish")
     if document is None and network is not None:
@@ -94,9 +94,9 @@ def model_of(run: Run, network: str | None = None) -> Model:
 
 
 def _data_of(run: Run, evaluator: Any) -> tuple[bool, Mapping[Hashable, Any]]:
-    """Whether the data are there as recorded, and what stands in for them where they are not.
+    """Whether the data are available unchanged, and empty stand-ins if they are not.
 
-    Raises UsageError where they are not there, or were changed, and too little of them is recorded.
+    Raises UsageError if they are not available and the run has recorded too little about them.
     """
     missing: UsageError | None = None
     try:
@@ -116,8 +116,8 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
     task, space, genotype = evaluator.task(), trained.space, trained.genotype
     if type(task) not in _MADE:
         raise UsageError(
-            f"the networks of run {run.name!r} are built for a {type(task).__name__}, and exports are made of "
-            f"{' and '.join(kind.__name__ for kind in _MADE)} alone"
+            f"the networks of run {run.name!r} are built for a {type(task).__name__}, and only networks for "
+            f"{' and '.join(kind.__name__ for kind in _MADE)} can be exported"
         )
     with torch.random.fork_rng(devices=[]):
         network = build(space, genotype, task).model
@@ -161,7 +161,7 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
 
 
 def _of_images(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> ImageModel:
-    """An image classifier that an evaluator trained."""
+    """A classifier that an evaluator trained."""
     task = evaluator.task()
     epsilon = getattr(evaluator, "batch_norm_epsilon", None)
     if epsilon is not None:
@@ -182,8 +182,8 @@ def _of_text(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> Text
     """A language model that an evaluator trained."""
     if not hasattr(evaluator, "corpus"):
         raise UsageError(
-            f"the evaluator of run {common['name']!r}, {type(evaluator).__name__}, tells no corpus, so nothing is known of "
-            "the vocabulary; LanguageModel does"
+            f"the evaluator of run {common['name']!r}, {type(evaluator).__name__}, has no corpus, so the "
+            "vocabulary is unknown; give it a method corpus(), as LanguageModel has"
         )
     corpus = evaluator.corpus()
     tokens = torch.from_numpy(corpus.validation[:EXAMPLE_TOKENS].astype("int64"))
@@ -196,13 +196,13 @@ def _of_text(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> Text
 
 
 def can_export(evaluator: object) -> bool:
-    """Whether the networks that an evaluator trained can be exported."""
+    """Whether networks that an evaluator trained can be exported."""
     task = getattr(evaluator, "task", None)
     return callable(task) and type(task()) in _MADE
 
 
 def _origin(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What was in the user's file that the space came from, by which it is known again; nothing of where it lies."""
+    """The name and digests of the recipe file that the space came from, without its path, so that it can be found again."""
     file = RecipeFile.from_json(config["note"].get("file"))
     return {} if file is None else {"file": {"recipe": file.recipe, "files": dict(file.files)}}
 
@@ -277,7 +277,7 @@ def _best_seed(network: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[int
 
 
 def _space_of(run: Run, document: Mapping[str, Any], network: Mapping[str, Any]) -> tuple[Space, Genotype]:
-    """What a network of a finish is built from; `finish` knows one that a person designed by its name."""
+    """The space and genotype of a network of a finish; a hand-designed one has no genotype and is found by its name."""
     networks, as_trained = document["networks"], bool(document["plan"].get("trained"))
     if as_trained and network is networks[0]:  # in the size that it was searched in
         return run.space, Genotype.from_json(network["genotype"])
@@ -292,7 +292,7 @@ def _space_of(run: Run, document: Mapping[str, Any], network: Mapping[str, Any])
 
 
 def _kept(run: Run) -> Trained:
-    """The same of the best trial, where its evaluator kept the weights."""
+    """The network of the best trial, if its evaluator kept the weights."""
     best = run.needed_best("there is nothing to export")
     if best.result is None or best.result.artifact is None or run.store.artifacts is None:
         raise UsageError(
@@ -310,7 +310,7 @@ def _kept(run: Run) -> Trained:
 
 
 def _validated(measure: Measure, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """The validation score of the weights of a trial, and where the search judged it by another epoch's, that one too."""
+    """The validation score of a trial's weights, and the score that the search used if that is of another epoch."""
     if measure.name not in metrics:
         return {}
     judged = metrics[measure.name]

@@ -58,9 +58,12 @@ class Prediction:
 
 
 def classify(opened: Opened, asked: Sequence[tuple[str, str | None]], k: int) -> list[Prediction]:
-    """What a model says of picture files, in their order: the k likeliest classes of each.
+    """The k most likely classes of each picture file, in their order.
 
-    Each is asked for by its path, with why it cannot be answered, or None.
+    Args:
+        opened: the model.
+        asked: the path of each file, with the reason why it cannot be read, or None.
+        k: how many classes to name.
     """
     card = opened.card
     channels, size = _channels_and_size(card)

@@ -61,7 +61,7 @@ def load(path=WEIGHTS, device="cpu") -> Network:
 def read_image(path) -> torch.Tensor:
     """A picture of any size and mode as pixels [1, CHANNELS, HEIGHT, WIDTH] from 0 to 1, as in training.
 
-    The picture is turned as its EXIF says, its middle is kept, and transparent parts become white.
+    The EXIF orientation is applied, the centre is cropped, and transparent parts become white.
     """
     pixels = torch.from_numpy(decode_picture(Path(path).read_bytes(), WIDTH, HEIGHT, CHANNELS))
     return pixels.permute(2, 0, 1)[None].float() / 255.0

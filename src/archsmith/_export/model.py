@@ -36,7 +36,7 @@ class Model:
         genotype: its genotype, or None where there is only an architecture.
         architecture: the architecture, as plain data.
         card: data, metrics, cost, versions, command.
-        built_by: the live space, where that is at hand; it is not written.
+        built_by: the space object, if it is available; it is not written.
     """
 
     takes: ClassVar[str]  # what it reads, which names its kind in `model.json`

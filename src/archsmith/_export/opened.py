@@ -50,9 +50,8 @@ class Opened:
 def open_model(path: Path, *, run_source: bool = False, space: Space | None = None) -> Opened:
     """What `archsmith export` wrote: a folder in any format, or an `.onnx` file alone.
 
-    Formats pytorch and onnx are data. Format source is a program: it is run where `run_source` says so, and refused
-    elsewhere. `space` is that of a model in format pytorch, where it is the user's own. Raises UsageError when it is none of
-    these.
+    Formats pytorch and onnx are data. Format source is a program, which is run only with `run_source`. A model in format
+    pytorch with the user's own space needs `space`. Raises UsageError for anything else.
     """
     if not path.exists():
         raise UsageError(f"there is no model at {path}; `archsmith export RUN` writes one")

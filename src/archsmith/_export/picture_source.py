@@ -52,12 +52,12 @@ def decoding_source() -> str:
 
 
 def reads_pictures(model: ImageModel) -> bool:
-    """Whether a picture can be what the model takes: of grey levels, or of colours."""
+    """Whether the model takes grey or colour pictures."""
     return len(model.task.input_shape) == 3 and model.task.input_shape[0] in (1, 3)
 
 
 def read_image_file(model: ImageModel) -> str:
-    """The text of `read_image.py`, for a model in a format that is no program itself."""
+    """The text of `read_image.py`, which goes with a model in a format that is not a program."""
     return _TEMPLATE.format(
         name=one_line(model.name), types=TYPES, shape=tuple(model.task.input_shape), decoding=decoding_source()
     )

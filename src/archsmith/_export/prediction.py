@@ -30,17 +30,17 @@ def predict(
     space: Space | Callable[..., Architecture] | None = None,
     build: Callable[[Architecture, Any], Any] | None = None,
 ) -> list[Prediction] | list[Score]:
-    """What an exported model says of files, in their order: a `Prediction` of each picture, or a `Score` of each text.
+    """The answers of an exported model for files, in their order: a `Prediction` of each picture, or a `Score` of each text.
 
     A folder stands for all pictures in it, at any depth; a warning says how many other files it has. A file that cannot
-    be read gets an answer with an error, and the others are answered all the same.
+    be read gets an answer with an error, and does not affect the others.
 
     Args:
         model: what `export` wrote: a folder in any format, or an `.onnx` file alone. Formats pytorch and onnx are data.
         files: pictures of any size and mode, and folders of them; or texts in UTF-8, plain or packed, prepared as the
             training text was.
         k: how many classes to name for each picture.
-        space, build: those of a model in format pytorch whose space is your own, as of `load`.
+        space, build: as in `load`, for a model in format pytorch with your own space.
         run_source: whether a model of format source, which is a program, is run; without this it is refused.
 
     Raises UsageError when the model cannot be used.
@@ -50,8 +50,8 @@ def predict(
     opened = open_model(Path(model), run_source=run_source, space=None if space is None else as_space(space, build))
     if opened.takes == TensorModel.takes:
         raise UsageError(
-            f"{os.fspath(model)} is a model of arrays of shape {opened.card['task']['input_shape']}, which are not read from "
-            "files here; in Python: archsmith.load(FOLDER).deployed()(inputs)"
+            f"{os.fspath(model)} is a model of arrays of shape {opened.card['task']['input_shape']}, which predict cannot "
+            "read from files; in Python, call archsmith.load(FOLDER).deployed()(inputs)"
         )
     paths = [os.fspath(path) for path in files]
     if opened.takes != ImageModel.takes:
@@ -63,7 +63,7 @@ def predict(
 
 
 def _pictures_in(folder: str) -> list[tuple[str, str | None]]:
-    """The pictures of a folder, sorted, and the folders in it that could not be opened, with why."""
+    """The pictures of a folder, sorted, and the folders in it that could not be opened, with the reason."""
     try:
         listing = list_folder(Path(folder))
     except DataError as error:

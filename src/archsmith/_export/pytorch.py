@@ -1,7 +1,7 @@
 """Format pytorch: weights as safetensors, everything else as JSON, loaded again through the space.
 
-Nothing in the folder is run: the space is one that archsmith ships, found by name, or the user's own, which is given or found
-in a FILE.py that this user has named; and no pickle is read.
+Nothing in the folder is run, and no pickle is read. The space is one of archsmith's, found by name, or the user's own, which is
+given or found in a recipe file that this user has named before.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def load(
 ) -> ImageModel | TextModel:
     """The model in a folder that `export(..., format="pytorch")` wrote.
 
-    Of images, an `ImageModel`: its `network` takes preprocessed images, its `deployed()` pixels from 0 to 1. Of text, a
-    `TextModel`: its `network` takes tokens, its `vocabulary` makes them. `space` and `build` are those of a network in a space
-    of your own, as of `search`; one from a FILE.py is found again by itself. Raises UsageError when the folder is no such
-    export, was changed, or needs a space that is not to be had.
+    For images it is an `ImageModel`: its `network` takes preprocessed images, its `deployed()` pixels from 0 to 1. For text it
+    is a `TextModel`: its `network` takes tokens, its `vocabulary` makes them. A network of your own space needs `space` and
+    `build` as in `search`, unless it came from a recipe file, which is found again. Raises UsageError if the folder is no
+    such export, was changed, or needs a space that cannot be found.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -122,7 +122,7 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def _space(record: Any, given: Space | None, file: Any) -> Space:
-    """The space of a record: one that archsmith ships, else the one given, else that of a file which this user has named."""
+    """The space of a record: one of archsmith's, else the one given, else that of a recipe file which this user has named."""
     name = record.get("type") if isinstance(record, dict) else None
     if name == baseline.TYPE:
         return baseline.ResidualBaseline.from_record(record)
@@ -132,7 +132,7 @@ def _space(record: Any, given: Space | None, file: Any) -> Space:
         if given is None:
             raise UsageError(
                 f"format pytorch is loaded through the model's space, and {own_name(record)} is none of archsmith.spaces; name "
-                "the file with your own, --recipe FILE.py, or in Python give load(..., space=..., build=...), or use format "
+                "the file that has it, with --recipe FILE.py (in Python: load(..., space=..., build=...)), or export as "
                 "source or onnx, which need no space"
             )
         if not same_config(record, to_config(given), any_module=True):

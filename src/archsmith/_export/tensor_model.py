@@ -1,4 +1,4 @@
-"""A trained classifier of anything but images: of rows of a table, of signals; written and read as arrays are."""
+"""A trained classifier of arrays other than images, such as rows of a table or signals."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def load(path=WEIGHTS, device="cpu") -> Network:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TensorModel(ImageModel):
-    """A trained classifier whose inputs are arrays and no images: from inputs to logits, with nothing before it."""
+    """A trained classifier of arrays other than images: from inputs to logits, without preprocessing."""
 
     takes: ClassVar[str] = "tensors"
     input_name: ClassVar[str] = "inputs"

@@ -67,7 +67,7 @@ def finishable(run: Run) -> Finishable:
         what = evaluator.function if isinstance(evaluator, FunctionEvaluator) else type(evaluator)
         raise UsageError(
             f"a finish trains networks for longer and tests them, so it needs an evaluator with task, train, test and epochs, "
-            f"such as ImageClassification (archsmith.core.finish.Finishable says what they are for); "
+            f"such as ImageClassification (see archsmith.core.finish.Finishable); "
             f"{getattr(what, '__name__', what)} has {missing}"
         )
     if run.store.artifacts is None:

@@ -95,14 +95,14 @@ def _tested(evaluator: Finishable, model: torch.nn.Module, measure: Measure) -> 
 
 
 def tested_by(evaluator: Finishable) -> Measure:
-    """The evaluator's measure; where it names none, the accuracy on whatever its networks take."""
+    """The evaluator's measure; if it names none, the accuracy."""
     measure, task = measure_of(evaluator), evaluator.task()
     is_of_images = isinstance(task, Task) and len(task.input_shape) == 3
     return measure if is_of_images or measure != ACCURACY else replace(ACCURACY, items="examples")
 
 
 def _after(found: FinishedNetwork, other: FinishedNetwork) -> str:
-    """For how long two networks were trained, as a comparison says it; nothing where one was not, or does not say."""
+    """The epochs of two networks, as a phrase for their comparison; empty if one of them is unknown."""
     if not found.epochs or not other.epochs:
         return ""
     if found.epochs == other.epochs:

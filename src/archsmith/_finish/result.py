@@ -115,7 +115,7 @@ class Finished:
 
     @property
     def full_epochs(self) -> int | None:
-        """The epochs that a final training should have had, where the found network had fewer; else None."""
+        """The epochs that a final training should have had, if the found network had fewer; else None."""
         full = self.plan.get("full_epochs")
         return full if isinstance(full, int) and full > self.found.epochs else None
 
@@ -137,8 +137,8 @@ class Finished:
             said = ["Nothing was trained beside the found network, so nothing is claimed."]
         if self.full_epochs is not None:
             said.append(
-                f"The recipe asks for {self.full_epochs:,} epochs of each final training, and the time ran out before: which "
-                "of these networks is better when they are trained for longer is not known."
+                f"The recipe asks for {self.full_epochs:,} epochs of each final training, but there was not enough time: which of "
+                "these networks is better after longer training is not known."
             )
         if self.looks > 1:
             said.append(

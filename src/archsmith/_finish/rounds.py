@@ -193,16 +193,14 @@ def _plan_of(stored: Finished) -> FinishPlan:
 
 
 def _reward(run: Run, evaluator: Finishable, notes: list[str]) -> Reward:
-    """The run's own reward; where that is the user's and not at hand the evaluator's, which is said."""
+    """The run's reward; if it is the user's own and cannot be found, the evaluator's, with a note."""
     try:
         return run.reward
     except UsageError:
         own: Reward | None = getattr(evaluator, "default_reward", None)
         if own is None:
             raise
-        notes.append(
-            "What was chosen in the finish was chosen by the evaluator's own reward, since that of the search was not at hand."
-        )
+        notes.append("The finish used the evaluator's own reward, because the search's reward could not be found.")
         return own
 
 

@@ -71,7 +71,7 @@ def auto(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The whole job on a data set: search, random search beside it, finish, report, export.
+    """The whole job on a data set: search, random search for comparison, finish, report, export.
 
     Without a budget it takes some minutes on two cores, which shows the machinery and no more; give it --seconds 3600.
     Interrupted, the same command with --name goes on where it was.

@@ -33,13 +33,13 @@ ArtifactsOption = Annotated[
     typer.Option(
         "--artifacts",
         envvar="ARCHSMITH_ARTIFACTS",
-        help="Where a store that has no place yet keeps weights: a folder or an address such as s3://BUCKET/PATH "
-        "(default: a folder beside the SQLite file).",
+        help="Where a new store keeps weights: a folder, or an address such as s3://BUCKET/PATH (default: a folder next to "
+        "the SQLite file).",
     ),
 ]
 ForceOption = Annotated[
     bool,
-    typer.Option("--force", help="Replace a file that archsmith did not write; a database never is."),
+    typer.Option("--force", help="Replace a file that archsmith did not write, unless it is a database."),
 ]
 MovedData = Annotated[str | None, typer.Option("--data", help="Where the run's data set is now.")]
 RecipeOption = Annotated[
@@ -47,7 +47,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="FILE.py",
-        help="The file of yours with the run's recipe, where that was moved or changed: FILE.py, or FILE.py:NAME.",
+        help="Your file with the run's recipe, if it was moved or changed: FILE.py, or FILE.py:NAME.",
     ),
 ]
 DEFAULT_STORE = "sqlite:///runs.db"
@@ -65,8 +65,16 @@ def register(app: typer.Typer) -> None:
 def open_existing(
     store: str, name: str, data: str | None = None, artifacts: str | None = None, recipe: str | None = None
 ) -> Run:
-    """A run that must be there; a store that is not there is not made. `data` is where its data set is now, `artifacts`
-    where a store that has no place for weights keeps them from now on, `recipe` the FILE.py of its own pieces."""
+    """Open an existing run; a missing store is not created.
+
+    Args:
+        store, name: the store, and the run's name.
+        data: where the run's data set is now.
+        artifacts: where the store keeps weights from now on, if it has no place for them yet.
+        recipe: the FILE.py with the run's recipe.
+
+    Raises UnknownName if there is no such run, and UsageError if `data` or `recipe` do not fit it.
+    """
     from archsmith._search.run import Run
     from archsmith.store import open_store
 
@@ -87,9 +95,9 @@ def open_existing(
 
 
 def with_recipe(run: Run, argument: str) -> Run:
-    """The run with its own pieces from a file that the user names. What comes later finds them there too.
+    """The run with its space and evaluator from a recipe file. The run records the file for later commands.
 
-    Raises UsageError when the pieces of the file are others than the run's.
+    Raises UsageError if the file's space or evaluator differs from the run's.
     """
     from archsmith._search.recipe_file import run_recipe_file
     from archsmith._search.run import Run
@@ -107,14 +115,13 @@ def with_recipe(run: Run, argument: str) -> Run:
 
 
 def command_line(verb: str, name: str, *more: str, store: str) -> str:
-    """A command about a run, as a person would type it here; the store is named unless it is the default, or set for
-    all commands."""
+    """A command about a run, as one would type it here. It names the store unless that is the default or in the environment."""
     where = [] if store in (DEFAULT_STORE, os.environ.get("ARCHSMITH_STORE")) else ["--store", store]
     return command_text(verb, name, *more, *where)
 
 
 def can_finish(run: Run) -> bool:
-    """Whether `finish` has something to do with a run, as far as its record tells."""
+    """Whether the record of a run allows `finish`."""
     return run.best is not None and run.store.artifacts is not None and run.config.get("finishable", True) is True
 
 
@@ -277,7 +284,7 @@ def best(name: RunName, store: StoreOption = DEFAULT_STORE) -> None:
 def report(
     name: RunName,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The page's path (default: RUN.html).")] = None,
-    control: Annotated[str | None, typer.Option(help="The random-search run to draw beside it.")] = None,
+    control: Annotated[str | None, typer.Option(help="The random-search run to compare it with.")] = None,
     recipe: RecipeOption = None,
     force: ForceOption = False,
     store: StoreOption = DEFAULT_STORE,

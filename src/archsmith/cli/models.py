@@ -37,10 +37,10 @@ Thing = Annotated[
     str,
     typer.Argument(
         metavar="NAME|GENOTYPE|RUN",
-        help="A network of archsmith.discovered; or a genotype: JSON, a file of it, or - for stdin; or a run.",
+        help="A network of archsmith.discovered; a genotype (JSON, a file, or - for stdin); or a run.",
     ),
 ]
-TrialOption = Annotated[int | None, typer.Option("--trial", help="Of a run: which trial (default: the best).")]
+TrialOption = Annotated[int | None, typer.Option("--trial", help="The trial of a run (default: the best).")]
 ShapeOption = Annotated[str | None, typer.Option("--input-shape", help="Channels, height, width, such as 3,32,32.")]
 ClassesOption = Annotated[int | None, typer.Option("--classes", help="How many classes.")]
 CellsOption = Annotated[
@@ -142,9 +142,7 @@ def export(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(
-            "--network", help="Of a finished run: another network that it trained, by its name in the result."
-        ),
+        typer.Option("--network", help="Another network that `finish` trained, by its name in the result."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights that were not trained.")] = 0,
     input_shape: ShapeOption = None,
@@ -393,7 +391,7 @@ def _read(thing: str) -> str:
 
 
 def _network(thing: str, trial: int | None, recipe: str | None, store: str) -> Thing_:
-    """What was named, a run's network among it; of a genotype with --recipe, in the space of that file."""
+    """The named network, a run's included. With --recipe, a genotype is read in the space of that file."""
     from archsmith._describe import find, network_of, task_of
     from archsmith.discovered import NETWORKS
 
@@ -401,7 +399,7 @@ def _network(thing: str, trial: int | None, recipe: str | None, store: str) -> T
     if plain and len(thing) <= 255 and not Path(thing).is_file() and _is_run(store, thing):
         return network_of(open_existing(store, thing, recipe=recipe), trial)
     if trial is not None:
-        raise UsageError(f"--trial is of a run, and {thing[:80]!r} is none of {store}")
+        raise UsageError(f"--trial is for a run, and {store} has no run {thing[:80]!r}")
     if recipe is None:
         return _read(thing)
     pieces = load_recipe(recipe)

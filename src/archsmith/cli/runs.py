@@ -173,7 +173,7 @@ def resumed(run: Run, raised: Budget | None, *, where: Where, go_on: str, data: 
 
 
 def _once_free(go: Callable[[], Run], store: str) -> Run:
-    """What `go` gives, once the lease of a writer that is gone has run out: a database cannot know at once that it is."""
+    """The result of `go`, after waiting for the lease of a writer that may be gone: a database cannot know at once that it is."""
     until = time.monotonic() + LEASE_PATIENCE
     told = False
     while True:

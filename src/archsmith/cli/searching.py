@@ -112,8 +112,8 @@ FirstOption = Annotated[
     typer.Option(
         "--first",
         metavar="NAME|FILE|RUN",
-        help="Try a known network before the searcher is asked: a name such as resnet20, a file with a genotype or an "
-        "architecture, or the best of an earlier run. May be given several times.",
+        help="Try a known network before those of the searcher: a name such as resnet20, a file with a genotype or an "
+        "architecture, or the name of a run, for its best. May be given several times.",
     ),
 ]
 ControlOption = Annotated[
@@ -133,7 +133,7 @@ def search(
         str,
         typer.Argument(
             metavar="RECIPE|FILE.py",
-            help="A name of `archsmith recipes`, or a file of yours; of several recipes in it one: FILE.py:NAME.",
+            help="A name of `archsmith recipes`, or your own file: FILE.py, or FILE.py:NAME if it has several recipes.",
         ),
     ],
     data: DataOption = None,
@@ -230,7 +230,7 @@ def search(
     for one in runs:
         print(_outcome(one))
     if store == MEMORY:
-        say("the run was kept in memory alone and ends with this command; keep it in a file with --store FILE.db")
+        say("this run was in memory only and is gone when the command ends; keep runs in a file with --store FILE.db")
         return
     verbs = ["report"]
     verbs += ["compare"] if run.best is not None and control_run is not None and control_run.best is not None else []

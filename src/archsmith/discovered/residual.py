@@ -1,5 +1,5 @@
-"""Residual networks that people pick by hand, as architectures of the space `ResidualNetwork`: where a search can start, and
-what it has to beat.
+"""Residual networks that people choose by hand, as architectures of the space `ResidualNetwork`: starting points for a search,
+and the networks that it has to beat.
 
 The sizes are those that were published, exact to the parameter (tests/test_residual_network.py).
 """
@@ -141,4 +141,4 @@ def _discovered(name: str) -> Discovered:
 
 
 RESIDUAL: Mapping[str, Callable[[], Discovered]] = {name: partial(_discovered, name) for name in _NETWORKS}
-"""The networks by name, as functions. Nobody discovered them by a search: they are what people pick."""
+"""The networks by name, as functions. They were designed by hand, not discovered by a search."""

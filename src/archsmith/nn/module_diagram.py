@@ -15,7 +15,7 @@ _ROLES: tuple[tuple[str, tuple[type[nn.Module], ...]], ...] = (
     ("pool", tuple(getattr(nn, name) for name in dir(nn) if "Pool" in name)),
     ("dense", (nn.Linear, nn.Bilinear, nn.Embedding, nn.RNNBase, nn.RNNCellBase)),
 )
-_UNSEEN = (nn.Identity, nn.Dropout, nn.Flatten)  # what changes no numbers, or their shape alone
+_UNSEEN = (nn.Identity, nn.Dropout, nn.Flatten)  # these change at most the shape
 
 
 def module_diagram(module: nn.Module, title: str) -> Diagram:
@@ -24,7 +24,7 @@ def module_diagram(module: nn.Module, title: str) -> Diagram:
         graph = fx.Tracer().trace(module)
     except Exception as error:
         raise UsageError(
-            f"{title} has no diagram of its own, and its forward pass cannot be traced for one: {error}. Give the space a "
+            f"{title} has no diagram, and its forward pass cannot be traced to make one: {error}. Give the space a "
             "method diagram(architecture), which returns an archsmith.core.diagram.Diagram"
         ) from error
     nodes: list[Node] = []
@@ -45,7 +45,7 @@ def module_diagram(module: nn.Module, title: str) -> Diagram:
 
 
 def _box(traced: fx.Node, module: nn.Module, *, joins: bool) -> Node | None:
-    """The box of one traced operation; None for what is not drawn."""
+    """The box of one traced operation; None if it is not drawn."""
     if traced.op == "placeholder":
         return Node(traced.name, "input", role="input")
     if traced.op == "output":
@@ -61,7 +61,7 @@ def _box(traced: fx.Node, module: nn.Module, *, joins: bool) -> Node | None:
 
 
 def _label(layer: nn.Module) -> tuple[str, str]:
-    """What a layer is, and how large."""
+    """A layer's kind and size."""
     own: Any = layer
     name = type(layer).__name__
     if isinstance(layer, nn.modules.conv._ConvNd):

@@ -22,7 +22,7 @@ def write_report(run: Run, path: Path, *, control: str | None = None, force: boo
         path: where to; an earlier page there is replaced, all at once.
         control: the random-search run to show beside it. By default the run `<name>-random` of the same store, else
             the latest random search there with the same space, evaluator, data, reward and budget.
-        force: whether a file there that archsmith did not write is replaced. A database never is.
+        force: whether to replace a file that archsmith did not write. A database is never replaced.
 
     Raises:
         UnknownName: the store has no run named `control`.

@@ -51,7 +51,7 @@ def _one(facts: Facts, trial: Trial, i: int) -> Html:
 
 
 def _describe(facts: Facts, trial: Trial) -> Html | None:
-    """The command that describes a trial's network; None of a run in memory, which no command reaches."""
+    """The command that describes a trial's network; None for a run in memory, which no command can open."""
     if facts.url is None:
         return None
     command = command_text("describe", facts.summary.name, "--trial", str(trial.number), "--store", facts.url)

@@ -66,7 +66,7 @@ _Layout: TypeAlias = tuple[dict[str, _Box], list[str], float]
 
 
 def is_drawing(text: str) -> bool:
-    """Whether archsmith drew an SVG document, from the text that it begins with."""
+    """Whether archsmith drew an SVG document, judged by its first lines."""
     return text.startswith(_BEGINNING) and f'font-family="{FONT}"' in text
 
 

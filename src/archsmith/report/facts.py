@@ -94,7 +94,7 @@ class Facts:
         finish: the document that `finish` kept, if it is one.
         cluster: what the workers did, where there were more than a few.
         saved: what stopping children early has saved, or None where no rule was asked.
-        improvement: what the search added to the known points it began with, or None where there were none.
+        improvement: what the search added to the known points it began with, or None if it had none.
         looks: how often the test set was looked at: a finish says so before it looks, so one that was killed counts.
     """
 

@@ -59,7 +59,7 @@ def test_score(found: Json) -> tuple[str, str] | None:
 
 
 def trained_for(found: Json) -> str:
-    """For how long the found network was trained, against what the plan asks for; empty where that is not on record."""
+    """How long the found network was trained, and how long the plan asks for; empty if that was not recorded."""
     networks = _mappings(found.get("networks"))
     epochs = epochs_of_finals(networks[0]) if networks else None
     return epochs_text(epochs, _mapping(found.get("plan"))) if epochs is not None else ""

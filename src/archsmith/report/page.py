@@ -131,7 +131,7 @@ def _trained(evaluator: Any, measure: Measure, reward: Any, *, early: bool) -> s
 
 
 def data_name(data: Any) -> str:
-    """The data set's name, or the last part of its path; of arrays, how many images they are."""
+    """The data set's name, or the last part of its path; for arrays, the number of images."""
     if isinstance(data, Mapping):
         return f"{data.get('images', 'some')} images, given as arrays"
     return str(data).rstrip("/\\").replace("\\", "/").rpartition("/")[2] or str(data)
@@ -279,7 +279,7 @@ def _commands(facts: Facts) -> Html | None:
 
 
 def _higher(facts: Facts) -> tuple[str, str]:
-    """Twice the run's budget, as an option."""
+    """Twice the run's budget, as an option of the command line."""
     budget = facts.summary.config.get("budget")
     for unit in ("trials", "epochs", "seconds"):
         amount = budget.get(unit) if isinstance(budget, Mapping) else None
@@ -316,7 +316,7 @@ def _limits(limits: Any) -> str | None:
 
 
 def _note(config: Any) -> dict[str, Any]:
-    """The run's note without the plan of its finish, which stands with the test, and the place of a user's file."""
+    """The run's note without the plan of its finish, which is shown with the test, and the path of a recipe file."""
     return {k: v for k, v in (config.get("note") or {}).items() if k not in ("finish", "file")}
 
 
@@ -351,7 +351,7 @@ def words(facts: Facts) -> Html:
 
 
 def _which_epoch(facts: Facts) -> str:
-    """Of an accuracy that is the best of several epochs, that it is."""
+    """A remark that the accuracy is the best of several epochs, if it is."""
     metrics = facts.best.result.metrics if facts.best is not None and facts.best.result is not None else {}
     if facts.measure.name != ACCURACY.name or FINAL_ACCURACY not in metrics:
         return ""

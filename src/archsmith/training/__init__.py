@@ -1,4 +1,4 @@
-"""Training: the ways to obtain a result for a child, one file each, and what an evaluator of your own is made with."""
+"""Training: the evaluators, one file each, and functions to write your own with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The files of an archive, as `listing` has those of a folder. Nothing is extracted, so no name in one leads anywhere.
+"""Lists the files of an archive, as `listing` does for a folder. Nothing is extracted to the disk.
 
-An archive is read twice: once for its names, once for the content of what is wanted. Of members with one name the last
-counts, as for the tools that extract them. Links to other members are followed; those that lead out are not.
+An archive is read twice: once for its names, and once for the content of the pictures. If several members have the same name,
+the last one counts, as for tools that extract them. Links to other members are followed; those that lead out are not.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Member:
         name: as the archive has it.
         size: in bytes, unpacked.
         is_folder: whether it is a folder.
-        backslashes: whether they separate folders; None: where no name in the archive has a slash.
-        link: what it is a link to, if it is one.
+        backslashes: whether backslashes separate folders; None: only if no name in the archive has a slash.
+        link: the target, if it is a link.
         hard: whether the link's target is a name in the archive; otherwise it is relative to the link's own folder.
     """
 
@@ -100,7 +100,7 @@ def list_archive(path: Path) -> Listing:
 
 
 def archive_contents(path: Path, sources: Collection[str]) -> Iterator[Content]:
-    """The content of some files of an archive. Raises DataError where it is damaged."""
+    """The content of some files of an archive. Raises DataError if it is damaged."""
     with _errors(path):
         if is_zip(path):
             with open_zip(path) as packed:
@@ -172,17 +172,17 @@ def _head(stream: IO[bytes]) -> bytes:
 
 
 def _parts(path: Path, name: str, backslashes: bool) -> Parts:
-    """A member's name as a path. Raises DataError where it leads out of the archive, however it is read."""
+    """A member's name as a path. Raises DataError if it leads out of the archive on any system."""
     if ".." in re.split(r"[\\/]", name) or name.startswith(("/", "\\")) or _DRIVE.match(name):
         raise DataError(
-            f"{path} has a member '{spelled(name)}' that leads out of the archive; it is not read. Pack the archive anew with "
-            "names that begin in the folder of the data, or unpack it yourself and give the folder"
+            f"{path} has a member '{spelled(name)}' that leads out of the archive; it is not read. Pack the archive again with "
+            "names relative to the folder of the data, or unpack it yourself and give the folder"
         )
     return tuple(part for part in re.split(r"[\\/]" if backslashes else "/", name) if part not in ("", "."))
 
 
 def _target(link: str, folder: Parts) -> Parts | None:
-    """Where a link leads to within the archive, or None where it leads out."""
+    """The target of a link within the archive, or None if it leads out."""
     if link.startswith("/"):
         return None
     found = list(folder)
@@ -197,7 +197,7 @@ def _target(link: str, folder: Parts) -> Parts | None:
 
 
 def _follow(links: dict[Parts, Parts | None], listing: Listing, path: Path) -> None:
-    """Give the files that links lead to the paths of the links too. What leads nowhere is noted."""
+    """List the targets of links under the paths of the links too, and note links that lead nowhere."""
     left = dict(links)
     progress = True
     while progress:

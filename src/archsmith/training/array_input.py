@@ -1,7 +1,4 @@
-"""What a person gives as arrays, as `Arrays`: numpy arrays, torch tensors, lists of pictures.
-
-They are copied, so that nobody changes them later.
-"""
+"""Makes `Arrays` from NumPy arrays, PyTorch tensors or lists of pictures, which are copied against later changes."""
 
 from __future__ import annotations
 
@@ -19,15 +16,16 @@ from archsmith.training.image_arrays import of_arrays
 
 FORMS = (
     "data is the name of a data set, a path, or arrays: (images, labels), ((x_train, y_train), (x_test, y_test)), or a "
-    "mapping with x_train and y_train, and x_val, y_val, x_test and y_test where there are such"
+    "mapping with x_train, y_train and, optionally, x_val, y_val, x_test and y_test"
 )
 
 
 def arrays_of(data: object) -> Arrays:
-    """Arrays as data: see `FORMS`. Images are [count, height, width] or with channels last or first, as bytes, or as
-    floating point from 0 to 1; labels are numbers from 0, or texts.
+    """Data given as arrays, in one of the `FORMS`.
 
-    Raises UsageError for what is none of that, and DataError for arrays that cannot be used.
+    Images are uint8, or floating point from 0 to 1, with the shape [count, height, width] or with channels last or first.
+    Labels are whole numbers from 0, or strings. Raises UsageError for another form, and DataError for arrays that cannot be
+    used.
     """
     given = _by_name(data)
     names, others = by_key("data", list(given))
@@ -67,13 +65,13 @@ def _kind(data: object) -> str:
 
 
 def _is_tensor(value: object) -> bool:
-    """Whether a value is a tensor of torch, which is not imported for that."""
+    """Whether a value is a PyTorch tensor; this does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def _is_picture(value: object) -> bool:
-    """Whether a value is a picture of Pillow, which is not imported for that."""
+    """Whether a value is a Pillow image; this does not import Pillow."""
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(value, pillow.Image)
 
@@ -91,7 +89,7 @@ def _numpy(value: Any) -> np.ndarray:
 
 
 def _images(key: str, value: Any) -> np.ndarray:
-    """Images with channels last. Tensors have them first, arrays last; where that cannot be, it is the other way."""
+    """Images with channels last. Tensors are taken as channels first and arrays as channels last, unless the shape forbids it."""
     if isinstance(value, list | tuple) and len(value):
         return _stacked(key, value)
     return _channels_last(_numpy(value), _is_tensor(value))
@@ -120,7 +118,7 @@ def _stacked(key: str, images: Sequence[Any]) -> np.ndarray:
 
 
 def _decoded(key: str, picture: Any) -> np.ndarray:
-    """A picture's levels or colours, as a file with it is read."""
+    """The pixels of a Pillow image, decoded as a file is."""
     from archsmith.training.picture_decoding import PictureError, to_eight_bits
 
     try:

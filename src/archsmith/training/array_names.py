@@ -1,7 +1,6 @@
-"""Which array of a data set is which, by its name: `x_train`, `train_images`, `X_val`, `labels`, `y_test`, ...
+"""Recognises the arrays of a data set by name: `x_train`, `train_images`, `X_val`, `labels`, `y_test`, ...
 
-Images and labels for training, and, where there are any, for validation and for the test. Names that say nothing of a part,
-such as `images` and `labels`, are for training.
+Names without a split, such as `images` and `labels`, are for training.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _CLASS_NAMES = ("class_names", "classes", "label_names")
 
 
 def key_of(name: str) -> str | None:
-    """Which of `KEYS` or `CLASS_NAMES` an array of that name is; None for what is none of them."""
+    """The one of `KEYS` or `CLASS_NAMES` that an array of that name is; None for any other."""
     plain = re.sub(r"[\s._-]+", "_", name.strip().lower())
     if plain in _CLASS_NAMES:
         return CLASS_NAMES
@@ -57,7 +56,7 @@ def by_key(source: str, names: Collection[str]) -> tuple[dict[str, str], list[st
         if key not in found:
             raise DataError(
                 f"{source} has no array {key!r}; it has {', '.join(map(repr, names)) or 'none'}. Save the images as "
-                "x_train and their labels as y_train; and x_val, y_val and x_test, y_test, where there are such"
+                "x_train and their labels as y_train; optionally also x_val, y_val, x_test and y_test"
             )
     for part in ("val", "test"):
         if (f"x_{part}" in found) != (f"y_{part}" in found):

@@ -1,4 +1,4 @@
-"""Images and labels in memory as the data of an evaluator: known by their content, and not kept with a run."""
+"""Images and labels in memory as the data of an evaluator. A run records their digest, not their content."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NAME = "arrays"
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images and labels that were given as arrays. A run's record has their digest; who goes on with it gives them again.
+    """Images and labels that were given as arrays. A run records their digest, so they must be given again to resume it.
 
     Args:
         sha256: of their content, hexadecimal.
         images: how many there are.
-        content: the data set itself; None where it was made from the record of a run.
+        content: the data set itself; None if this was made from the record of a run.
     """
 
     sha256: str
@@ -36,14 +36,14 @@ class Arrays:
         if content is None:
             raise DataError(
                 f"the {self.images:,} images of this run were arrays in memory (SHA-256 {self.sha256[:12]}...), and are not "
-                "kept with it; give them again: in Python as data=(images, labels) of resume, or as evaluator= of open_run; on "
+                "stored with it; give them again: in Python as data=(images, labels) of resume, or as evaluator= of open_run; on "
                 "the command line in a FILE.py, whose recipe has an evaluator with them"
             )
         return content
 
     @property
     def key(self) -> Hashable:
-        """What the data set is called where it is handed to another process; see `core.loaded`."""
+        """The key of the data set in `core.loaded`, which hands it to other processes."""
         return ("arrays", self.sha256)
 
     def __reduce__(self) -> tuple[type[Arrays], tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""The order of classes: by number where all names are whole numbers, else by name."""
+"""The order of classes: by number if all names are whole numbers, else by name."""
 
 from __future__ import annotations
 

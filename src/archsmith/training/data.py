@@ -47,9 +47,9 @@ class ImageData:
         unreadable: "name: why" of every file that could not be read.
         remarks: what else a person should know of how it was read.
         contents: a short digest of each file, or of each array, by name.
-        layout: how folders and files were read, in a line: classes, splits, and what was ignored.
-        validation: positions in `images` of those to validate with, or None where the source has no such split.
-        files, test_files: the file of each image, where it has one.
+        layout: one line on how folders and files were read: classes, splits, and what was ignored.
+        validation: positions in `images` of the source's validation split, or None if it has none.
+        files, test_files: the file of each image; empty if the images are not from files.
     """
 
     name: str
@@ -78,7 +78,7 @@ class ImageSplits:
         train, validation: positions, ascending, without overlap.
         test_images, test_labels: the test split.
         official_test: whether the source came with that test split.
-        validation_split: where the validation split is from, in words.
+        validation_split: where the validation split comes from, in words.
         split_digest: SHA-256 of which images are in which split, hexadecimal.
     """
 
@@ -146,10 +146,10 @@ def stratified(labels: Labels, fraction: float, seed: int, among: Labels | None 
 
 
 def split(data: ImageData, validation: float, seed: int, max_train: int | None = None) -> ImageSplits:
-    """The data with its test split, its validation split and, where asked for, fewer images to learn from.
+    """The data with a test split, a validation split and at most `max_train` images to learn from and validate with.
 
-    The source's own splits are kept. `max_train` is a stratified subset of what training and validation share, drawn with
-    the same seed; of a source's own validation images no more than their part of it are kept.
+    Splits of the source are used as they are. The `max_train` images are a stratified sample, drawn with the same seed; a
+    validation split of the source is reduced in the same proportion.
     Raises DataError when a class has too few images for every split to have one of each.
     """
     from archsmith.training.duplicates import remarks_on
@@ -196,7 +196,7 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
 
 
 def _at_most(data: ImageData, pool: Labels, count: int | None, seed: int) -> Labels:
-    """The positions, or a stratified part of about so many of them."""
+    """The positions, or a stratified sample of about `count` of them."""
     if count is None or count >= len(pool):
         return pool
     return stratified(data.labels, count / len(pool), seed, pool)[1]
@@ -224,12 +224,12 @@ def load(
     labels: str | None = None,
     label_pattern: str | None = None,
 ) -> ImageData:
-    """The data set of a name or at a path, read once per process for as long as its files stay as they are.
+    """The data set with a name or at a path. A process reads it once, until its files change.
 
-    `size` and `channels` resize and convert every image; None leaves them (the pictures of a folder, which have no
-    size in common, become 32 by 32). `labels` and `label_pattern` say where the labels of pictures are, where those are in
-    no folders of classes: see `ImageClassification`.
-    Raises UnknownName for a name that nothing answers to, and DataError for data that cannot be used.
+    `size` and `channels` resize and convert every image; None leaves them (but the pictures of a folder, which have no
+    common size, become 32 by 32). `labels` and `label_pattern` say where the labels are if no folders of classes give
+    them; see `ImageClassification`.
+    Raises UnknownName for an unknown name, and DataError for data that cannot be used.
     """
     name = _plain(data)
     if name in NAMES:
@@ -263,12 +263,12 @@ def _version_of(path: Path, labels: str | None) -> int:
 
 
 def _is_no_data(name: str, is_folder: bool) -> bool:
-    """Whether that is a system's file, or one that archsmith writes while it works: of a folder that is data, no part."""
+    """Whether a file or folder is the system's or archsmith's own, and so not part of the data."""
     return is_system_file(name) or (is_record(name) and (not is_folder or name.endswith(".artifacts")))
 
 
 def is_name(data: str) -> bool:
-    """Whether that is the name of a data set archsmith knows, which goes before a path of the same name."""
+    """Whether this is the name of a data set that archsmith knows, which has priority over a path of the same name."""
     return _plain(data) in NAMES
 
 
@@ -305,7 +305,7 @@ def _renamed(data: ImageData, name: str) -> ImageData:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file or folder. Raises DataError where that cannot be known, and for a name too long to be one."""
+    """Whether there is a file or folder. Raises DataError if that cannot be known, as for a name that is too long."""
     try:
         return path.exists()
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Whether files are still as they were when they were read: what keeps the caches of data from serving replaced files.
+"""Detects whether files have changed since they were read, so that caches of data never serve stale content.
 
-A scan compares names, sizes, times and inodes, and opens no file. Times have a resolution, up to two seconds on some file
-systems: two writes within it leave the same times. The content of a file that was written that lately is compared as well.
+A scan compares names, sizes, times and inodes, and opens no file. Some file systems store times with a resolution of only two
+seconds, so two writes in that time may look the same. The content of files that were written so recently is compared too.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def _nothing(name: str, is_folder: bool) -> bool:
 
 
 def version(*paths: Path, nested: bool = True, skipped: Callable[[str, bool], bool] = _nothing) -> int:
-    """A number that stays the same while the files at some paths do; once one of them changes, it is another number.
+    """A number that stays the same as long as the files at some paths do.
 
     Args:
         paths: files and folders.
         nested: whether the folders in a folder count as well.
-        skipped: whether what has that name, and is a folder or not, counts for nothing.
+        skipped: whether to ignore an entry, given its name and whether it is a folder.
 
-    Raises DataError when a path cannot be read.
+    Raises DataError if a path cannot be read.
     """
     key = (tuple(map(str, paths)), nested)
     now = time.time_ns()
@@ -76,7 +76,7 @@ def version(*paths: Path, nested: bool = True, skipped: Callable[[str, bool], bo
 
 
 def _states(path: Path, nested: bool, skipped: Callable[[str, bool], bool]) -> Iterator[tuple[str, State]]:
-    """Each file below a path with its state, links followed; folders too, as an empty one may be a class."""
+    """The state of each file and folder below a path, links followed. Folders count, as an empty one may be a class."""
     status = path.stat()
     yield str(path), _state(status)
     if not stat.S_ISDIR(status.st_mode):
@@ -109,7 +109,7 @@ def _is_recent(state: State, now: int) -> bool:
 
 
 def _digest(file: str) -> bytes:
-    """Of the content; nothing for what is no file, or cannot be read, such as a pipe."""
+    """The digest of a file's content; empty for anything but a readable regular file."""
     with suppress(OSError):
         if stat.S_ISREG(os.stat(file).st_mode):
             with open(file, "rb") as opened:

@@ -1,4 +1,4 @@
-"""Arrays of images and labels as a data set: one check for all that comes as arrays."""
+"""Checks arrays of images and labels, and makes a data set of them."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def checked(
     x_val: np.ndarray | None = None,
     y_val: np.ndarray | None = None,
 ) -> ImageData:
-    """Arrays as a data set, once they have passed every check.
+    """A data set from arrays that pass every check.
 
-    Without names the classes are "0", "1", ..., or the labels themselves where those are texts.
+    Without `class_names` the classes are "0", "1", ..., or the labels themselves if those are strings.
     Raises DataError that names the array, the rule and the value.
     """
     images = {"train": _images(name, "x_train", x)}
@@ -122,7 +122,7 @@ def _labels(name: str, key: str, y: np.ndarray, count: int) -> np.ndarray:
         nan = " with NaN in it" if y.dtype.kind == "f" and np.isnan(y).any() else ""
         raise DataError(f"{name}: {key} must be whole numbers (an integer dtype) or texts, got {y.dtype}{nan}")
     if len(y) != count:
-        raise DataError(f"{name}: {key} has {len(y):,} labels for {count:,} images; they must be as many")
+        raise DataError(f"{name}: {key} has {len(y):,} labels for {count:,} images; there must be one for each")
     if y.dtype.kind in "iu" and (y.min() < 0 or y.max() >= count + 2**16):
         raise DataError(f"{name}: {key} must be 0 to the number of classes minus one, got {y.min()} to {y.max()}")
     return y
@@ -144,7 +144,7 @@ def _numbered(
         if len(missing):
             raise DataError(
                 f"{name}: y_train must use the labels 0 to {len(present) - 1} for its {len(present)} classes, "
-                f"and has none that is {missing[0]} but one that is {present[-1]}"
+                f"and it has none that is {missing[0]} but some that are {present[-1]}"
             )
         class_names = [str(k) for k in range(len(present))]
     for part, values in labels.items():
@@ -165,7 +165,7 @@ def _by_name(
     for part, values in texts.items():
         if unknown := sorted(set(values) - number.keys()):
             known = "class_names" if class_names is not None else "y_train"
-            raise DataError(f"{name}: y_{part} has the label {unknown[0]!r}, which {known} has not")
+            raise DataError(f"{name}: y_{part} has the label {unknown[0]!r}, which is not in {known}")
     return classes, {part: np.array([number[value] for value in values], np.int64) for part, values in texts.items()}
 
 

@@ -92,8 +92,8 @@ class ImageClassification:
         latency: measures how long each child takes for an input, before it is trained, with threads of its own; the
             metric "latency", in milliseconds. Unlike all else it does not repeat to the bit. None: not measured.
         labels: a CSV with the file names and the labels of the pictures of a folder or archive, and with their splits where
-            it has such a column. None: the names of the folders are the labels, or, where they are none, a CSV among the
-            files that names pictures has them.
+            it has such a column. None: the names of the folders are the labels; without folders of classes, they are read
+            from a CSV among the files that names pictures.
         label_pattern: a regular expression for the file names of pictures, whose group `label` is the label, such as
             r"(?P<label>[a-z]+)[._]"; with a slash in it, for their paths below the folder.
     """
@@ -212,7 +212,7 @@ class ImageClassification:
         return load(str(self.data), self.size, self.channels, labels=labels, label_pattern=self.label_pattern)
 
     def loaded(self) -> dict[Hashable, Any]:
-        """The data, for processes that may not see the files; see `archsmith.core.loaded`."""
+        """The data, for other processes, which may have no access to the files; see `archsmith.core.loaded`."""
         whole = self.data.read() if isinstance(self.data, Arrays) else self._whole()
         return {self._data_key: self.splits(), self._whole_key: whole}
 
@@ -241,12 +241,12 @@ class ImageClassification:
         return self.splits().describe()
 
     def data_record(self) -> dict[str, Any]:
-        """What an export needs of the data: the shape of the pictures, and the classes."""
+        """The facts that an export needs: the shape of the pictures, and the classes."""
         images = self.splits().data
         return {"shape": list(images.images.shape[1:]), "classes": list(images.class_names)}
 
     def recorded_data(self, record: Mapping[str, Any]) -> dict[Hashable, ImageSplits]:
-        """Data without a picture, of the recorded shape and classes."""
+        """Empty data with the recorded shape and classes."""
         import numpy as np
 
         from archsmith.training.data import ImageData, ImageSplits
@@ -332,7 +332,7 @@ def _split(whole: Any, validation: float, seed: int, max_train: int | None) -> I
 
 
 def _located(data: object) -> str | Arrays:
-    """A name or an absolute path as text, or arrays. Raises UsageError for what is none of that."""
+    """The data as a name, an absolute path, or `Arrays`. Raises UsageError for anything else."""
     if isinstance(data, Arrays):
         return data
     if isinstance(data, str | os.PathLike):
@@ -349,9 +349,9 @@ def _is_name(name: str) -> bool:
 
 
 def _labels_of(labels: object, pattern: object, data: object) -> str | None:
-    """The path of a CSV: below the data where it lies there, so that both may be moved, else as an absolute one.
+    """The path of the CSV: relative if it is inside the data, so that both can be moved together, else absolute.
 
-    Raises UsageError for what is none, and for a pattern that is none.
+    Raises UsageError for anything but a path, and for an invalid pattern.
     """
     for name, value in (("labels", labels), ("label_pattern", pattern)):
         if value is not None and isinstance(data, Arrays):

@@ -1,8 +1,8 @@
 """A folder of pictures, one folder a class, or the same as a .tar.gz or .zip; pictures of any size and mode.
 
-`listing` and `archive_listing` say what files there are, `layout` what the folders mean; this file decodes the pictures of
-the classes. Every file is either decoded or named: what cannot be read is counted, reported by name in a warning and kept
-in the data's description; what is no part of the data is summed up in one line on stderr.
+`listing` and `archive_listing` list the files, `layout` decides what the folders mean, and this file decodes the pictures.
+Every file is accounted for: those that cannot be read are named in a warning and in the data's description, and those that
+are not part of the data are summed up in one line on stderr.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from archsmith.training.split_names import TEST, TRAIN, VALIDATION
 NO_LABELLING = Labelling()  # then it is looked for
 DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
 _WAITING_CAP = 1 << 28  # bytes of pictures that wait for being decoded
-_said: set[tuple[str, str]] = set()  # the names and digests of the data of which it was said how they were read
+_said: set[tuple[str, str]] = set()  # names and digests of the data whose summary was printed
 
 __all__ = ["read_archive", "read_csv", "read_folder", "read_picture", "resize_arrays"]
 
 Decoded = tuple[bytes, Bytes | str]
-"""A file's SHA-256 with its picture, or with why there is none."""
+"""A file's SHA-256, with its picture or the reason why it has none."""
 
 
 def read_folder(path: Path, size: int | None, channels: int | None, labelling: Labelling = NO_LABELLING) -> ImageData:
@@ -141,7 +141,7 @@ def _read(
 
 
 def _once(pictures: Iterable[LabelledPicture], listing: Listing) -> tuple[list[LabelledPicture], int]:
-    """Each picture once a class and split, by the path that comes first, and how many more paths lead to them."""
+    """Each picture once per class and split, under its first path, and the number of further paths to them."""
     once: dict[tuple[str, str, str], LabelledPicture] = {}
     again = 0
     for picture in pictures:
@@ -159,8 +159,8 @@ def _unopened(name: str, layout: Layout, listing: Listing) -> Iterator[tuple[Par
             yield path, f"the folder cannot be opened ({reason})"
         elif not around & ignored:
             raise DataError(
-                f"{name}: the folder {path_text(path)}/ cannot be opened ({reason}), and may be a class. Give yourself the "
-                "right to read it, or move it out of the data"
+                f"{name}: the folder {path_text(path)}/ cannot be opened ({reason}), and may be a class. Make it "
+                "readable, or move it out of the data"
             )
 
 
@@ -177,7 +177,7 @@ def _report(name: str, unreadable: Sequence[str], count: int) -> None:
 
 
 def _summary(layout: Layout, pictures: Sequence[LabelledPicture], listing: Listing, again: int) -> str:
-    """Classes, pictures of each split, and what was ignored and why: for a person to check."""
+    """One line for a person to check: classes, pictures of each split, and what was ignored and why."""
     first = ", ".join(layout.classes[:5]) + (", ..." if len(layout.classes) > 5 else "")
     counts = Counter(picture.split for picture in pictures)
     splits = [f"{counts[split]:,} for {split}" for split in (TRAIN, VALIDATION, TEST) if counts[split]]
@@ -188,14 +188,14 @@ def _summary(layout: Layout, pictures: Sequence[LabelledPicture], listing: Listi
         parts.append(f"{again:,} more paths are links to the same pictures")
     ignored = [*layout.ignored, *(Ignored(path, reason) for path, reason in listing.dead_ends)]
     reasons = dict.fromkeys(each.reason for each in ignored)
-    told = [_grouped([each for each in ignored if each.reason == reason]) for reason in reasons]
+    groups = [_grouped([each for each in ignored if each.reason == reason]) for reason in reasons]
     if count := len(listing.system_files):
-        told.append(f"{count:,} hidden or system file{'s' * (count > 1)}")
-    return "; ".join([*parts, *([f"ignored: {', '.join(told)}"] if told else [])])
+        groups.append(f"{count:,} hidden or system file{'s' * (count > 1)}")
+    return "; ".join([*parts, *([f"ignored: {', '.join(groups)}"] if groups else [])])
 
 
 def _grouped(ignored: Sequence[Ignored]) -> str:
-    """What is ignored for one reason: three paths and how many more, with the pictures in them."""
+    """The paths ignored for one reason: the first three, how many more, and the number of pictures in them."""
     paths = " ".join(path_text(each.path) + "/" * each.is_folder for each in ignored[:3])
     more = f" and {len(ignored) - 3:,} more" if len(ignored) > 3 else ""
     count = sum(each.pictures for each in ignored)
@@ -203,7 +203,7 @@ def _grouped(ignored: Sequence[Ignored]) -> str:
 
 
 def _say_once(name: str, digest: str, summary: str) -> None:
-    """Print a line on stderr, whatever its encoding, once a process for data as they are."""
+    """Print the summary on stderr in any encoding, once per process for the same content."""
     if sys.stderr is not None and (name, digest) not in _said:
         _said.add((name, digest))
         encoding = sys.stderr.encoding or "utf-8"

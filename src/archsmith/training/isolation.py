@@ -1,4 +1,4 @@
-"""What every training has around it: seeds and threads that leave no trace, limits, and the precision of a device."""
+"""What all trainings share: seeding and threads that are restored afterwards, limits, and the precision of a device."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @contextmanager
 def seeded(context: Context, part: str | None = None) -> Iterator[None]:
-    """Runs its body with all global generators (random, numpy, torch) seeded from the child's seed and with the context's
-    number of threads; then puts generators and threads back as they were.
+    """Seed all global generators (random, NumPy, PyTorch) from the child's seed and set its number of threads; restore both
+    afterwards.
 
     Args:
         context: the child's.
-        part: of the training, such as "init": each has a seed of its own, so that one may change and the other repeat.
+        part: a part of the training, such as "init". Each part has a seed of its own, so that they do not depend on each other.
     """
     seed = context.seed if part is None else derive_seed(context.seed, part)
     device = torch.device(context.device)
@@ -63,7 +63,7 @@ def seeded(context: Context, part: str | None = None) -> Iterator[None]:
 
 
 def check_parameters(context: Context, model: nn.Module) -> int:
-    """How many parameters a model trains. Raises LimitExceeded where those are more than the child may have."""
+    """The number of a model's parameters. Raises LimitExceeded if it is above the child's limit."""
     parameters, limit = count_parameters(model), context.limits.parameters
     if limit is not None and parameters > limit:
         raise LimitExceeded(f"the child has {parameters:,} parameters; the limit is {limit:,}", reason="parameters")

@@ -1,4 +1,4 @@
-"""A CSV that names pictures and says what they show: which columns it has, and which picture each row means.
+"""Reads labels from a CSV: finds its columns, and the picture that each row names.
 
 Commas, semicolons, tabs and bars separate; a first row with the names of the columns may be there or not. A name may be a
 path below the data or below a folder in it, with either kind of slash, with or without its suffix, in any case of letters.
@@ -48,13 +48,13 @@ _MOST_CONTRADICTED = 0.5  # of the files: of more it is thought that a picture m
 
 @dataclass(frozen=True)
 class Row:
-    """What a row says.
+    """A row of the CSV.
 
     Args:
         line: its number in the file, from 1.
-        file: the picture's name, as it is written.
-        label: its class; empty where there is none.
-        split: "train", "validation" or "test", or None where the row does not say.
+        file: the picture's name, as written.
+        label: its class; empty if the row has none.
+        split: "train", "validation" or "test", or None if the row does not say.
     """
 
     line: int
@@ -81,7 +81,7 @@ class Pictures:
         return ends
 
     def find(self, name: str) -> set[Parts]:
-        """The pictures that a name may mean: one where it is clear, none where there is no such."""
+        """The pictures that a name may refer to: one if it is unique, none if it is unknown."""
         parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
         for start in range(len(parts)):
             text = "/".join(parts[start:])
@@ -258,7 +258,7 @@ def _is_name_of_column(sample: Sequence[Sequence[str]], column: int, pictures: P
 
 
 def _is_split(column: int, rows: Sequence[Sequence[str]]) -> bool:
-    """Whether most cells of a column name a split: not the number of a fold."""
+    """Whether most cells of a column name a split, unlike the numbers of folds."""
     cells = [cells[column] for cells in rows if column < len(cells) and cells[column].strip()]
     return bool(cells) and sum(split_name(cell) is not None for cell in cells) > len(cells) / 2
 
@@ -336,10 +336,10 @@ def labelled_layout(
 
 
 def _folder_split(path: Parts) -> str | None:
-    """What the folders around a picture say of its split, the innermost first."""
+    """The split that the innermost folder named as one gives a picture."""
     return next((found.split for name in reversed(path[:-1]) if (found := split_name(name))), None)
 
 
 def folder_splits(paths: Iterable[Parts]) -> dict[Parts, str]:
-    """The split of each picture by the folders around it; for training where they say nothing."""
+    """The split of each picture by the folders around it; "train" if none of them is named as a split."""
     return {path: _folder_split(path) or TRAIN for path in paths}

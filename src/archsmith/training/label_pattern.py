@@ -1,4 +1,4 @@
-"""Labels in the names of files: `cat.1.jpg` and `dog_23.png`, read by a pattern that says which part is the label."""
+"""Reads labels from file names, such as `cat.1.jpg` and `dog_23.png`, by a pattern that says which part is the label."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from archsmith.training.layout import Layout, Parts, label_of, path_text
 from archsmith.training.split_names import TRAIN, VALIDATION
 
 USUAL = r"^(?P<label>[\W\d]*[^\W\d].*?)[ ._-]*\(?\d+\)?\."
-"""The label, which has a letter, and then a number: `cat.1.jpg`, `golden retriever (7).png`, `dog_23.png`."""
+"""A label that contains a letter, followed by a number: `cat.1.jpg`, `golden retriever (7).png`, `dog_23.png`."""
 
 _CLEAR = 0.9  # of the names that must fit the usual pattern for it to be suggested
 
 
 def checked_pattern(pattern: str) -> re.Pattern[str]:
-    """A pattern with a group for the label. Raises UsageError for another."""
+    """The compiled pattern. Raises UsageError if it is invalid or has no group for the label."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -31,9 +31,9 @@ def checked_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def layout_by_pattern(pattern: str, paths: Sequence[Parts]) -> Layout:
-    """The layout of pictures whose names hold their labels: their file names, or, where the pattern has a slash, their paths.
+    """The layout of pictures with labels in their file names, or in their paths if the pattern contains a slash.
 
-    Raises DataError where no name fits.
+    Raises DataError if no name fits.
     """
     compiled = checked_pattern(pattern)
     group: str | int = "label" if "label" in compiled.groupindex else 1
@@ -54,7 +54,7 @@ def layout_by_pattern(pattern: str, paths: Sequence[Parts]) -> Layout:
 
 
 def suggestion(paths: Iterable[Parts]) -> str:
-    """What to do with pictures that are in no folder of a class, where their names seem to hold labels; "" where not."""
+    """Advice for pictures that are not in folders of classes, if their names seem to contain labels; else ""."""
     names = [path[-1] for path in paths]
     found = [match["label"].strip() for name in names if (match := re.match(USUAL, name))]
     different = sorted(set(found))

@@ -1,4 +1,4 @@
-"""Where the labels of pictures are: in the names of their folders, in a CSV, or in the names of the files."""
+"""Finds the labels of pictures: in the names of their folders, in a CSV, or in the names of the files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from archsmith.training.picture_decoding import FILE_CAP
 from archsmith.training.split_names import TRAIN, split_name, table_split
 
 Contents = Callable[[Collection[str]], Iterator[Content]]
-"""What gives the content of some files of a listing, by their sources."""
+"""A function that gives the content of some files of a listing, by their sources."""
 
 _LOOKED_AT = 1 << 16  # bytes of a CSV next to folders of classes, to see whether it says the same
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """What a person says of where the labels are; nothing, and it is looked for.
+    """Where the labels are, as given by the user. Without either field, they are searched for.
 
     Args:
         csv: the path of a CSV with the pictures' names and labels.
@@ -48,7 +48,7 @@ class Labelling:
 
 
 def find_layout(listing: Listing, contents: Contents, labelling: Labelling) -> Layout:
-    """The classes and splits of the pictures of a listing. Raises DataError where they cannot be told."""
+    """The classes and splits of the pictures of a listing. Raises DataError if they cannot be determined."""
     paths = [*listing.pictures()]
     if labelling.pattern is not None:
         return layout_by_pattern(labelling.pattern, paths)
@@ -83,13 +83,13 @@ def find_layout(listing: Listing, contents: Contents, labelling: Labelling) -> L
 
 
 def suggested(listing: Listing) -> str:
-    """What to add to a message where pictures are in no folder of a class; "" where nothing suggests itself."""
+    """Advice for an error message about pictures that are not in folders of classes."""
     said = suggestion(listing.pictures())
     return f". {said}" if said else ", or has a CSV with file and label next to them"
 
 
 def _content(csv: str, listing: Listing, contents: Contents) -> bytes:
-    """The content of a CSV that is named: on the disk, or of the data."""
+    """The content of a CSV that the user named, on the disk or inside the data."""
     member = listing.files.get(tuple(csv.replace("\\", "/").split("/")))
     if member is not None:
         return b"".join(read() for _, _, read in contents([member.source]))
@@ -165,7 +165,7 @@ def describes_pictures(path: Path) -> bool:
 
 
 def csv_listing(path: Path) -> Listing:
-    """The pictures that a CSV names: where it says that they are, or else any in its folder and in those within."""
+    """The pictures that a CSV names by path; if it names none so, all pictures in its folder, at any depth."""
     columns = cells_of(path.read_bytes())
     real_folder = cache(os.path.realpath)
     for cells in columns:

@@ -225,12 +225,12 @@ class LanguageModel:
         return described
 
     def data_record(self) -> dict[str, Any]:
-        """What an export needs of the text: its symbols."""
+        """The facts that an export needs: the vocabulary."""
         corpus = self._whole()
         return {"symbols": list(corpus.vocabulary), "end": corpus.end}
 
     def recorded_data(self, record: Mapping[str, Any]) -> dict[Hashable, Corpus]:
-        """A text without a word, of the recorded vocabulary."""
+        """An empty text with the recorded vocabulary."""
         import numpy as np
 
         from archsmith.training.text import Corpus

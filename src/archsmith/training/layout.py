@@ -1,7 +1,7 @@
-"""What the folders of a tree of pictures mean: which are classes, which are splits, and what is no part of the data.
+"""Decides which folders of a tree of pictures are classes, which are splits, and what is not part of the data.
 
-Names and the places of pictures decide; no picture is opened. `layout_of` is the one entry. A folder is a split where its
-name says so and it has folders of classes, as far as its siblings are no classes themselves.
+Only names and paths are used; no picture is opened. The entry point is `layout_of`. A folder is a split if its name says so
+and it contains folders of classes, unless its siblings are classes themselves.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Parts = tuple[str, ...]
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """A picture of which it is known what it shows.
+    """A picture with a label.
 
     Args:
-        path: where it is.
+        path: its path below the data's folder.
         split: "train", "validation" or "test".
         label: the name of its class.
         key: identifies it within the data, however many folders there are around the classes.
@@ -39,10 +39,10 @@ class LabelledPicture:
 
 @dataclass(frozen=True)
 class Ignored:
-    """A file or folder that is no part of the data.
+    """A file or folder that is not part of the data.
 
     Args:
-        path: where it is.
+        path: its path below the data's folder.
         reason: why it is ignored.
         is_folder: whether it is a folder.
         pictures: how many it holds.
@@ -59,13 +59,13 @@ class Layout:
     """How a tree of pictures is read.
 
     Args:
-        classes: their names, sorted; also of those without a picture.
-        pictures: those of a class, sorted by path.
-        class_folders: the folders that they are in.
-        ignored: what is no part of the data.
+        classes: the names of all classes, sorted, including those without pictures.
+        pictures: all labelled pictures, sorted by path.
+        class_folders: the folders that contain them.
+        ignored: files and folders that are not part of the data.
         left_out: files among the pictures that cannot be used, each with the reason.
         warnings: what a person should check.
-        origin: where the labels are from, where it is not the names of folders.
+        origin: the source of the labels, unless it is the names of folders.
     """
 
     classes: tuple[str, ...]
@@ -88,10 +88,10 @@ def layout_of(
 
     Args:
         pictures, others: the paths of its pictures, and of its other files.
-        folders: the paths of its folders; none but the empty ones matter.
-        sources: the files that paths of pictures lead to, where links do.
+        folders: the paths of its folders; only the empty ones matter.
+        sources: the file that each picture's path leads to, which differs from the path for links.
 
-    Raises DataError where a test or validation folder has classes that the training folder lacks.
+    Raises DataError if a test or validation folder has classes that the training folder lacks.
     """
     root = _tree(pictures, others, folders)
     layout = _Reading(sources)
@@ -108,7 +108,7 @@ def layout_of(
 
 
 def label_of(name: str) -> str:
-    """The class that a folder of that name holds: one, whether its accents are characters of their own (NFD) or not."""
+    """The class of a folder of that name: the same for composed (NFC) and decomposed (NFD) accents."""
     return spelled(unicodedata.normalize("NFC", name))
 
 
@@ -143,11 +143,11 @@ class _Folder:
         return not has_files and all(inner.is_empty for inner in self.folders.values())
 
     def full(self) -> list[_Folder]:
-        """The folders in it that hold pictures."""
+        """The folders directly inside that hold pictures, at any depth."""
         return [inner for _, inner in sorted(self.folders.items()) if inner.total]
 
     def all_folders(self) -> Iterator[_Folder]:
-        """It, and all in it."""
+        """This folder and all folders below it."""
         yield self
         for inner in self.folders.values():
             yield from inner.all_folders()
@@ -156,7 +156,7 @@ class _Folder:
         return {label_of(inner.name) for inner in self.full()}
 
     def has_classes(self) -> bool:
-        """Whether the pictures are in folders in it, but for a few strays."""
+        """Whether the pictures are in inner folders, apart from a few strays."""
         return len(self.pictures) <= len(self.full()) > 0
 
     def contents(self) -> set[Parts]:
@@ -208,7 +208,7 @@ def _is_class_above_split(top: _Folder) -> bool:
 
 @dataclass(frozen=True)
 class _Split:
-    """A folder that is named as a split, and the folder in it that its classes are in."""
+    """A folder with the name of a split, and the folder inside that contains its classes."""
 
     folder: _Folder
     name: SplitName
@@ -233,7 +233,7 @@ def _data_set(folder: _Folder) -> _Folder | None:
 
 
 class _Reading:
-    """A layout while it is worked out."""
+    """A layout while it is being worked out."""
 
     def __init__(self, sources: Mapping[Parts, str]) -> None:
         self._sources = sources
@@ -242,7 +242,7 @@ class _Reading:
         self._ignored: list[Ignored] = []
         self._left_out: list[tuple[Parts, str]] = []
         self._warnings: list[str] = []
-        self._read: set[Parts] = set()  # the folders of which it is settled what they are
+        self._read: set[Parts] = set()  # folders whose meaning is settled
         self._reasons: dict[Parts, str] = {}
 
     def result(self) -> Layout:
@@ -256,7 +256,7 @@ class _Reading:
         )
 
     def remove_own_output(self, folder: _Folder) -> None:
-        """Take out what archsmith itself has written: it may come and go while the data are in use."""
+        """Remove what archsmith wrote itself, which may come and go while the data are in use."""
         for name, inner in list(folder.folders.items()):
             self.remove_own_output(inner)
             export = is_export(frozenset(path[-1] for path in inner.others))
@@ -285,7 +285,7 @@ class _Reading:
         return largest
 
     def splits_in(self, top: _Folder) -> list[_Split]:
-        """The folders that are splits, or nothing where folders of such names are classes."""
+        """The folders that are splits; none if folders with such names are classes."""
         full = top.full()
         named = [_Split(f, name, _unwrapped(f)) for f in full if (name := split_name(f.name))]
         rest = [f for f in full if split_name(f.name) is None]
@@ -325,12 +325,12 @@ class _Reading:
                 )
             if kind == TEST and (missing := sorted(learned - split.labels)):
                 self._warnings.append(
-                    f"{split.folder.text} has no pictures of {_quoted(missing)}, which {trains} has: the test says nothing "
-                    "of them"
+                    f"{split.folder.text} has no pictures of {_quoted(missing)}, which {trains} has: the test does "
+                    "not cover them"
                 )
             self._read_folders(split.inner, kind, (split.name.word,), empty_too=kind == TRAIN)
         others = [folder for folder in top.full() if split_name(folder.name) is None]
-        self._set_aside(others, top, "it is none of the splits")
+        self._set_aside(others, top, "it is not one of the splits")
 
     def read_splits_of_classes(self, top: _Folder) -> None:
         """Classes above splits: cat/train/, cat/test/, dog/train/, ..."""
@@ -366,7 +366,7 @@ class _Reading:
                     f"to it are not: read as one class, '{label_of(folder.name)}'. If its folders are the classes, give "
                     f"{folder.text} as the data"
                 )
-        self._set_aside(repeated, top, "it has the same classes in it as are next to it")
+        self._set_aside(repeated, top, "it repeats the classes next to it")
         self._read_folders(top, TRAIN, (), empty_too=True)
 
     def _set_aside(self, folders: Sequence[_Folder], top: _Folder, why: str) -> None:
@@ -378,7 +378,7 @@ class _Reading:
             if not folder.pictures and (folder.contents() <= contents or _unwrapped(folder).contents() <= contents):
                 self._reasons[folder.path] = "a copy: the same file names as next to it"
             elif all(paths_to[file] > count for file, count in self._paths_to([folder]).items()):
-                self._reasons[folder.path] = "the same files that links next to it lead to"
+                self._reasons[folder.path] = "links next to it lead to the same files"
             else:
                 self._reasons[folder.path] = why
                 self._warnings.append(f"the {folder.total:,} pictures in {folder.text} are not read: {why}")
@@ -412,7 +412,7 @@ class _Reading:
                     self._left_out.append((path, "is no picture"))
 
     def sort_out_rest(self, folder: _Folder) -> None:
-        """Say of all that was not read why."""
+        """Give a reason for everything that was not read."""
         if folder.path in self._read:
             return
         around = any(path[: len(folder.path)] == folder.path for path in self._read)
@@ -428,7 +428,7 @@ class _Reading:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Some names for a message: all where they are few."""
+    """The first five names for a message, and how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

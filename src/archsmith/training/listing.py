@@ -1,8 +1,7 @@
-"""The files of a folder: where each is, whether it is a picture, and what holds it. `archive_listing` is the same of archives.
+"""Lists the files of a folder; `archive_listing` does the same for archives.
 
-Links are followed at every depth. A folder that a link leads back into is not entered again; a file that is reached by
-several paths has one `source`, by which it is known. Names are UTF-8 on every system: a byte that is not becomes half of a
-surrogate pair, as `os.fsdecode` has it.
+Links are followed at every depth, but no folder is entered from inside itself. A file with several paths has one `source`.
+Names are UTF-8 on every system, with surrogate escapes for other bytes, as `os.fsdecode` gives them.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ DEEPEST = 100  # folders within folders
 _MOST_VISITS = 100  # of one folder, through links
 
 Content = tuple[str, int, Callable[[], bytes]]
-"""A file's source, how many bytes of it are in memory already, and what gives them all (or raises DataError or OSError)."""
+"""A file's source, the number of its bytes in memory, and a function that reads them (or raises DataError or OSError)."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class Listing:
         files: all of them.
         folders: all, the empty ones among them.
         unreadable: folders that could not be opened, with the reason.
-        dead_ends: links that lead to no file or folder of the data, with the reason.
-        system_files: paths of hidden files and folders, and of those that operating systems and devices leave.
+        dead_ends: links and folders that were not followed, with the reason.
+        system_files: paths of hidden files and folders, and of those that operating systems and devices create.
     """
 
     files: dict[Parts, ListedFile] = field(default_factory=dict)
@@ -85,7 +84,7 @@ def has_picture_suffix(name: str) -> bool:
 
 
 def list_folder(path: Path) -> Listing:
-    """All files of a folder. Raises DataError where the folder itself cannot be opened."""
+    """All files of a folder. Raises DataError if the folder itself cannot be opened."""
     listing = Listing()
     visits: Counter[str] = Counter()
     top = os.path.realpath(path)
@@ -122,7 +121,7 @@ def list_folder(path: Path) -> Listing:
 
 
 def folder_contents(sources: Iterable[str]) -> Iterator[Content]:
-    """What gives the content of each file of a folder."""
+    """The content of each file of a folder."""
     return ((source, 0, partial(_read, source)) for source in sources)
 
 
@@ -148,7 +147,7 @@ def _head(path: str) -> bytes:
 
 
 def _read(path: str) -> bytes:
-    """A picture's file. Raises DataError for what is none, such as a pipe, which would be waited for, and for one too large."""
+    """The bytes of a picture file. Raises DataError for anything but a regular file (a pipe could block), and if it is too large."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

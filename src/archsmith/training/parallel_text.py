@@ -190,7 +190,7 @@ def read(data: str | tuple[str, str], source: str, target: str, validation: floa
 
 
 def paths(data: str | tuple[str, str]) -> list[Path]:
-    """The folder or the files of data, as far as they are there. Raises DataError as `read` does."""
+    """The existing files or folder of the data. Raises DataError as `read` does."""
     if isinstance(data, str) and data.strip().lower() == MULTI30K:
         return [_multi30k()]
     return [path for path in map(Path, [data] if isinstance(data, str) else data) if is_there(path)]

@@ -117,7 +117,7 @@ def decode_picture(content: bytes, width: int, height: int, channels: int | None
 
 
 def tags_of(picture: Image.Image) -> dict[int, Any]:
-    """The TIFF and EXIF tags of a picture; none where they are damaged, which a good picture may have."""
+    """The TIFF and EXIF tags of a picture; none if they are damaged, which does not spoil the picture."""
     try:
         return dict(picture.getexif())
     except Exception:
@@ -125,7 +125,7 @@ def tags_of(picture: Image.Image) -> dict[int, Any]:
 
 
 def is_dark(picture: Image.Image, depth: int) -> bool:
-    """Whether a decoded picture of 16 bits a level has no level above a quarter of the range, and is not all black."""
+    """Whether a decoded picture of 16 bits has no level above a quarter of the range, and is not all black."""
     import numpy as np
 
     grey = picture.mode == "I" or picture.mode.startswith("I;16")
@@ -206,7 +206,7 @@ PORTABLE = (PictureError, open_picture, decode_picture, tags_of, is_dark, shrink
 
 
 def read_some(path: Path) -> bytes:
-    """The content of a file, a device or a pipe that a person named, as long as it may be a picture's. Raises DataError."""
+    """The content of a file, device or pipe. Raises DataError if it is too large for a picture."""
     with open(path, "rb") as file:
         content = file.read(FILE_CAP + 1)
     if len(content) > FILE_CAP:

@@ -1,7 +1,7 @@
-"""Checkpoints of trainings: one that is paused goes on as if it had never been interrupted.
+"""Checkpoints, from which a paused training continues as if it had never been interrupted.
 
-What decides the rest of a training: the weights and buffers, the optimizer's state, every generator of random numbers, and
-what the loop itself counts. All of it goes into one artifact; nothing of it is code.
+A checkpoint has the weights and buffers, the optimizer's state, the state of every random generator, and what the training
+loop itself counts. It is one artifact without any code.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _STRUCTURE = "structure"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training that was paused after an epoch; `load_checkpoint` gives it.
+    """A training that was paused after an epoch, as returned by `load_checkpoint`.
 
     Args:
-        extra: what was saved beside the model, the optimizer and the generators, such as the epochs so far.
-        state: all of it.
-        device: where the training goes on.
+        extra: the further values that were saved, such as the curve so far.
+        state: everything that was saved.
+        device: where the training continues.
     """
 
     extra: Mapping[str, Any]
@@ -39,8 +39,8 @@ class Checkpoint:
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator | None = None
     ) -> None:
-        """Bring a training to where it was paused. The model is on its device and in its memory layout already, and the
-        generator is the one that was saved, if one was."""
+        """Restore the state in which a training was paused. The model must be on its device and in its memory layout already.
+        `generator` is the one that was given to `save_checkpoint`, if any."""
         model.load_state_dict(self.state["model"])
         optimizer.load_state_dict(self.state["optimizer"])
         for parameter, values in optimizer.state.items():
@@ -65,17 +65,17 @@ def save_checkpoint(
     *,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Save a training that `context.report` has paused, so that it goes on as if it had not been. Does nothing where the
-    child is not paused, so that a training loop may call it after every report.
+    """Save a training that `context.report` has paused. Does nothing if the child is not paused, so a training loop may
+    call it after every report.
 
     Args:
         context: the child's.
-        model, optimizer: what is trained. Where the optimizer's state is more than tensors and scalars, nothing is saved and
-            the child begins anew.
-        generator: of the order of the data, where the training has one of its own. The global generators of random, numpy
-            and torch are saved anyway.
-        extra: what else decides how the training goes on: scalars, texts, tensors, and lists, tuples and dicts of them,
-            such as a scheduler's `state_dict()`.
+        model, optimizer: what is trained. If the optimizer's state has more than tensors and scalars, nothing is saved and
+            the child starts again.
+        generator: the training's own generator, if it has one. The global generators of random, NumPy and PyTorch are
+            always saved.
+        extra: any further state of the training: scalars, strings, tensors, and lists, tuples and dicts of them, such as a
+            scheduler's `state_dict()`.
 
     Raises TypeError for anything else in `extra`.
     """
@@ -94,7 +94,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(context: Context) -> Checkpoint | None:
-    """What `save_checkpoint` saved of this child; None where it begins at its first epoch."""
+    """The checkpoint that `save_checkpoint` wrote for this child; None if it starts at its first epoch."""
     tensors = context.resume
     if not tensors:
         return None

@@ -1,4 +1,4 @@
-"""Which split of a data set a folder of a certain name holds."""
+"""Recognises the split of a data set from a folder's name."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of train_images, TrainIma
 
 @dataclass(frozen=True)
 class SplitName:
-    """What a folder's name says.
+    """The split that a folder's name stands for.
 
     Args:
         split: "train", "validation", "test", or "unlabelled" (for predictions).
-        word: the word that says so, as it is written.
+        word: the part of the name that says so, as written.
     """
 
     split: str

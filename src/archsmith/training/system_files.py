@@ -1,4 +1,4 @@
-"""Files and folders that operating systems, storage devices and tools leave among a person's own: never part of the data."""
+"""Recognises files and folders of operating systems, storage devices and tools, which are never part of the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENDS = ("~", ".part", ".crdownload", ".thm")
 
 
 def is_system_file(name: str) -> bool:
-    """Whether a file or folder of that name is hidden, a device's or system's own, or an unfinished copy.
+    """Whether a file or folder with this name is hidden, belongs to a system or device, or is an unfinished copy.
 
     Names that begin with a dot are hidden: `.git`, `.DS_Store`, `.thumbnails`, `._photo.jpg`.
     """
@@ -27,12 +27,12 @@ def is_system_file(name: str) -> bool:
 
 
 def is_export(names: frozenset[str]) -> bool:
-    """Whether a folder with files of these names is a model that `archsmith export` wrote."""
+    """Whether a folder with these files is a model that `archsmith export` wrote."""
     return "model.json" in names and bool(names & {"model.safetensors", "model.onnx", "model.py"})
 
 
 def is_record(name: str) -> bool:
-    """Whether a file or folder of that name is one that archsmith writes while it works: a store, weights, a page."""
+    """Whether a file or folder with this name is a store, weights or a page of archsmith."""
     lower = name.casefold()
     ends = (".artifacts", ".safetensors", ".partial", ".db", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal", ".lock")
     return lower.endswith(ends) or (PurePath(lower).suffix == ".html")

@@ -29,7 +29,7 @@ MOST_CELLS = 20_000_000  # of a .parquet file, unless it has as many bytes
 
 
 def key_of(table: str) -> Hashable:
-    """What a table is called where it is handed on; see `archsmith.core.loaded`."""
+    """The key of a table in `archsmith.core.loaded`, which hands it to other processes."""
     return ("table", table)
 
 
@@ -43,7 +43,7 @@ class ReadTable:
 
 
 def version_of(table: str) -> int:
-    """A number that changes with the file; see `file_versions`. Raises DataError where there is none."""
+    """A number that changes with the file; see `file_versions`. Raises DataError if there is no such file."""
     given: ReadTable | None = loaded.given(key_of(table))
     if given is not None:
         return given.version
@@ -59,7 +59,7 @@ def version_of(table: str) -> int:
 
 
 def current(table: str) -> ReadTable:
-    """The table as it is now, to be handed on. Raises DataError when the file is no table."""
+    """The table as it is now, for other processes. Raises DataError if the file is no table."""
     given: ReadTable | None = loaded.given(key_of(table))
     return given if given is not None else _read(table, version_of(table))
 
@@ -167,7 +167,6 @@ def _read_csv(table: str) -> Columns:
 
 
 def _read_parquet(table: str) -> Columns:
-
     try:
         from pyarrow import parquet
     except ImportError:
@@ -175,9 +174,8 @@ def _read_parquet(table: str) -> Columns:
             "reading .parquet needs pyarrow: pip install pyarrow; or save the table as .csv or .npz"
         ) from None
     size = parquet.read_metadata(table)
-    if (cells := size.num_rows * size.num_columns) > max(
-        MOST_CELLS, os.stat(table).st_size
-    ):  # equal cells take no place
+    most = max(MOST_CELLS, os.stat(table).st_size)  # many equal cells take few bytes
+    if (cells := size.num_rows * size.num_columns) > most:
         raise DataError(f"the table {table} has {cells:,} cells in {os.stat(table).st_size:,} bytes; give a part of it")
     data = parquet.read_table(table)
     return {name: _parquet_column(data.column(name)) for name in data.column_names}

@@ -1,9 +1,9 @@
 """The names in a zip archive, whatever tool wrote them.
 
-A name is UTF-8 where the archive says so, in its flags or in Info-ZIP's extra field. Where it says nothing, tools have written
-UTF-8 all the same, or the code page of a DOS or Windows system. All such names of an archive are taken together: they are
-read in the known encoding in which each of their words has letters of one alphabet. Names that are in none of those keep
-their bytes: each that is not ASCII becomes half of a surrogate pair, as with `os.fsdecode`.
+A name is UTF-8 if the archive says so, in its flags or in Info-ZIP's extra field. Otherwise tools have written UTF-8 without
+saying so, or the code page of a DOS or Windows system. All such names of an archive are decoded together, in a
+known encoding in which each word has letters of only one alphabet. If there is none, bytes that are not ASCII become
+surrogate escapes, as with `os.fsdecode`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def zip_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
 
 
 def _known(member: zipfile.ZipInfo) -> str | bytes:
-    """A member's name, or its bytes where their encoding is not known."""
+    """A member's name, or its bytes if their encoding is not known."""
     if member.flag_bits & _UTF8_FLAG:
         return member.orig_filename
     raw = member.orig_filename.encode("cp437")  # what zipfile has decoded it from
@@ -46,7 +46,7 @@ def _known(member: zipfile.ZipInfo) -> str | bytes:
 
 
 def _encoding(names: Iterable[bytes]) -> tuple[str, str]:
-    """The encoding of names, and what is to be done with bytes that are not in it."""
+    """The encoding of the names, and the error handler to decode them with."""
     foreign = [name for name in names if not name.isascii()]
     if all(_is_utf8(name) for name in foreign):
         return "utf-8", "strict"
