@@ -139,6 +139,7 @@ def test_listing_needs_no_torch():
         ("FASHION_MNIS", UnknownName, "fashion-mnist"),
         ("/no/such/folder", DataError, "no file or folder"),
         ("missing.npz", DataError, "no file or folder"),
+        ("~no-such-user/pictures", DataError, "no file or folder"),
         (__file__, DataError, "in no format that is known"),
     ],
 )

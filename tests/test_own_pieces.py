@@ -381,7 +381,7 @@ def test_a_finish_chooses_by_the_reward_of_the_search() -> None:
     )
     assert "own reward" not in smith.finish(run, top=1, seeds=1).claim
     again = smith.open_run("runs.db", "r", space=chain, build=dense, evaluator=Rows())
-    assert "chosen by the evaluator's own reward" in smith.finish(again, top=1, seeds=1, again=True).claim
+    assert "used the evaluator's own reward" in smith.finish(again, top=1, seeds=1, again=True).claim
 
 
 # --- exported ----------------------------------------------------------------------------------------------------------

@@ -310,6 +310,8 @@ def test_a_text_without_spaces_has_characters_and_no_words(tmp_path: Path, monke
 def test_what_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'ptb'"):
         load("ptbb")
+    with pytest.raises(DataError, match="no file or folder"):
+        load("~no-such-user/text.txt")
     with pytest.raises(UnknownName, match="level of text"):
         load("ptb", "sentence")
     with pytest.raises(DataError, match="no file or folder"):

@@ -113,6 +113,8 @@ def test_data_of_a_name_have_their_own_recipe(tmp_path: Path) -> None:
         for_data("python-doc")
     with pytest.raises(UnknownName, match="'digits'"):
         for_data("digit")
+    with pytest.raises(DataError, match="no file or folder"):
+        for_data("~no-such-user/pictures")
 
 
 def test_text_is_told_from_images_by_looking(tmp_path: Path) -> None:

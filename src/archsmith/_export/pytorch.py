@@ -132,7 +132,7 @@ def _space(record: Any, given: Space | None, file: Any) -> Space:
         if given is None:
             raise UsageError(
                 f"format pytorch is loaded through the model's space, and {own_name(record)} is none of archsmith.spaces; name "
-                "the file that has it, with --recipe FILE.py (in Python: load(..., space=..., build=...)), or export as "
+                "the file that has it, with --recipe FILE.py (in Python: load(..., space=..., build=...)), or use format "
                 "source or onnx, which need no space"
             )
         if not same_config(record, to_config(given), any_module=True):

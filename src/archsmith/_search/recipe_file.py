@@ -108,7 +108,7 @@ def run_recipe_file(argument: str) -> tuple[Pieces, RecipeFile]:
     Raises UsageError if there is no such file or recipe, or if the file fails.
     """
     match = _ARGUMENT.fullmatch(argument)
-    path = Path(match["path"] if match else argument).expanduser().absolute()
+    path = Path(os.path.expanduser(match["path"] if match else argument)).absolute()
     if match is None or not path.is_file():
         raise UsageError(f"there is no file {(match or {'path': argument})['path']!r}")
     module = _run(path)

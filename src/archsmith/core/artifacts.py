@@ -286,7 +286,7 @@ def artifact_address(given: str | os.PathLike[str]) -> str:
         raise UsageError(f"artifacts is a folder or an address such as s3://bucket/folder, got {given!r}")
     protocol, _, path = text.rpartition("://")
     if protocol in ("", "file", "local"):
-        return str(Path(path).expanduser().absolute())
+        return str(Path(os.path.expanduser(path)).absolute())
     if urlsplit(text).password is not None:
         raise UsageError(
             "the address of artifacts has a password in it, and it would be kept in the store for all to read; give "

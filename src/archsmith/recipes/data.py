@@ -44,8 +44,8 @@ def _for_data(data: str, *, of_images: bool) -> Recipe:
         return digits() if data.strip().lower() == "digits" else _on(images(), data, data)
     if text_data.is_name(data):
         return _on(text(), data, data)
-    path = Path(data).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(data))
+    if not image_data.is_there(path):
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; give images or a text, or the name of a data set")
         raise UnknownName("data set", data, [*image_data.NAMES, *text_data.NAMES], "(or give a path)")

@@ -43,7 +43,7 @@ class SQLiteFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_seconds: float) -> None:
-        self._given = Path(path).expanduser().absolute()
+        self._given = Path(os.path.expanduser(path)).absolute()
         self.path = _own_name(Path(os.path.realpath(self._given)))
         self.busy_seconds = busy_seconds
         self._engine: Engine | None = None

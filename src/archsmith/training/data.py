@@ -238,7 +238,7 @@ def load(
                 f"{name} has its own labels; labels and label_pattern are for folders and archives of pictures"
             )
         return _load_named(name, size, channels)
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     if not is_there(path):
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")

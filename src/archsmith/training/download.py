@@ -85,7 +85,7 @@ def fetch(name: str) -> Path:
     source = SOURCES[name]
     folder = cache_folder() / name
     if own := os.environ.get("ARCHSMITH_DATA"):
-        there = Path(own).expanduser() / name
+        there = Path(os.path.expanduser(own)) / name
         if all((there / file).is_file() for file in source.files):
             folder = there
     for file, sha256 in source.files.items():

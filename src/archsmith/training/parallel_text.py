@@ -199,7 +199,7 @@ def paths(data: str | tuple[str, str]) -> list[Path]:
 def _multi30k() -> Path:
     folders = [cache_folder() / MULTI30K]
     if own := os.environ.get("ARCHSMITH_DATA"):
-        folders += [Path(own).expanduser() / "multi30k_en_de", Path(own).expanduser() / MULTI30K]
+        folders += [Path(os.path.expanduser(own)) / "multi30k_en_de", Path(os.path.expanduser(own)) / MULTI30K]
     for folder in folders:
         if folder.is_dir():
             return folder

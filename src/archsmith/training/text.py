@@ -43,7 +43,7 @@ def load(data: str, level: str = "word", vocabulary: int | None = 10_000) -> Cor
         raise UnknownName("level of text", str(level), LEVELS)
     if is_name(data):
         return _named(_plain(data), level, vocabulary)
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     if not is_there(path):
         if path.suffix or os.sep in data or "/" in data:
             raise DataError(f"there is no file or folder {data!r}; data is a path, or one of {', '.join(NAMES)}")
@@ -85,7 +85,7 @@ def _read(path: str, name: str, level: str, vocabulary: int | None, version: int
 
 def _penn_treebank(folder: str) -> Path:
     for name in ("ptb_word.tar.xz", "ptb"):
-        if folder and (path := Path(folder).expanduser() / name).exists():
+        if folder and (path := Path(os.path.expanduser(folder)) / name).exists():
             return path
     from archsmith.training.download import fetch
 
