@@ -250,3 +250,13 @@ def test_every_picture_of_any_tree_is_accounted_for_once(
     assert {picture.label for picture in layout.pictures} == set(layout.classes)
     rng.shuffle(pictures)
     assert layout_of(pictures[::-1], others[::-1]) == layout
+
+
+def test_copies_of_pictures_that_are_not_read_are_warned_of() -> None:
+    splits = [(split, label, f"{i}.png") for split in ("train", "test") for label in ("cat", "dog") for i in range(3)]
+    more = [(folder, f"{folder}{i}.png") for folder in ("one", "other") for i in range(3)]
+    sources = {path: f"elsewhere/{path[1][-5:]}" for path in more}  # each folder has links to the same three files
+    warnings = layout_of([*splits, *more], sources=sources).warnings
+    assert [w.split(":")[0] for w in warnings] == [
+        f"the 3 pictures in {folder}/ are not read" for folder in ("one", "other")
+    ]

@@ -7,7 +7,6 @@ and it contains folders of classes, unless its siblings are classes themselves.
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -370,23 +369,24 @@ class _Reading:
         self._read_folders(top, TRAIN, (), empty_too=True)
 
     def _set_aside(self, folders: Sequence[_Folder], top: _Folder, why: str) -> None:
-        """Ignore some folders of `top`, with a warning for each that is no copy of what is next to it."""
+        """Ignore some folders, with a warning for each that is not a copy of what is read of `top`."""
         if not folders:
             return
-        contents, paths_to = top.contents(), self._paths_to(top.full())
+        aside = set(folders)
+        contents, files = top.contents(), self._files_of(folder for folder in top.full() if folder not in aside)
         for folder in folders:
             if not folder.pictures and (folder.contents() <= contents or _unwrapped(folder).contents() <= contents):
                 self._reasons[folder.path] = "a copy: the same file names as next to it"
-            elif all(paths_to[file] > count for file, count in self._paths_to([folder]).items()):
+            elif self._files_of([folder]) <= files:
                 self._reasons[folder.path] = "links next to it lead to the same files"
             else:
                 self._reasons[folder.path] = why
                 self._warnings.append(f"the {folder.total:,} pictures in {folder.text} are not read: {why}")
 
-    def _paths_to(self, folders: Iterable[_Folder]) -> Counter[str | Parts]:
-        """How many paths in these folders lead to each picture."""
+    def _files_of(self, folders: Iterable[_Folder]) -> set[str | Parts]:
+        """The files that the pictures in some folders lead to."""
         paths = (path for folder in folders for inner in folder.all_folders() for path in inner.pictures)
-        return Counter(self._sources.get(path, path) for path in paths)
+        return {self._sources.get(path, path) for path in paths}
 
     def _read_folders(self, top: _Folder, split: str, key: Parts, *, empty_too: bool) -> None:
         for name, folder in top.folders.items():
