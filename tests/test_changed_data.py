@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 import archsmith as smith
+from archsmith.cli.runs import beside
+from archsmith.cli.where import Where
 from archsmith.core import loaded
 from archsmith.core.data_changes import MOST_FILES, changes, contents_of
 from archsmith.core.errors import UsageError
@@ -228,6 +230,20 @@ def test_resume_and_finish_refuse_changed_data_and_name_them(tmp_path: Path) -> 
     (root / "train" / "cat" / "new.bmp").unlink()
     picture(root / "train" / "dog" / "0.bmp", 1000)
     assert smith.open_run(store, "r").resume(trials=3).summary.counts["done"] == 3
+
+
+def test_random_search_beside_a_search_has_the_same_data(tmp_path: Path) -> None:
+    data, store = folder_of(tmp_path / "data"), f"sqlite:///{tmp_path / 'runs.db'}"
+    run = smith.search(SPACE, images(data), trials=1, store=store, name="a")
+    add(data)
+    with pytest.raises(
+        UsageError, match=r"the data of run 'a' has changed: 1 added \(train/cat/new\.bmp\)\. Random search is"
+    ):
+        beside(run, store=store, where=Where("in-process"), go_on="archsmith resume a", always=True)
+    (data / "train" / "cat" / "new.bmp").unlink()
+    control = beside(run, store=store, where=Where("in-process"), go_on="archsmith resume a", always=True)
+    assert control is not None
+    assert control.config["data"] == run.config["data"]
 
 
 def test_pinned_data_end_with_their_block_in_any_order() -> None:

@@ -115,6 +115,7 @@ def test_budgets_in_epochs_and_seconds_end_a_run() -> None:
         ({"workers": 0}, "at least 1"),
         ({"seed": "x"}, "whole number"),
         ({"searcher": Reinforce}, "searchers"),
+        ({"executor": "pool"}, "executor must be one of archsmith.executors, such as .*got .pool."),
         ({"store": "mysql://x"}, "sqlite"),
     ],
 )

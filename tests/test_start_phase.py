@@ -74,6 +74,15 @@ def test_it_is_said_once_at_the_start() -> None:
         assert _warnings(make(), trials=6) == []
 
 
+def test_a_searcher_is_suggested_that_learns_within_the_budget() -> None:
+    budget = BayesianOptimization().random_trials(FunctionSpace(space)) + 1
+    large, too_small = (cannot_learn("X", 100, Budget(trials=trials), None) for trials in (budget, budget - 1))
+    assert large is not None
+    assert "such as BayesianOptimization()" in large
+    assert too_small is not None
+    assert too_small.endswith("Give a larger budget")
+
+
 def test_a_budget_in_epochs_is_one_in_trials_where_children_have_as_many() -> None:
     assert cannot_learn("X", 10, Budget(epochs=30), 3) is not None
     assert cannot_learn("X", 10, Budget(epochs=33), 3) is None

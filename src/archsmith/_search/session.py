@@ -156,6 +156,7 @@ def search(
         "command": _command(),
         "note": dict(note or {}),
     }
+    _check_executor(executor)
     if executor is None:
         executor = default_executor(workers, space=space, evaluator=evaluator, reward=reward, limits=limits)
     warn_of_limits(limits, evaluator, executor)
@@ -251,6 +252,7 @@ def resume(
     if budget == old and run.summary.status == "finished" and not rewards:
         return Run(run.store, run.name, space=space, evaluator=evaluator, reward=reward)
     simulated, limits = config.get("clock"), Limits(**config["limits"])
+    _check_executor(executor)
     if executor is None:
         executor = default_executor(
             workers or config["workers"],
@@ -476,6 +478,13 @@ def _clock_of(executor: Executor) -> dict[str, Any]:
             "faults": to_config(getattr(executor, "faults", None)),
         }
     }
+
+
+def _check_executor(executor: Executor | None) -> None:
+    if executor is not None and not isinstance(executor, Executor):
+        raise UsageError(
+            f"executor must be one of archsmith.executors, such as InProcess() or ProcessPool(2), got {executor!r}"
+        )
 
 
 def _checked_searcher(searcher: Searcher | None) -> Searcher:

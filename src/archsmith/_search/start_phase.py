@@ -9,6 +9,8 @@ from archsmith.core.budget import Budget
 from archsmith.core.searcher import Searcher, StartsAtRandom
 from archsmith.core.space import Space
 
+_SMALL_START = 10  # BayesianOptimization's
+
 
 def random_trials(searcher: Searcher, space: Space) -> int | None:
     """How many of its first trials are a random search; None if it does not say."""
@@ -30,10 +32,12 @@ def cannot_learn(searcher: str, first: int | None, budget: Budget, child_epochs:
         trials = of_epochs if trials is None else min(trials, of_epochs)
     if first is None or trials is None or trials > first:
         return None
+    smaller = (
+        ", or a searcher with a smaller start, such as BayesianOptimization()" if trials > _SMALL_START < first else ""
+    )
     return (
         f"{searcher} proposes its first {first:,} trials before it learns from a result, and the budget is {trials:,} trials: "
-        "it cannot yet beat random search. Give a larger budget, or a searcher with a smaller start, such as "
-        "BayesianOptimization() or Reinforce.small()"
+        f"it cannot yet beat random search. Give a larger budget{smaller}"
     )
 
 

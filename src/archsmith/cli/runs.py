@@ -202,6 +202,7 @@ def beside(
     None where none was asked for (unless `always`), or the run itself was not searched to its end. Comparisons equalise
     the evaluator's cost: a budget in seconds becomes the trials that it was enough for.
     """
+    from archsmith._search.data_check import check_same_data
     from archsmith._search.known_points import recorded_first
     from archsmith.core.evaluator import Limits
     from archsmith.recipes import Recipe
@@ -211,6 +212,9 @@ def beside(
     wanted = config["note"].get("control", to_config(Random()) if always else None)
     if wanted is None or (run.summary.status != "finished" and not always):
         return None
+    check_same_data(
+        run, run.evaluator, "Random search is its control on the same data only: put them back, or begin a new run"
+    )
     trials = sum(run.summary.counts.values())
     if config.get("clock") is not None:
         where = where.or_else(Where("simulated"))  # as the run itself
