@@ -65,15 +65,15 @@ class Artifacts(Protocol):
     def collect(
         self, keep: Collection[str] | None, *, grace_seconds: float = 3600.0, registry: Registry | None = None
     ) -> list[str]:
-        """Delete artifacts until the rest fits under the cap, least recently used first; gives their digests.
+        """Delete artifacts until the rest fits under the cap, least recently used first; returns their digests.
 
-        With `keep=None` only what killed processes left half done goes. `registry` says which stores `keep` speaks for:
-        no artifact is deleted where others are registered by now.
+        With `keep=None`, only incomplete files of killed processes are deleted. `registry` lists the stores whose artifacts are
+        in `keep`: if others have registered since, no artifact is deleted.
         """
         ...
 
     def register(self, registration: Registration) -> None:
-        """Have every collection ask a store for what it needs, from now on. Raises StoreError."""
+        """Register a store, which every collection asks for its artifacts from now on. Raises StoreError."""
         ...
 
     def registry(self) -> Registry:
@@ -160,9 +160,9 @@ class ArtifactFolder:
         """Delete artifacts until the rest fits under the cap, least recently put or read first; gives their digests.
 
         Those in `keep` always stay. So do those used in the last `grace_seconds`: a child that is still training has
-        checkpoints which no result refers to yet. The folder is therefore above its cap when these alone are. Files
-        that a killed `put` left half written go as well, after the same time; with `keep=None` nothing else does.
-        Where other stores are registered than those of `registry`, no artifact is deleted.
+        checkpoints which no result refers to yet. The folder is therefore above its cap when these alone are. Incomplete files
+        of a killed `put` are deleted as well, after the same time; with `keep=None` nothing else is.
+        If other stores are registered than those in `registry`, no artifact is deleted.
         """
         if not self.path.is_dir():
             return []
@@ -189,7 +189,7 @@ class ArtifactFolder:
         return removed
 
     def register(self, registration: Registration) -> None:
-        """Have every collection ask a store for what it needs, from now on. Makes the folder. Raises StoreError."""
+        """Register a store, which every collection asks for its artifacts from now on. Makes the folder. Raises StoreError."""
         folder = self.path / FOLDER
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +227,7 @@ class ArtifactFolder:
             return time.time()
 
     def _write_aside(self, content: bytes, file: Path, lock: AbstractContextManager[object] | None = None) -> None:
-        """Write a file so that it is there whole or not at all; `lock` is held while it takes its place."""
+        """Write a file atomically; `lock` is held while it is moved to its name."""
         descriptor, partial = tempfile.mkstemp(suffix=PARTIAL, dir=self.path)
         try:
             with os.fdopen(descriptor, "wb") as opened:
@@ -296,7 +296,7 @@ def artifact_address(given: str | os.PathLike[str]) -> str:
 
 
 def is_same_address(one: str, other: str) -> bool:
-    """Whether two addresses are one: links are followed, and "file:///a" is the folder "/a"."""
+    """Whether two addresses are the same, after links are followed. "file:///a" is the folder "/a"."""
     plain = [artifact_address(address) for address in (one, other)]
     return len({address if "://" in address else os.path.realpath(address) for address in plain}) == 1
 

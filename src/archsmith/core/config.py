@@ -41,8 +41,8 @@ def to_config(value: Any) -> Any:
 
 
 def added_later(default: Any) -> Any:
-    """A dataclass field that was added when runs had been recorded without it: at its default it is not recorded, so that a
-    configuration from before and the same one today are equal."""
+    """A dataclass field that older records lack. It is not recorded at its default, so that equal configurations of earlier
+    versions and of today are equal."""
     return dataclasses.field(default=default, metadata={ADDED_LATER: True})
 
 
@@ -66,7 +66,7 @@ def type_name(thing: Any) -> str:
 
 
 def _main_name() -> str:
-    """What `import` would call the module `__main__`; "__main__" for a notebook or an interactive session."""
+    """The name by which the module `__main__` would be imported; "__main__" for a notebook or an interactive session."""
     main = sys.modules.get("__main__")
     if (spec := getattr(main, "__spec__", None)) is not None:  # python -m package.module
         return str(spec.name)
@@ -75,15 +75,14 @@ def _main_name() -> str:
 
 
 def same_config(recorded: Any, given: Any, *, any_module: bool = False) -> bool:
-    """Whether two configurations, as `to_config` writes them, are of the same thing.
+    """Whether two configurations of `to_config` describe the same object.
 
-    A function or class of the user's is the same if it has the same qualified name and its module is called the same,
-    whatever package that was imported from. The module of a notebook has no name, so it agrees with any.
+    A user's function or class is the same if its qualified name and the last part of its module's name are. The module of a
+    notebook has no name, so it matches any.
 
     Args:
         recorded, given: the configurations.
-        any_module: whether the module does not matter: a person gives a piece as the recorded one, and may have renamed
-            its file.
+        any_module: whether to ignore the module, since the user may have renamed the file.
     """
     if isinstance(recorded, Mapping) and isinstance(given, Mapping):
         return recorded.keys() == given.keys() and all(
@@ -100,7 +99,7 @@ def same_config(recorded: Any, given: Any, *, any_module: bool = False) -> bool:
 
 
 def own_name(recorded: Any) -> str:
-    """What a record calls a piece of the user's: "module:name" of its function or class."""
+    """The name of a user's function or class in a record: "module:name"."""
     while isinstance(recorded, Mapping):
         inner = recorded.get("function")
         recorded = inner if isinstance(inner, Mapping) else str(recorded.get("type"))

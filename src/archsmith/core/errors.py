@@ -79,7 +79,7 @@ class RunLocked(StoreError):
 
 
 class StoreLost(StoreError):
-    """The store's file was deleted, moved, replaced or written over while it was written; says where what it had is now."""
+    """The store's file was deleted, moved, replaced or written over during a run; the message says where its content is now."""
 
 
 class NewerStore(StoreError):
@@ -95,11 +95,11 @@ class ReplayMismatch(ArchsmithError):
 
 
 class AllTrialsFailed(ArchsmithError):
-    """The first children of a search all failed, or all of its budget.
+    """The first children of a search all failed, or all children of its budget.
 
     Args:
-        message: what a person reads.
-        reasons: how many failed, by reason and message.
+        message: the message.
+        reasons: the number of failed children, by reason and message.
     """
 
     def __init__(self, message: str, reasons: Mapping[str, int] | None = None) -> None:
@@ -109,11 +109,11 @@ class AllTrialsFailed(ArchsmithError):
 
 class NoReward(ArchsmithError):
     """The results of a search lack a metric that its reward reads. Their metrics are in the store: `resume(reward=...)`
-    makes the rewards of what was trained.
+    computes the rewards of the trained children.
 
     Args:
-        message: what a person reads.
-        metrics: the names of the metrics that there are.
+        message: the message.
+        metrics: the names of the metrics in the results.
     """
 
     def __init__(self, message: str, metrics: Sequence[str] = ()) -> None:
@@ -122,7 +122,7 @@ class NoReward(ArchsmithError):
 
 
 class SearcherDiverged(ArchsmithError):
-    """The weights of a searcher's controller are NaN or infinite, so that it cannot propose any more."""
+    """The weights of a searcher's controller are NaN or infinite, so that it cannot propose genotypes."""
 
     def __init__(self, searcher: str, updates: int, learning_rate: float) -> None:
         super().__init__(searcher, updates, learning_rate)  # so that it can be sent between processes
@@ -160,7 +160,7 @@ class LimitExceeded(ChildFailed):
 
 
 class MissingMetric(ChildFailed, KeyError):
-    """A reward reads a metric that the result does not have. A KeyError too, as of any mapping."""
+    """A reward reads a metric that the result does not have. Also a KeyError, as for any mapping."""
 
     reason = "reward"
 

@@ -192,7 +192,7 @@ class HasDefaultReward(Protocol):
 
 @runtime_checkable
 class DeclaresMetrics(Protocol):
-    """An evaluator that says which metrics its results have, so that a reward which needs another one is refused before a
+    """An evaluator that declares the metrics of its results, so that a reward which needs another metric is refused before a
     child is trained."""
 
     @property
@@ -203,7 +203,7 @@ class DeclaresMetrics(Protocol):
 
 @runtime_checkable
 class DeclaresNonrepeating(Protocol):
-    """An evaluator with metrics that are measured anew each time, such as a latency, and so do not repeat."""
+    """An evaluator with measured metrics, such as a latency, which differ each time."""
 
     @property
     def nonrepeating(self) -> Sequence[str]:
@@ -212,8 +212,8 @@ class DeclaresNonrepeating(Protocol):
 
 
 def repeatable(evaluator: object, result: Result) -> Result:
-    """What the same training gives again: a result without its seconds, without metrics whose names end in "seconds" or
-    "per_second", and without those that the evaluator declares as `nonrepeating`. For comparing results."""
+    """The part of a result that the same training gives again, for comparisons: without seconds, without metrics whose names
+    end in "seconds" or "per_second", and without those that the evaluator declares as `nonrepeating`."""
     declared = frozenset(evaluator.nonrepeating) if isinstance(evaluator, DeclaresNonrepeating) else frozenset()
 
     def repeating(row: Mapping[str, float]) -> dict[str, float]:
@@ -237,8 +237,7 @@ def without_data(config: Any) -> Any:
 
 
 def with_data(evaluator: Evaluator, data: Any) -> Evaluator | None:
-    """The evaluator on a data set that lies elsewhere: its `data`, or the `table` it looks results up in; None where it
-    has neither."""
+    """The evaluator with its field `data`, or `table`, replaced; None if it has neither."""
     for name in DATA_FIELDS:
         if dataclasses.is_dataclass(evaluator) and hasattr(evaluator, name):
             return dataclasses.replace(evaluator, **{name: data})
@@ -246,15 +245,15 @@ def with_data(evaluator: Evaluator, data: Any) -> Evaluator | None:
 
 
 def epochs_of(evaluator: Evaluator) -> int | None:
-    """How many epochs a whole training of the evaluator reports, 0 for none; None where it does not say."""
+    """How many epochs a whole training of the evaluator reports, 0 for none; None if it does not say."""
     said = getattr(evaluator, "reported_epochs", getattr(evaluator, "epochs", None))
     return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
 
 
 def counts_epochs(evaluator: Evaluator) -> bool | None:
-    """Whether the results of an evaluator count towards a budget in epochs; None where it does not say.
+    """Whether the results of an evaluator count towards a budget in epochs; None if it does not say.
 
-    One whose `epochs` is above 0 may state it as the cost of a result, also where its children report none.
+    An evaluator whose `epochs` is above 0 may state them as the cost of a result, even if its children report none.
     """
     said = [getattr(evaluator, name, None) for name in ("reported_epochs", "epochs")]
     numbers = [number for number in said if isinstance(number, int | float)]

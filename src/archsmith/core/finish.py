@@ -58,8 +58,7 @@ class Measure:
         return f"{self.label} {self.text(metrics[self.name])}" if self.name in metrics else ""
 
     def of_weights(self, metrics: Mapping[str, float]) -> float | None:
-        """The value of the weights that a training ended with, where the metric itself is the best of several epochs; None
-        where it is that of the weights."""
+        """The value for the final weights, if the metric itself is the best of several epochs; None if both are equal."""
         last = metrics.get(FINAL_ACCURACY) if self.name == "accuracy" else None
         return last if last != metrics.get(self.name) else None
 
@@ -153,7 +152,7 @@ class Finishable(Evaluator, Protocol):
 
 
 def missing_of(evaluator: Any) -> str | None:
-    """What an evaluator lacks to be `Finishable`, for a message; None where it lacks nothing."""
+    """What an evaluator lacks to be `Finishable`, for a message, or None."""
     for name in ("task", "train", "test"):
         if not callable(getattr(evaluator, name, None)):
             return f"no method {name}"
@@ -367,8 +366,8 @@ class FinishPlan:
 
 
 def epochs_text(epochs: float, plan: Mapping[str, Any]) -> str:
-    """For how long a network was trained, for a person: "12 epochs", or against what the plan of its finish, as JSON, would
-    have given it with more time: "3 of 12 epochs, since the time ran out"."""
+    """The length of a training, for a person: "12 epochs", or "3 of 12 epochs, since the time ran out" if the plan of the finish
+    (as JSON) asked for more."""
     full = plan.get("full_epochs")
     if isinstance(full, int) and not isinstance(full, bool) and full > epochs:
         return f"{epochs:,g} of {full:,} epochs, since the time ran out"

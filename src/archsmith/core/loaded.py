@@ -31,14 +31,14 @@ def of(evaluator: object) -> Mapping[Hashable, Any]:
 
 
 def give(values: Mapping[Hashable, Any]) -> None:
-    """Have `given` find these from here on, and what was given before no more."""
+    """Install values for `given`, in place of all earlier ones."""
     _given.clear()
     _given.update({key: [value] for key, value in values.items()})
 
 
 @contextmanager
 def sent_along(values: Mapping[Hashable, Any]) -> Iterator[None]:
-    """While something is pickled for another process that is given these values as well: it need not hold them itself."""
+    """Declare that these values are sent separately, so that what is pickled in the block need not contain them."""
     token = _along.set(frozenset(values))
     try:
         yield
@@ -47,18 +47,18 @@ def sent_along(values: Mapping[Hashable, Any]) -> Iterator[None]:
 
 
 def is_sent_along(key: Hashable) -> bool:
-    """Whether the other process is given what is under a key."""
+    """Whether the value of a key is sent separately to the other process."""
     return key in _along.get()
 
 
 def pinned(evaluator: object) -> AbstractContextManager[None]:
-    """Have `given` find what an evaluator has read now until the block ends. Raises what reading raises."""
+    """Install the data of an evaluator until the block ends. Raises what reading raises."""
     return installed(of(evaluator))
 
 
 @contextmanager
 def installed(values: Mapping[Hashable, Any]) -> Iterator[None]:
-    """Have `given` find these until the block ends, before what was given earlier."""
+    """Install values for `given` until the block ends. They hide earlier ones of the same keys."""
     for key, value in values.items():
         _given.setdefault(key, []).append(value)
     try:
@@ -74,6 +74,6 @@ def installed(values: Mapping[Hashable, Any]) -> Iterator[None]:
 
 
 def given(key: Hashable) -> Any | None:
-    """What this process was given under a key, or None: then it is to be read."""
+    """The installed value of a key, or None: then the caller must read it."""
     values = _given.get(key)
     return values[-1] if values else None

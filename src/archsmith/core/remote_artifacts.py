@@ -175,9 +175,9 @@ class RemoteArtifacts:
             return doomed
 
     def register(self, registration: Registration) -> None:
-        """Have every collection ask a store for what it needs, from now on. Raises StoreError.
+        """Register a store, which every collection asks for its artifacts from now on. Raises StoreError.
 
-        A collection that is under way may not have seen it, and is waited for.
+        Waits for a collection that is under way, since it may not have seen the store.
         """
         folder = f"{self._root}/{FOLDER}"
         with self._plain_errors("register a store"):
@@ -255,7 +255,7 @@ class RemoteArtifacts:
         return [(path, _modified(info)) for path, info in files.items()]
 
     def _wait_for_collectors(self, digest: str | None) -> bool:
-        """Wait until no notice names a digest (None: until there is none), or is too old to count; whether there was any."""
+        """Wait until no valid notice names a digest (None: until there is no notice); returns whether there was one."""
         waited, deadline = False, time.monotonic() + NOTICE_SECONDS
         while self._is_noticed(digest):
             waited = True

@@ -45,7 +45,7 @@ class LiveSearcher(Protocol):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn from finished trials: done, failed or stopped, in any order, each told once; some never come.
 
-        One that failed for want of a reward alone is told again, as done, once there is one.
+        A trial that failed only because it lacked a reward is told again, as done, once it has one.
         """
         ...
 
@@ -73,8 +73,8 @@ class Searcher(Protocol):
 
 @runtime_checkable
 class StartsAtRandom(Protocol):
-    """A searcher that learns nothing from its first results, such as one that fills a population first."""
+    """A searcher whose first proposals are random, such as one that fills a population first."""
 
     def random_trials(self, space: Space) -> int:
-        """How many trials its proposals do not depend on any result for, at least: with no more it is a random search."""
+        """The number of its first proposals that depend on no result. With a budget up to this, it is a random search."""
         ...

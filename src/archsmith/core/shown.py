@@ -46,7 +46,7 @@ def plain(text: str) -> str:
 
 
 def spelled(name: str) -> str:
-    """A file's name, as `os.fsdecode` gives it, as text that any file, page and console can hold.
+    """A file name from `os.fsdecode` as text that any file, page and console can show.
 
     A byte that is not UTF-8 becomes `\\xe9`, a control character `\\x0a` or `\\u0085`, a mark that steers the direction of
     text `\\u202e`. The backslashes of such a name are doubled, and those of a name that looks like one. All other names
@@ -69,7 +69,7 @@ def without_passwords(text: str) -> str:
 
 
 def command_text(verb: str, name: str, *options: str) -> str:
-    """A command of archsmith's about what has that name, such as a run, as a person types it in a shell."""
+    """A command of archsmith about the run or file `name`, as a person types it in a shell."""
     words = [verb, *options, "--", name] if name.startswith("-") else [verb, name, *options]
     return without_passwords(shlex.join(["archsmith", *words]))
 

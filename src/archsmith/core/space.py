@@ -44,7 +44,7 @@ class Space(Protocol):
 
 @runtime_checkable
 class LocatesArchitectures(Protocol):
-    """A space that finds the answers which give an architecture, so that known networks can be points of it."""
+    """A space that finds the answers for a given architecture, so that known networks can be points of it."""
 
     def genotype(self, architecture: Architecture) -> Genotype:
         """The genotype of an architecture. Raises UsageError when the architecture is not a point of the space."""
@@ -122,7 +122,7 @@ def _identity(space: Space) -> dict[str, Any]:
 
 
 def _is_constant(value: Any) -> bool:
-    """Whether that is a frozen dataclass whose fields are scalars, tuples of such, and other such dataclasses."""
+    """Whether a value cannot change: a scalar, a function, a tuple or a frozen dataclass of such."""
     if type(value) in PLAIN or isinstance(value, FunctionType | range):
         return True
     if type(value) is tuple:

@@ -123,14 +123,14 @@ class RunWriter(RunReader, Protocol):
         ...
 
     def set_rewards(self, rewards: Mapping[int, float], *, snapshot: State) -> list[Trial]:
-        """Record the rewards of finished trials that lacked one (`Trial.lacks_reward`), which are done from now on.
+        """Record the rewards of finished trials that lacked one (`Trial.lacks_reward`), and change their state to done.
 
         Args:
             rewards: by trial number; finite.
-            snapshot: the searcher's state after it was told of them. The log before is replayed no more: it told the
-                searcher of these trials as failed.
+            snapshot: the searcher's state after it was told. The log before it is not replayed any more, since these trials
+                failed there.
 
-        Raises StoreError for any other trial: results are never overwritten. Gives the trials as they are now.
+        Raises StoreError for any other trial: results are never overwritten. Returns the changed trials.
         """
         ...
 
@@ -185,14 +185,14 @@ class RunWriter(RunReader, Protocol):
 
 @runtime_checkable
 class Registered(Protocol):
-    """A store that registers where its weights are, so that no other store's collection takes them."""
+    """A store that registers in the place of its weights, so that other stores' collections keep them."""
 
     def registration(self) -> Registration | None:
-        """What the store is known by there; None for one that was not made yet, or not written by a recent archsmith."""
+        """The store's registration; None if the store does not exist yet, or no recent version has written to it."""
         ...
 
     def register(self) -> None:
-        """Register, where the store is there and keeps weights. A place that cannot be written to is a warning."""
+        """Register, if the store exists and keeps weights. Warns if that place cannot be written to."""
         ...
 
 

@@ -22,7 +22,7 @@ from archsmith.core.shown import shown
 
 T = TypeVar("T")
 MOST_OPTIONS = 1_000_000
-"""How many options a choice may have."""
+"""The most options of a choice."""
 
 
 class Choose(Protocol):
@@ -73,9 +73,9 @@ class Question:
 
 
 def as_options(name: str, options: Any) -> tuple[Any, ...]:
-    """What was given as the options of a choice, as a tuple, with the scalars of array libraries as Python's.
+    """The options of a choice as a tuple of Python values, also for scalars of array libraries.
 
-    Raises UsageError for what has no order or is no collection, and for more than MOST_OPTIONS.
+    Raises UsageError for anything that is no ordered collection, and for more than MOST_OPTIONS.
     """
     if type(options) in _LISTS and len(options) <= MOST_OPTIONS and PLAIN.issuperset(map(type, options)):
         return tuple(options)
@@ -264,9 +264,9 @@ _LISTS = frozenset({tuple, list, range})  # of which an option can be taken as t
 
 
 def option_index(options: Sequence[Any], given: Any) -> int:
-    """Which option an answer means: the one that is equal to it, where True is not 1, and 1.0 is.
+    """The index of the option that equals an answer. True does not equal 1, but 1.0 does.
 
-    Raises ValueError when there is none.
+    Raises ValueError if there is none.
     """
     for index, option in enumerate(options):
         if option == given and (type(option) is type(given) or {type(option), type(given)} == {int, float}):

@@ -269,7 +269,7 @@ class LivePolicy:
         }
 
     def _check(self) -> None:
-        """Raise SearcherDiverged where the policy is no longer one."""
+        """Raise SearcherDiverged if a weight of the policy is not finite."""
         if not self._controller.is_finite():
             raise SearcherDiverged(type(self._config).__name__, self._version, self._config.learning_rate)
 

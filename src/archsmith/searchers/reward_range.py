@@ -20,18 +20,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 WINDOW = 256
-"""The rewards that the rule looks at are so many, the last ones."""
+"""The rule looks at this many rewards, the last ones."""
 
 LOW, HIGH, BEYOND = -10.0, 100.0, 1e15
 
 
 @dataclass(frozen=True)
 class RewardRange:
-    """What rewards may be, and what those outside count as.
+    """The range of usual rewards, and the values that replace those outside.
 
     Args:
         low, high: the range.
-        worst, best: the lowest and the highest reward within.
+        worst, best: the lowest and the highest reward within the range.
     """
 
     low: float = LOW
@@ -40,19 +40,19 @@ class RewardRange:
     best: float = 0.0
 
     def clip(self, reward: float) -> float:
-        """The reward, or what it counts as."""
+        """The reward, or its replacement if it is outside."""
         if reward < self.low:
             return self.worst
         return self.best if reward > self.high else reward
 
 
 def is_usual(rewards: Iterable[float]) -> bool:
-    """Whether these rewards are within any range, so that none need be worked out."""
+    """Whether these rewards are within every possible range, so that it need not be computed."""
     return all(LOW <= reward <= HIGH for reward in rewards)
 
 
 def range_of(rewards: Sequence[float]) -> RewardRange:
-    """The range of rewards after these; of more than WINDOW the last count."""
+    """The range that follows from these rewards, or from the last WINDOW of them."""
     recent = [float(reward) for reward in rewards[-WINDOW:] if abs(reward) <= BEYOND]
     magnitudes = sorted(abs(reward) for reward in recent if reward)
     usual = magnitudes[len(magnitudes) // 2] if magnitudes else 1.0
@@ -65,7 +65,7 @@ def range_of(rewards: Sequence[float]) -> RewardRange:
 
 
 def within_range(rewards: Sequence[float]) -> list[float]:
-    """All of these rewards, or what they count as."""
+    """These rewards, each clipped to the range of all."""
     if is_usual(rewards):
         return list(rewards)
     clip = range_of(rewards).clip

@@ -1,4 +1,4 @@
-"""A choice among spaces: a genotype is a network of one of them, such as a residual network or a chain of convolutions."""
+"""A choice among spaces: a genotype is that of one of them, such as a residual network or a chain of convolutions."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class OneOf:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What each alternative is called: its space's name, with a number where two are the same."""
+        """The names of the alternatives: those of their spaces, with a number if two are equal."""
         return distinct_names(self.alternatives)
 
     @property
     def task(self) -> AnyTask:
-        """What its children are built for where nobody says: the task of the first alternative."""
+        """The default task of its children: that of the first alternative."""
         return default_task(self.alternatives[0])
 
     def architecture(self, choose: Choose) -> Architecture:
@@ -106,8 +106,8 @@ class OneOf:
         return as_child(space.build(own, task))
 
     def mutate(self, genotype: Genotype, rng: Random) -> Genotype:
-        """Another space with random answers, with a chance of one in the number of answers; else a mutation as the genotype's
-        own space has it."""
+        """Another space with random answers, with a probability of one divided by the number of answers; otherwise a mutation by
+        the genotype's own space."""
         name = str(genotype.answers[_QUESTION])
         if rng.random() * len(genotype.answers) < 1:
             other = rng.choice([option for option in self.names if option != name])
@@ -118,13 +118,13 @@ class OneOf:
         return self.of(name, mutate(space, Genotype(identity(space), own), rng))
 
     def canonical(self, architecture: Architecture) -> Any:
-        """The canonical form that the architecture's own space gives; None where it has none."""
+        """The canonical form of the architecture in its own space; None if that has none."""
         space, own = self._read(architecture)
         form = canonical_text(space, own)
         return None if form is None else {"space": architecture["space"], "form": form}
 
     def diagram(self, architecture: Architecture) -> Diagram:
-        """As the architecture's own space draws it. Raises UsageError where that space has no drawing."""
+        """The diagram of the architecture by its own space. Raises UsageError if that space draws none."""
         space, own = self._read(architecture)
         draw = getattr(space, "diagram", None)
         if draw is None:
@@ -136,7 +136,7 @@ class OneOf:
         return self.alternatives[self.names.index(name)]
 
     def _read(self, architecture: Architecture) -> tuple[Space, Architecture]:
-        """The space that an architecture is of, and what it is there."""
+        """The space of an architecture, and the architecture in that space."""
         keys = {"kind", "space", "architecture"}
         if not isinstance(architecture, Mapping) or set(architecture) != keys or architecture["kind"] != "one_of":
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Spaces inside a space: the names that distinguish them, and `choose` with such a name in front of every choice."""
+"""Spaces inside a space: distinct names for them, and a `choose` that prefixes every choice with such a name."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def distinct_names(spaces: Sequence[Space]) -> tuple[str, ...]:
 
 
 class Prefixed:
-    """`choose` for one of the spaces: names and kinds begin with the space's name, so that a controller learns for each
-    space by itself."""
+    """`choose` for one of the spaces: names and kinds begin with the space's name, so that a controller learns separately for
+    each space."""
 
     def __init__(self, choose: Choose, prefix: str) -> None:
         self._choose, self._prefix = choose, prefix

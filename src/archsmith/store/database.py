@@ -77,7 +77,7 @@ class Database(Protocol):
 
     @property
     def linked(self) -> str | None:
-        """What `beside` is by the name of a link that the store was opened by; None where it was opened by its own."""
+        """The folder that `beside` would be next to the link that the store was opened by; None if it was opened by its own name."""
         ...
 
     def is_there(self) -> bool:
@@ -109,7 +109,7 @@ class Database(Protocol):
         ...
 
     def origin(self, connection: Connection) -> str:
-        """What tells this database from a copy of it, wherever it is moved."""
+        """Distinguishes this database from its copies, also after a move."""
         ...
 
 
@@ -136,7 +136,7 @@ def make_tables(connection: Connection) -> None:
 
 
 def id_of(connection: Connection) -> str | None:
-    """What the store, and every copy of it, is known by; None for one that no recent archsmith wrote."""
+    """The id of the store and of all its copies; None if no recent version has written to it."""
     found: str | None = connection.scalar(select(meta.c.value).where(meta.c.key == "id"))
     return found
 

@@ -65,7 +65,7 @@ class _Run:
 
 
 OPEN: weakref.WeakValueDictionary[str, MemoryStore] = weakref.WeakValueDictionary()
-"""The stores in memory that this process has, by id."""
+"""The stores in the memory of this process, by id."""
 
 
 class MemoryStore:
@@ -297,7 +297,7 @@ class _MemoryWriter(_MemoryReader):
             run.status = status
 
     def _refers_to(self, digests: Iterable[str | None]) -> None:
-        """Weights are about to be referred to: from now on no other store's collection takes them."""
+        """Register the store before it first refers to weights, so that no other store's collection removes them."""
         if self._register is not None and any(digests):
             self._register()
             self._register = None
@@ -308,7 +308,7 @@ class _MemoryWriter(_MemoryReader):
         return self._run
 
     def _record(self, finished: Sequence[Trial], results: Sequence[str | None]) -> None:
-        """Finished trials and, as text, their results; and that the searcher was told of them."""
+        """Record finished trials with their results as text, and that the searcher was told."""
         run = self._run
         for t, text in zip(finished, results, strict=True):
             times = (t.proposed_at, t.started_at, t.finished_at, t.attempts, t.replica, t.version)

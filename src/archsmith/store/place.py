@@ -42,7 +42,7 @@ class Place:
             connection.execute(insert(meta), {"key": "artifacts", "value": address})
 
     def _linked(self) -> str | None:
-        """Where an earlier archsmith kept weights of a store that was opened through a link: beside the link."""
+        """The folder next to the link that the store was opened by, if an earlier version kept its weights there."""
         linked, beside = self._database.linked, self._database.beside
         return linked if linked and beside and _has_weights(linked) and not _has_weights(beside) else None
 

@@ -1,4 +1,4 @@
-"""All stores that keep weights at one address: those that registered there, and those beside a folder that never did."""
+"""Opens all stores that keep weights at one address: registered ones, and older ones next to the folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _FILE = "sqlite:///"
 
 @dataclass
 class OpenedStores:
-    """The stores at an address, as far as they can be opened.
+    """The stores at an address.
 
     Args:
-        stores: those that were opened.
-        missing: of each store that was not, what it is, why, and the file of its registration.
+        stores: those that could be opened.
+        missing: a text for each of the others: which store, why, and the file of its registration.
     """
 
     stores: list[Store] = field(default_factory=list)
@@ -34,7 +34,7 @@ class OpenedStores:
     _known: list[Registration] = field(default_factory=list, init=False)
 
     def add(self, store: Store) -> Registration | None:
-        """Take in a store that is there; gives what it is known by."""
+        """Add an open store; returns its registration."""
         known = store.registration() if isinstance(store, Registered) else None
         if known is None or known not in self._known:
             self.stores.append(store)
@@ -43,7 +43,7 @@ class OpenedStores:
         return known
 
     def has(self, registration: Registration) -> bool:
-        """Whether a store was opened that is the registered one, whatever it is called by now."""
+        """Whether the registered store was opened, under any name."""
         return any(known.is_same_store(registration) for known in self._known)
 
 
@@ -70,7 +70,7 @@ def open_registered(address: str, registry: Registry, mine: Store) -> OpenedStor
 
 
 def _opened(registration: Registration, folder: Path | None, opened: OpenedStores) -> str | None:
-    """Open a registered store, wherever it is by now; why not, or None."""
+    """Open a registered store, also if it was moved; returns why it cannot be opened, or None."""
     if opened.has(registration):
         return None
     if registration.url == "memory://":
@@ -93,7 +93,7 @@ def _opened(registration: Registration, folder: Path | None, opened: OpenedStore
 
 
 def _names(registration: Registration, folder: Path | None, here: bool) -> Iterator[tuple[str, bool]]:
-    """Where a store may be, and whether one of its id there is it even if it is a copy: restored, or moved along."""
+    """The URLs where a store may be, and whether a copy there counts as the store, since it was restored or moved along."""
     yield registration.url, here
     if folder is None or not registration.relative:
         return
@@ -114,7 +114,7 @@ def _opened_in_memory(registration: Registration, opened: OpenedStores) -> str |
 
 
 def _never_registered(folder: Path | None) -> Iterator[Store]:
-    """The files beside a folder whose default it is: an earlier archsmith did not register them."""
+    """The stores whose default folder this is. Earlier versions did not register them."""
     if folder is not None and folder.suffix == ".artifacts":
         for file in _stores_in(folder.parent, f"{folder.stem}.*"):
             if file.with_suffix(".artifacts") == folder:

@@ -1,4 +1,4 @@
-"""The claim on a run in a file: a lock on another file beside the database, which the kernel lets go when its process ends."""
+"""The right to write a run in a database file: a lock on a file next to it, which the kernel releases when the process ends."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class SQLReader:
         return sorted(self._read(lambda c: c.scalars(query).all()))
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        """Read from the store that the run was opened in. Raises StoreError where another is in its place by now."""
+        """Read from the store that the run was opened in. Raises StoreError if another one has replaced it."""
 
         def in_the_same(connection: Connection) -> T:
             found = id_of(connection)

@@ -287,7 +287,7 @@ class SQLWriter(SQLReader):
             self._writing.close()
 
     def _told(self, finished: Sequence[Trial], at: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The events and the rows of finished trials, told to the searcher in one go."""
+        """The events and the rows of finished trials that the searcher was told together."""
         self._refers_to(digest for t in finished if t.result for digest in (t.result.artifact, t.result.checkpoint))
         log, rows = [], []
         for seq, t in enumerate(finished, self._seq):
@@ -357,7 +357,7 @@ class SQLWriter(SQLReader):
         self._writing.transact(work)
 
     def _refers_to(self, digests: Iterable[str | None]) -> None:
-        """Weights are about to be referred to: from now on no other store's collection takes them."""
+        """Register the store before it first refers to weights, so that no other store's collection removes them."""
         if self._register is not None and any(digests):
             self._register()
             self._register = None

@@ -28,7 +28,7 @@ from archsmith.store.stray_log import check_log
 from archsmith.store.tables import APPLICATION_ID, SCHEMA, meta
 
 OWN_NAME = "path"
-"""The row of `meta` with the name that a file was last written by."""
+"""The row of `meta` with the path by which the file was last written."""
 
 _NAME = f"SELECT value FROM meta WHERE key = '{OWN_NAME}'"
 _OURS = "PRAGMA application_id"
@@ -108,7 +108,7 @@ class SQLiteFile:
             return SQLiteWriting(connection, self.path, inode, self._plain_errors)
 
     def _remember(self, connection: Connection) -> None:
-        """Have the file know its id and its name, within a transaction."""
+        """Write the store's id and path into the file, within a transaction."""
         known = connection.scalar(select(meta.c.value).where(meta.c.key == OWN_NAME))
         if id_of(connection) is not None and known == str(self.path):
             return
@@ -257,7 +257,7 @@ def stores_in(folder: Path, pattern: str) -> list[Path]:
 
 
 def _own_name(path: Path) -> Path:
-    """The name by which the file was made, where that is another hard link to the same file."""
+    """The path by which the file was made, if that is another hard link to the same file."""
     with contextlib.suppress(OSError):
         if path.stat().st_nlink > 1 and isinstance(name := _says(path, _NAME), str) and os.path.samefile(path, name):
             return Path(name)
@@ -265,7 +265,7 @@ def _own_name(path: Path) -> Path:
 
 
 def _says(path: Path, statement: str) -> object:
-    """What the file itself says, without the log beside it; None where it is no database, or says nothing."""
+    """The value of a query on the file itself, without its log; None if it is no database, or there is no value."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             found = connection.execute(statement).fetchone()

@@ -1,8 +1,7 @@
-"""Writing an SQLite file, and noticing that it was deleted, moved, replaced or written over meanwhile.
+"""Writes an SQLite file, and detects that it was deleted, moved, replaced or written over meanwhile.
 
-SQLite itself notices none of this: it goes on writing to a file that nobody can open any more. So the file is looked at
-with each transaction. Where its content is still in reach, it is saved: under the name that the file was moved to, or in
-a new file beside the old one.
+SQLite itself does not detect this: it goes on writing to a file that nobody can open any more. So each transaction checks the
+file. If its content can still be read, it is saved: in the file under its new name, or in a new file next to the old one.
 """
 
 from __future__ import annotations
@@ -22,19 +21,18 @@ from archsmith.core.errors import StoreLost
 from archsmith.store.database import T
 
 _STILL, _PAUSE, _PATIENCE = 20, 0.02, 60.0
-"""A checkpoint of another process may leave the file half written for a while. What it is then counts when so many looks, with
-so long a pause between them in seconds, found it unchanged; or after so many seconds."""
+"""A checkpoint of another process may leave the file half written for a while. The file counts as written over only if it was
+unchanged for _STILL checks, _PAUSE seconds apart, or after _PATIENCE seconds."""
 
 
 class SQLiteWriting:
-    """A connection that writes, whose transactions begin at once as writing ones: nobody writes between their looking and
-    their writing.
+    """A connection whose transactions take the write lock when they begin, so that nobody writes between their reads and writes.
 
     Args:
-        connection: open on the file.
+        connection: a connection to the file.
         path: the file.
-        inode: of the file that the connection has open.
-        plain_errors: makes errors of SQLite those of the store.
+        inode: the inode of the file that the connection has open.
+        plain_errors: turns errors of SQLite into errors of the store.
     """
 
     def __init__(
@@ -50,13 +48,13 @@ class SQLiteWriting:
         self._plain_errors = plain_errors
         self._lost: StoreLost | None = None
         with contextlib.suppress(sqlite3.Error):
-            self._raw().execute("PRAGMA wal_checkpoint")  # the id into the file itself, which is looked at below
+            self._raw().execute("PRAGMA wal_checkpoint")  # writes the id into the file itself, which is read below
         self._stamp = _stamp(path)
         self._content = _content(path)
 
     def transact(self, work: Callable[[Connection], T], landed: Callable[[Connection], T | None] | None = None) -> T:
-        """See `Writing`. Raises StoreLost where the file is no longer the one that was opened; what was recorded, and this
-        transaction with it, is saved first if that is possible."""
+        """See `Writing`. Raises StoreLost if the file is no longer the one that was opened. All that was recorded, including this
+        transaction, is saved first if possible."""
         if self._lost is not None:
             raise self._lost
         lost = self._what_happened()
@@ -87,7 +85,7 @@ class SQLiteWriting:
         return raw
 
     def _what_happened(self) -> str:
-        """What became of the file: "deleted or moved", "replaced", "written over", or nothing."""
+        """What happened to the file: "deleted or moved", "replaced", "written over", or "" for nothing."""
         try:
             stamp = _stamp(self._path)
         except OSError:
@@ -114,7 +112,7 @@ class SQLiteWriting:
         return "written over"
 
     def _saved(self, what: str) -> StoreLost:
-        """Save what is recorded; gives the error that says where it is."""
+        """Save the record; returns the error that says where it is."""
         try:
             self._lost = self._written_over() if what == "written over" else self._taken_away(what)
         except (sqlite3.Error, OSError) as error:
@@ -141,7 +139,7 @@ class SQLiteWriting:
         )
 
     def _written_over(self) -> StoreLost:
-        """Save what this connection still has in memory and in the log, if it is whole."""
+        """Save the content that this connection still has in memory and in the log, if it is complete."""
         copy: Path | None = self._copy()
         assert copy is not None
         if not _is_whole(copy, self._raw()):
@@ -159,7 +157,7 @@ class SQLiteWriting:
         return f"{saved}move it to {self._path}, then resume"
 
     def _copy(self) -> Path:
-        """A copy of the database in a new file, beside the old one where there is still a folder that can be written."""
+        """A copy of the database in a new file, next to the old one if its folder can be written to."""
         for folder in (self._path.parent, Path.home(), Path(tempfile.gettempdir())):
             with contextlib.suppress(OSError):
                 copy = _new_file(folder / self._path.stem)
@@ -176,12 +174,12 @@ class SQLiteWriting:
 
 
 def _option(path: Path) -> str:
-    """A file as the command line takes it, whatever its name ends in."""
+    """The file as an argument of --store, for any suffix."""
     return shlex.quote(f"sqlite:///{path}")
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int]:
-    """What changes when a file is written by anybody, or another or a link takes its place."""
+    """Changes when anybody writes the file, or another file or a link replaces it."""
     found = path.lstat()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
@@ -202,13 +200,13 @@ def _content(path: Path) -> tuple[str | None, dict[int, int]] | None:
 
 
 def _goes_on(before: tuple[str | None, dict[int, int]], after: tuple[str | None, dict[int, int]]) -> bool:
-    """Whether one content is what the other became: of the same store, and no run has fewer events."""
+    """Whether `after` continues `before`: the same store, and no run has fewer events."""
     same = before[0] in (None, after[0])
     return same and all(after[1].get(run, seq) >= seq for run, seq in before[1].items())
 
 
 def _is_whole(copy: Path, source: sqlite3.Connection) -> bool:
-    """Whether a copy holds a sound database with all the events that the source says there are."""
+    """Whether a copy is an intact database with all events of the source."""
     last = "SELECT run, max(seq), count(*) FROM events GROUP BY run ORDER BY run"
     try:
         with contextlib.closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
@@ -220,7 +218,7 @@ def _is_whole(copy: Path, source: sqlite3.Connection) -> bool:
 
 
 def _where_is(inode: int) -> Path | None:
-    """Where a file that this process has open is now; None where it was deleted, or the system does not tell."""
+    """The current path of a file that this process has open; None if it was deleted, or the system does not tell."""
     with contextlib.suppress(OSError):
         for descriptor in os.scandir("/proc/self/fd"):
             with contextlib.suppress(OSError):
@@ -232,7 +230,7 @@ def _where_is(inode: int) -> Path | None:
 
 
 def _new_file(stem: Path) -> Path:
-    """A new, empty file of the stem; its folder of weights is the one that the store of that stem has."""
+    """A new, empty file that has the same folder of weights as a store of this stem."""
     number = 1
     while True:
         path = stem.with_name(f"{stem.name}.rescued{'' if number == 1 else f'-{number}'}")

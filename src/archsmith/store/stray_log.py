@@ -1,6 +1,6 @@
-"""A write-ahead log that is not that of the file beside it: left by a killed writer, before another file took the name.
+"""Detects a write-ahead log that does not belong to its database: left by a killed writer, before the file was replaced.
 
-SQLite does not know a log from another's. It would read the pages in it as those of the file, and write them there.
+SQLite does not detect this. It would take the pages in the log for those of the file, and write them there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CANNOT_TELL = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_READO
 
 
 def check_log(path: Path) -> None:
-    """Raise CorruptStore where the log beside a file is another's. Changes neither."""
+    """Raise CorruptStore if the log next to a file belongs to another one. Changes neither."""
     log = Path(f"{path}-wal")
     if not (log.exists() and log.stat().st_size) or _is_one_store(path, "mode=ro"):
         return
@@ -28,7 +28,7 @@ def check_log(path: Path) -> None:
 
 
 def _is_one_store(path: Path, mode: str) -> bool:
-    """Whether all runs were written to this store, and their events are all there; or nobody can tell."""
+    """Whether all runs were written to this store and have all their events; also True if that cannot be told."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)) as connection:
             connection.execute("PRAGMA trusted_schema = OFF")
@@ -43,7 +43,7 @@ def _is_one_store(path: Path, mode: str) -> bool:
 
 
 def _store_of(writer: object) -> object:
-    """The id of the store that a run was written to, by the JSON of its writer; None where that does not say."""
+    """The id of the store that a run was written to, from the JSON of its writer, or None."""
     try:
         found = json.loads(writer) if isinstance(writer, str) else None
     except (ValueError, RecursionError):
