@@ -11,6 +11,7 @@ from archsmith.core.checks import Array, python_scalar
 from archsmith.core.config import same_config, to_config
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import without_data
+from archsmith.core.executor import HasClock
 from archsmith.core.searcher import Searcher
 from archsmith.recipes.claim import Claim
 from archsmith.recipes.recipe import Recipe
@@ -132,7 +133,7 @@ def _run(
     config = run.config
     recorded = {**_parts(recipe), "seed": seed}
     different = [part for part in recorded if not same_config(_placeless(config.get(part)), recorded[part])]
-    kept, clock = config.get("clock"), getattr(executor, "clock", None)
+    kept, clock = config.get("clock"), executor.clock if isinstance(executor, HasClock) else None
     if (kept is None) != (clock is None) or (executor is not None and kept and executor.slots != config["workers"]):
         raise UsageError(
             f"the store has a run {name!r} already, and its workers are {_workers(config['workers'], kept)}, where "

@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import Any
 
 from archsmith.core.checks import whole_number
+from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Evaluator, FunctionEvaluator, Limits
-from archsmith.core.executor import Executor, Reward
+from archsmith.core.executor import Executor, HasClock, Reward
 from archsmith.core.space import Space
 from archsmith.executors import Faults, InProcess, ProcessPool, Simulated
 from archsmith.executors.process_pool import physical_cores
@@ -43,6 +44,14 @@ def default_executor(
             pickled({"space": space, "evaluator": evaluator, "reward": reward})
             return ProcessPool(1, threads=physical_cores(), kill_grace=0)  # a function never checks its limits
     return InProcess()
+
+
+def recorded_clock(executor: Executor) -> dict[str, Any]:
+    """The part of a run's record from which `default_executor` makes a simulated clock again; empty for the wall clock."""
+    if not isinstance(executor, HasClock):
+        return {}
+    seconds, faults = (executor.seconds, executor.faults) if isinstance(executor, Simulated) else (None, None)
+    return {"clock": {"seconds": seconds, "faults": to_config(faults)}}
 
 
 def warn_of_limits(limits: Limits, evaluator: Evaluator, executor: Executor) -> None:

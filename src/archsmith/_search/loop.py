@@ -8,7 +8,6 @@ is asked here too; what it does with them is in `aside`.
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections import deque
@@ -25,7 +24,7 @@ from archsmith.core.errors import ReplayMismatch, StoreError
 from archsmith.core.evaluator import Evaluator, Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Reward, Started, derive_seed
 from archsmith.core.genotype import Genotype
-from archsmith.core.searcher import LiveSearcher
+from archsmith.core.searcher import LiveSearcher, WaitsForResults
 from archsmith.core.space import Space
 from archsmith.core.stopping import LiveRule
 from archsmith.core.store import Asked, RunWriter
@@ -61,6 +60,7 @@ class Loop:
     _parents: Parents = field(init=False)
     _aside: Aside = field(init=False)
     _first: FirstTrials = field(init=False)
+    _waits: WaitsForResults | None = field(default=None, init=False)
     _watch_error: Exception | None = field(default=None, init=False)
     _running: dict[int, Trial] = field(default_factory=dict, init=False)
     _version: int = field(default=0, init=False)
@@ -76,6 +76,7 @@ class Loop:
         in vain; see `FirstTrials`.
         """
         self._version = self.searcher.version
+        self._waits = self.searcher if isinstance(self.searcher, WaitsForResults) else None
         self._aside = aside = Aside(self.rule, self.run)
         summary = self.run.summary()
         proposed, epochs = sum(summary.counts.values()), summary.epochs + aside.epochs
@@ -152,7 +153,9 @@ class Loop:
     def _ask(self, n: int, proposed: int) -> tuple[list[Proposal], bool]:
         """Up to n proposals, and whether there are no more, ever. Known points come first, then the searcher is asked."""
         known = [Proposal(genotype) for genotype in self.first[proposed : proposed + n]]
-        n = min(n - len(known), self._capacity())
+        n -= len(known)
+        if self._waits is not None:
+            n = min(n, self._waits.capacity())
         asked = self.searcher.ask(n) if n else []
         return [*known, *asked], len(asked) < n
 
@@ -238,11 +241,6 @@ class Loop:
             self._kept = 0
             self._parents.note()
             self.collect()
-
-    def _capacity(self) -> int:
-        """How many proposals the searcher can make before it is told of any that run."""
-        capacity = getattr(self.searcher, "capacity", None)
-        return sys.maxsize if capacity is None else int(capacity())
 
     def _snapshot_due(self) -> bool:
         """When the parameters changed and a snapshot is cheap, or every 256 events."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from archsmith.core.searcher import LiveSearcher
+from archsmith.core.searcher import LiveSearcher, NeedsParents
 from archsmith.core.store import RunReader, RunWriter
 from archsmith.core.trial import Trial
 
@@ -28,7 +28,7 @@ class Parents:
 
     def __init__(self, run: RunWriter, searcher: LiveSearcher, proposed: int) -> None:
         self._run = run
-        self._needs = getattr(searcher, "needs", None)
+        self._needs = searcher.needs if isinstance(searcher, NeedsParents) else None
         self._before = proposed
         self._kept: dict[int, str | None] = {}
         self._noted = False

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsmith._search.collecting import collect
 from archsmith._search.data_check import check_same_data
-from archsmith._search.default_executor import default_executor, warn_of_limits
+from archsmith._search.default_executor import default_executor, recorded_clock, warn_of_limits
 from archsmith._search.known_points import KnownPoint, genotypes_of, recorded_first
 from archsmith._search.loop import Loop, Watch, replay
 from archsmith._search.rewarding import missing_rewards, record_rewards, reward_for, reward_to_go_on_with
@@ -45,13 +45,14 @@ from archsmith.core.evaluator import (
     with_data,
     without_data,
 )
-from archsmith.core.executor import Executor, Reward, derive_seed
+from archsmith.core.executor import Executor, HasClock, Reward, TrainsInCompleted, derive_seed
 from archsmith.core.finish import Finishable, measure_of, missing_of
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.global_state import generators_kept
+from archsmith.core.hosting import HasHost
 from archsmith.core.questions import DOCUMENT as QUESTIONS
 from archsmith.core.questions import questions_of
-from archsmith.core.searcher import LiveSearcher, Searcher
+from archsmith.core.searcher import ClosableSearcher, HostedSearcher, LiveSearcher, Searcher
 from archsmith.core.shown import without_passwords
 from archsmith.core.space import FunctionSpace, Space, as_space, default_task, sample
 from archsmith.core.space import build as build_child
@@ -161,7 +162,7 @@ def search(
         executor = default_executor(workers, space=space, evaluator=evaluator, reward=reward, limits=limits)
     warn_of_limits(limits, evaluator, executor)
     with closing(executor), loaded.pinned(evaluator):
-        config |= {"workers": executor.slots, **_clock_of(executor), **_data_of(evaluator)}
+        config |= {"workers": executor.slots, **recorded_clock(executor), **_data_of(evaluator)}
         documents = {
             QUESTIONS: questions,
             DOCUMENT: contents_of(evaluator),
@@ -263,7 +264,7 @@ def resume(
             simulated=simulated,
         )
     with closing(executor) as used, loaded.pinned(evaluator):
-        if (simulated is None) != (getattr(used, "clock", None) is None):
+        if (simulated is not None) is not isinstance(used, HasClock):
             kept, other = ("the wall's", "a simulated one") if simulated is None else ("a simulated one", "the wall's")
             raise UsageError(
                 f"the clock of run {run.name!r} is {kept}, and {type(used).__name__} goes by {other}; "
@@ -420,14 +421,14 @@ def _is_ours(program: str) -> bool:
 
 def _session(loop: Loop) -> None:
     """The loop, and its run closed whatever happens."""
-    if hasattr(loop.executor, "on_progress"):  # an executor that trains in this process tells of epochs as they end
+    if isinstance(loop.executor, TrainsInCompleted):
         loop.executor.on_progress = loop.progress
     status = "interrupted"
     try:
         loop.go()
         status = "finished"
     finally:
-        if hasattr(loop.searcher, "close"):
+        if isinstance(loop.searcher, ClosableSearcher):
             loop.searcher.close()
         try:
             loop.run.close(status)
@@ -449,15 +450,14 @@ def _check_artifacts(store: Store) -> None:
 
 def _place(searcher: LiveSearcher, executor: Executor) -> None:
     """Have the executor host the parts of a searcher that is made of such."""
-    host = getattr(executor, "host", None)
-    if host is not None and hasattr(searcher, "place"):
-        searcher.place(host)
+    if isinstance(executor, HasHost) and isinstance(searcher, HostedSearcher):
+        searcher.place(executor.host)
 
 
 def _keep_time(run: RunWriter, executor: Executor) -> None:
     """By the executor's clock, where it has one; before anything is recorded."""
-    if (clock := getattr(executor, "clock", None)) is not None:
-        run.keep_time(clock)
+    if isinstance(executor, HasClock):
+        run.keep_time(executor.clock)
 
 
 def _data_of(evaluator: Evaluator) -> dict[str, Any]:
@@ -465,18 +465,6 @@ def _data_of(evaluator: Evaluator) -> dict[str, Any]:
     return {
         "data": evaluator.fingerprint() if isinstance(evaluator, IdentifiesData) else None,
         "dataset": evaluator.describe_data() if isinstance(evaluator, DescribesData) else None,
-    }
-
-
-def _clock_of(executor: Executor) -> dict[str, Any]:
-    """Of workers on a clock of their own, what simulates them again."""
-    if getattr(executor, "clock", None) is None:
-        return {}
-    return {
-        "clock": {
-            "seconds": getattr(executor, "seconds", None),
-            "faults": to_config(getattr(executor, "faults", None)),
-        }
     }
 
 

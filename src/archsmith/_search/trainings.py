@@ -15,7 +15,7 @@ from archsmith._search.record import Record
 from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.evaluator import Context
-from archsmith.core.executor import Completed, Executor, Job, Progress, derive_seed
+from archsmith.core.executor import Completed, Executor, Job, Progress, TrainsInCompleted, derive_seed
 from archsmith.core.finish import Finishable, Measure
 from archsmith.core.genotype import Genotype, canonical_json
 from archsmith.core.space import Space, build
@@ -153,7 +153,7 @@ class Carrier:
                 w = work[running[event.trial]]
                 self._tell(stage, w.label, len(found), len(work), epoch=event.epoch, epochs=w.epochs)
 
-        if hasattr(self.executor, "on_progress"):  # an executor that trains in this process tells of epochs as they end
+        if isinstance(self.executor, TrainsInCompleted):
             self.executor.on_progress = progress
         while running:
             for event in self.executor.completed():

@@ -177,7 +177,9 @@ class DeclaresPure(Protocol):
 
 def is_pure(evaluator: object) -> bool:
     """Whether an evaluator says that it is pure."""
-    return isinstance(evaluator, DeclaresPure) and evaluator.pure is True
+    return (
+        getattr(evaluator, "pure", False) is True
+    )  # isinstance of a protocol takes 20 microseconds, twice for each trial
 
 
 @runtime_checkable

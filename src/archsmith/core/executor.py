@@ -96,14 +96,7 @@ class Clock:
 class Executor(Protocol):
     """Runs jobs. Used by one thread; nothing it is given or does raises because of a child.
 
-    One that trains within `completed` has an attribute `on_progress`: a callable that is given each `Progress` in the
-    middle of the training, and may cancel it; `completed` then does not give it again.
-
-    One whose time is not the wall's has an attribute `clock`, a `Clock`: the run's times, its budget in seconds and the
-    timeout of `completed` are then seconds of that clock. It gives each `Progress` when its time has come on that clock,
-    which is after the training.
-
-    One that can keep a searcher's own parts running beside the children has an attribute `host`, a `core.hosting.Host`.
+    An executor may also be a `TrainsInCompleted`, a `HasClock`, or a `core.hosting.HasHost`.
     """
 
     @property
@@ -132,6 +125,27 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End everything, running jobs included. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class TrainsInCompleted(Protocol):
+    """An executor that trains while `completed` runs."""
+
+    on_progress: Callable[[Progress], None] | None
+    """Called with each `Progress` during the training; it may cancel the job. `completed` does not return it again."""
+
+
+@runtime_checkable
+class HasClock(Protocol):
+    """An executor with its own clock, in whose seconds the run's times, its budget and the timeout of `completed` are.
+
+    It returns each `Progress` when the clock reaches it, which is after the training.
+    """
+
+    @property
+    def clock(self) -> Clock:
+        """The clock."""
         ...
 
 

@@ -46,6 +46,16 @@ class Host(Protocol):
         ...
 
 
+@runtime_checkable
+class HasHost(Protocol):
+    """An executor that can run the parts of a searcher next to the children."""
+
+    @property
+    def host(self) -> Host:
+        """Where the parts run."""
+        ...
+
+
 class _Given:
     def __init__(self, value: Any) -> None:
         self._value = value

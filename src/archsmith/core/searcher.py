@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from archsmith.core.hosting import Host
 from archsmith.core.space import Space
 from archsmith.core.trial import Proposal, Trial
 
@@ -19,15 +20,7 @@ class LiveSearcher(Protocol):
     Deterministic: the same seed and the same sequence of `ask(n)` and `tell(trials)` give the same proposals. That is
     what resuming a run rests on.
 
-    One whose proposals have parents may also offer `needs() -> set[int]`: the trials that may still become parents.
-    Their weights, where they were kept, stay for as long as they are in it.
-
-    One that has to wait for results may also offer `capacity() -> int`: how many it can propose now. A run asks for no
-    more than that, and asks again when results were told.
-
-    One that is made of parts which can live elsewhere may also offer `place(host)`, called once before the first `ask`, or
-    before `load_state_dict`: it starts them on that `core.hosting.Host`, and works the same. `close()`, where there is
-    one, ends them.
+    A searcher may also be a `NeedsParents`, a `WaitsForResults`, a `HostedSearcher` or a `ClosableSearcher`.
     """
 
     @property
@@ -68,6 +61,42 @@ class Searcher(Protocol):
 
     def start(self, space: Space, seed: int) -> LiveSearcher:
         """A live searcher. Raises UsageError when the searcher does not fit the space."""
+        ...
+
+
+@runtime_checkable
+class NeedsParents(Protocol):
+    """A live searcher whose proposals have parents."""
+
+    def needs(self) -> set[int]:
+        """The trials that may still become parents. Their weights are not removed."""
+        ...
+
+
+@runtime_checkable
+class WaitsForResults(Protocol):
+    """A live searcher that has to wait for results before it can propose more."""
+
+    def capacity(self) -> int:
+        """How many genotypes it can propose now. A run asks for no more, and asks again after the next `tell`."""
+        ...
+
+
+@runtime_checkable
+class HostedSearcher(Protocol):
+    """A live searcher whose parts can run elsewhere, with the same proposals."""
+
+    def place(self, host: Host) -> None:
+        """Start the parts on a host. Called once, before the first `ask` or `load_state_dict`."""
+        ...
+
+
+@runtime_checkable
+class ClosableSearcher(Protocol):
+    """A live searcher that holds resources, such as hosted parts."""
+
+    def close(self) -> None:
+        """Release them. Called when the session of the run ends."""
         ...
 
 

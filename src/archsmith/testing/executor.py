@@ -17,7 +17,7 @@ from typing import Any
 
 from archsmith.core.errors import Diverged, IllegalGenotype, LimitExceeded
 from archsmith.core.evaluator import Context, Limits
-from archsmith.core.executor import Completed, Event, Executor, Job, Progress, Started
+from archsmith.core.executor import Completed, Event, Executor, Job, Progress, Started, TrainsInCompleted
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, as_space, decode, sample
 from archsmith.core.trial import Cost, Result, TrialState, joined
@@ -357,7 +357,7 @@ class ExecutorContract:
             events.append(event)
             watch(event)
 
-        if hasattr(executor, "on_progress"):  # it trains within completed(), and tells of epochs in the middle of it
+        if isinstance(executor, TrainsInCompleted):
             executor.on_progress = take
         for job in jobs:
             executor.submit(job)

@@ -22,7 +22,7 @@ import pytest
 from archsmith.core.config import from_config, to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Genotype
-from archsmith.core.searcher import LiveSearcher, Searcher, State
+from archsmith.core.searcher import LiveSearcher, Searcher, State, WaitsForResults
 from archsmith.core.space import FunctionSpace, Space, decode, sample
 from archsmith.core.trial import Failure, Proposal, Result, Trial, TrialState
 from archsmith.core.walk import Choose
@@ -302,9 +302,8 @@ class _Game:
 
 
 def _capacity(live: LiveSearcher) -> int:
-    """How many proposals it may be asked for now: no more than it says, where it says so."""
-    capacity = getattr(live, "capacity", None)
-    return sys.maxsize if capacity is None else int(capacity())
+    """How many proposals it may be asked for now."""
+    return live.capacity() if isinstance(live, WaitsForResults) else sys.maxsize
 
 
 # --- what a state may be made of --------------------------------------------------------------------------------------
