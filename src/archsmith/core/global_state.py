@@ -1,8 +1,7 @@
-"""The global state of a process that code may leave changed, read and put back.
+"""Saves and restores the global state of a process around code that may change it.
 
-Libraries are looked up where they are loaded and never imported here. One that is loaded only in between is left as it
-is when it is new. What cannot be put back: threads and processes that were started, attributes of modules that were
-replaced, priorities that were lowered.
+Libraries are used only if they are loaded, and never imported here. A library that is loaded meanwhile gets its default
+state. Not restored are threads and processes that were started, replaced attributes of modules, and lowered priorities.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class GeneratorStates:
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Put the global generators back after the body, also after one that raises."""
+    """Restore the global generators after the body, also if it raises."""
     states = GeneratorStates.now()
     try:
         yield
@@ -78,12 +77,12 @@ def generators_kept() -> Iterator[None]:
 
 @contextmanager
 def global_state_kept() -> Iterator[None]:
-    """Put the process's global state back after the body, also after one that raises; all but the generators.
+    """Restore the global state of the process after the body, also if it raises; all but the generators.
 
-    That is: the working directory, environment variables and umask; sys.path and its neighbours, the modules there were, argv, the standard
-    streams, builtins, tracing and hooks; signal handlers and timers, resource limits, the garbage collector, warnings,
-    logging, the locale, socket timeouts; numpy's error handling and printing; torch's threads, default dtype and device,
-    grad mode, determinism, precision, autocast and anomaly detection.
+    That is: the working directory, environment variables and umask; `sys.path`, the import hooks and the loaded modules;
+    argv, the standard streams, builtins, tracing and hooks; signal handlers and timers, resource limits, the garbage
+    collector, warnings, logging, the locale, socket timeouts; numpy's error handling and printing; torch's threads, default
+    dtype and device, grad mode, determinism, precision, autocast and anomaly detection.
     """
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     settings = _settings(threading.current_thread() is threading.main_thread(), numpy, torch)
@@ -102,9 +101,11 @@ def global_state_kept() -> Iterator[None]:
             del _BUILTINS[name]
         sys.modules.update(modules)  # those that were taken away or replaced; later ones stay
         for (_, get, put), value in zip(settings, before, strict=True):
-            with suppress(Exception):  # each on its own
+            try:
                 if get() != value:
                     put(value)
+            except Exception:  # one that cannot be put back; suppress() takes longer, for each trial
+                pass
         if torch is None and sys.modules.get("torch") is not None:
             with suppress(Exception):
                 _restore_fresh_torch(sys.modules["torch"])
@@ -112,7 +113,7 @@ def global_state_kept() -> Iterator[None]:
 
 @contextmanager
 def process_kept() -> Iterator[None]:
-    """Put the global generators and the process's other global state back after the body."""
+    """Restore the global generators and the other global state of the process after the body."""
     with generators_kept(), global_state_kept():
         yield
 
