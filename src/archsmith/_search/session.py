@@ -1,4 +1,4 @@
-"""The front door of a search: what the caller gave becomes the parts of the loop, and a record of what they were."""
+"""Starts and resumes searches: checks the arguments, records them, and runs the loop."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def search(
 ) -> Run:
     """Search a space: propose, train, reward, tell, until the budget ends; gives the run.
 
-    It leaves the global generators of `random`, numpy and torch as they were, also where it raises.
+    The global generators of `random`, numpy and torch are restored at the end, also if it raises.
 
     Args:
         space: one of `archsmith.spaces`, or a plain function of `choose`.
@@ -107,20 +107,20 @@ def search(
         name: the run's name there (default: made from the space and the searcher).
         seed: all randomness of the run comes from it.
         build: for a space that is a function: from architecture and task to a child.
-        limits: what one child may use. A plain function with limits on seconds or memory runs in a worker process, also
-            with workers=1: then it can be ended, and does not change what it refers to in this process. One that cannot
-            be sent there, or an `executor=InProcess()`, is warned of.
+        limits: what one child may use. A plain function with limits on seconds or memory runs in a worker process, even
+            with workers=1: there it can be killed, and it does not change objects of this process. A warning says if it
+            cannot be sent there, or if `executor=InProcess()` is given.
         stopping: one of `archsmith.stopping`, which ends hopeless children early (default: all are trained to their end).
-        first: known points of the space, proposed in this order before the searcher is asked, which learns from their
-            results as well: genotypes, architectures, networks of `archsmith.discovered`, trials, or runs (their best).
+        first: known points of the space, which are proposed first, in this order. The searcher learns from their results.
+            They are genotypes, architectures, networks of `archsmith.discovered`, trials, or runs (their best trial).
         note: further JSON to keep with the run's configuration, such as the recipe's name.
         watch: called with each trial that changes state, and with each epoch.
 
     Raises:
-        UsageError: a part that does not fit; nothing has been recorded then.
+        UsageError: an argument does not fit; nothing has been recorded.
         RunExists: the store has a run of that name.
-        AllTrialsFailed: the first ten trials failed, or all of the budget. Correct the cause and resume.
-        NoReward: the results have no metric that the reward needs. `resume(reward=...)` makes their rewards.
+        AllTrialsFailed: the first ten trials failed, or all trials of the budget. Correct the cause and resume.
+        NoReward: the results lack a metric that the reward needs. `resume(reward=...)` computes their rewards.
         KeyboardInterrupt: Ctrl-C; the run is closed, and `open_run(store, name).resume()` goes on.
     """
     space = as_space(space, build)
@@ -319,13 +319,12 @@ def open_run(
 
     Args:
         store, name: where it is.
-        space, build: the space that it searches, where that is your own, as of `search`.
-        evaluator: likewise. What archsmith ships is made again from the record, and what came from a FILE.py is found
-            there, so that neither has to be given.
+        space, build, evaluator: as for `search`, if they are your own. Those that archsmith ships are made again from the
+            record, and those of a FILE.py are loaded from it, so that you need not give them.
 
     Raises:
         UnknownName: the store has no such run; the message has the nearest names.
-        UsageError: a piece is another than the run was begun with.
+        UsageError: the space or the evaluator differs from the recorded one.
     """
     run = Run(open_store(store), name)
     if build is not None and space is None:
@@ -343,7 +342,7 @@ def open_run(
 
 
 def _is_space(recorded: Any, space: Space) -> bool:
-    """Whether a space is the recorded one; what builds the children may be given to a space that was searched without."""
+    """Whether a space is the recorded one. A function may have got a builder since."""
     config = to_config(space)
     if isinstance(space, FunctionSpace) and isinstance(recorded, Mapping) and recorded.get("builder") is None:
         config = {**config, "builder": None}
@@ -351,7 +350,7 @@ def _is_space(recorded: Any, space: Space) -> bool:
 
 
 def _is_evaluator(recorded: Any, evaluator: Evaluator) -> bool:
-    """Whether an evaluator is the recorded one, wherever its data are now: those are told by their content."""
+    """Whether an evaluator is the recorded one. The place of its data does not matter; their content is compared elsewhere."""
     return same_config(without_data(recorded), without_data(to_config(evaluator)), any_module=True)
 
 
@@ -408,7 +407,7 @@ def versions() -> dict[str, str]:
 
 
 def _command() -> str:
-    """The command line as a person types it: exports carry it to others, who have no use for where archsmith lies."""
+    """The command line without the path of archsmith, since exports carry it to other machines."""
     typed = ["archsmith" if _is_ours(part) else part for part in sys.argv[:1]]
     return without_passwords(shlex.join([*typed, *sys.argv[1:]]))
 
@@ -420,7 +419,7 @@ def _is_ours(program: str) -> bool:
 
 
 def _session(loop: Loop) -> None:
-    """The loop, and its run closed whatever happens."""
+    """Run the loop, and close its run in any case."""
     if isinstance(loop.executor, TrainsInCompleted):
         loop.executor.on_progress = loop.progress
     status = "interrupted"
@@ -440,7 +439,7 @@ def _session(loop: Loop) -> None:
 
 
 def _check_artifacts(store: Store) -> None:
-    """Raise StoreError where weights cannot be kept, before a child is trained whose own would be lost."""
+    """Raise StoreError if weights cannot be kept, before a child is trained whose weights would be lost."""
     if store.artifacts is not None:
         artifacts = open_artifacts(store.artifacts)
         artifacts.check()
@@ -449,19 +448,19 @@ def _check_artifacts(store: Store) -> None:
 
 
 def _place(searcher: LiveSearcher, executor: Executor) -> None:
-    """Have the executor host the parts of a searcher that is made of such."""
+    """Start the parts of a searcher on the executor's host, if it has one."""
     if isinstance(executor, HasHost) and isinstance(searcher, HostedSearcher):
         searcher.place(executor.host)
 
 
 def _keep_time(run: RunWriter, executor: Executor) -> None:
-    """By the executor's clock, where it has one; before anything is recorded."""
+    """Use the executor's clock, if it has one, before anything is recorded."""
     if isinstance(executor, HasClock):
         run.keep_time(executor.clock)
 
 
 def _data_of(evaluator: Evaluator) -> dict[str, Any]:
-    """What identifies the data, and what they are, where the evaluator says so."""
+    """The fingerprint and the description of the data, from evaluators that have them."""
     return {
         "data": evaluator.fingerprint() if isinstance(evaluator, IdentifiesData) else None,
         "dataset": evaluator.describe_data() if isinstance(evaluator, DescribesData) else None,
@@ -493,7 +492,7 @@ def _rule(stopping: Rule | None, evaluator: Evaluator) -> LiveRule | None:
 
 
 def _check_epochs(budget: Budget, evaluator: Evaluator) -> None:
-    """Raise UsageError for a budget in epochs where the evaluator has none: nothing would ever count towards it."""
+    """Raise UsageError for a budget in epochs if the evaluator reports none, since it would never be used up."""
     if budget.epochs is not None and counts_epochs(evaluator) is False:
         said = "a plain function" if isinstance(evaluator, FunctionEvaluator) else type(evaluator).__name__
         raise UsageError(
@@ -503,7 +502,7 @@ def _check_epochs(budget: Budget, evaluator: Evaluator) -> None:
 
 
 def _check(space: Space, evaluator: Evaluator) -> None:
-    """Ask the space its questions once in full, so that a mistake in it is told before anything is recorded."""
+    """Walk the space once with all checks, so that a mistake in it is found before anything is recorded."""
     from random import Random as Rng
 
     from archsmith.core.space import decode, trace
@@ -522,7 +521,7 @@ def _check(space: Space, evaluator: Evaluator) -> None:
 
 
 def check_enough(evaluator: Any) -> None:
-    """Raise DataError where there is too little data for a single step of training: every child would fail."""
+    """Raise DataError if the data do not fill a single step of training: every child would fail."""
     if hasattr(evaluator, "steps_per_epoch") and evaluator.steps_per_epoch() < 1:
         described = evaluator.describe_data()
         raise DataError(
@@ -534,7 +533,7 @@ def check_enough(evaluator: Any) -> None:
 def _created(
     store: Store, name: str | None, config: Mapping[str, Any], space: Space, searcher: Searcher
 ) -> tuple[str, RunWriter]:
-    """A new run. One without a name is given one; of several that begin at the same moment, each gets its own."""
+    """A new run. Without a name it gets a free one, also if several runs begin at the same moment."""
     from archsmith.core.space import identity
 
     if name is not None:

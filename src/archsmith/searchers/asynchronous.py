@@ -81,7 +81,7 @@ class Asynchronous:
             policy.whole(self, name)
 
     def random_trials(self, space: Space) -> int:
-        """Those of the minibatches that make the first update."""
+        """The trials of the minibatches before the first update."""
         return self.learner.minibatch * self.accumulate
 
     def start(self, space: Space, seed: int) -> LiveAsynchronous:

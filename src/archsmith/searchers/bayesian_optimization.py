@@ -75,7 +75,7 @@ class BayesianOptimization:
             whole_number(getattr(self, name), f"{name} of BayesianOptimization", least)
 
     def random_trials(self, space: Space) -> int:
-        """The initial ones."""
+        """The initial trials."""
         return self.initial
 
     def start(self, space: Space, seed: int) -> LiveBayesianOptimization:

@@ -52,7 +52,7 @@ class LargeScaleEvolution:
         whole_number(self.population, "population of LargeScaleEvolution", 2)
 
     def random_trials(self, space: Space) -> int:
-        """The first population is the seed, or drawn at random."""
+        """The trials of the first population, which are the seed or drawn at random."""
         return self.population
 
     def start(self, space: Space, seed: int) -> LiveLargeScaleEvolution:

@@ -80,7 +80,7 @@ class Optuna:
             whole_number(value, f"{name} of Optuna", least)
 
     def random_trials(self, space: Space) -> int:
-        """Those of the start-up, and of a first population that is drawn at random."""
+        """The trials of the start-up, and of a first population that is drawn at random."""
         match self.sampler:
             case "nsga2":
                 return self.population_size or NSGA2_POPULATION

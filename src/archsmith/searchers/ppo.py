@@ -82,7 +82,7 @@ class PPO:
         return cls(learning_rate=3e-3, minibatch=10, entropy_weight=0.05, ranks=100, unique=True)
 
     def random_trials(self, space: Space) -> int:
-        """Those of the first minibatch."""
+        """The trials of the first minibatch."""
         return self.minibatch
 
     def start(self, space: Space, seed: int) -> policy.LivePolicy:

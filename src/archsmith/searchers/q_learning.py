@@ -108,7 +108,7 @@ class QLearning:
         return self.schedule[-1][0]
 
     def random_trials(self, space: Space) -> int:
-        """Those that are proposed at an epsilon of 1."""
+        """The trials that are proposed at an epsilon of 1."""
         return sum(count for _, count in itertools.takewhile(lambda step: step[0] == 1, self.schedule))
 
     def start(self, space: Space, seed: int) -> LiveQLearning:

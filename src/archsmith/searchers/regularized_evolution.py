@@ -67,7 +67,7 @@ class RegularizedEvolution:
         return cls(population=40, sample=20, unique=True)
 
     def random_trials(self, space: Space) -> int:
-        """The first population is drawn at random."""
+        """The trials of the first population, which is drawn at random."""
         return self.population
 
     def start(self, space: Space, seed: int) -> LiveRegularizedEvolution:

@@ -72,7 +72,7 @@ class Reinforce:
         return cls(learning_rate=1e-2, entropy_weight=0.05, ranks=50, unique=True)
 
     def random_trials(self, space: Space) -> int:
-        """Those of the first minibatch."""
+        """The trials of the first minibatch."""
         return self.minibatch
 
     def start(self, space: Space, seed: int) -> policy.LivePolicy:
