@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 _NAMES = frozenset(
     (
         # Windows, macOS, Linux
@@ -16,6 +14,9 @@ _NAMES = frozenset(
 )  # fmt: skip
 # An editor's copy of the file before, downloads that are not complete, and a camera's thumbnails.
 _ENDS = ("~", ".part", ".crdownload", ".thm")
+_RECORDS = (
+    ".artifacts", ".safetensors", ".partial", ".db", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal", ".lock", ".html",
+)  # fmt: skip
 
 
 def is_system_file(name: str) -> bool:
@@ -33,6 +34,4 @@ def is_export(names: frozenset[str]) -> bool:
 
 def is_record(name: str) -> bool:
     """Whether a file or folder with this name is a store, weights or a page of archsmith."""
-    lower = name.casefold()
-    ends = (".artifacts", ".safetensors", ".partial", ".db", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal", ".lock")
-    return lower.endswith(ends) or (PurePath(lower).suffix == ".html")
+    return name.casefold().endswith(_RECORDS)
