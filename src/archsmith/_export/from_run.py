@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath, PureWindowsPath
 from random import Random
 from typing import Any
 
@@ -30,11 +29,12 @@ from archsmith.core.child import Task, TextTask
 from archsmith.core.config import to_config
 from archsmith.core.data_records import DOCUMENT, RecordsData
 from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.evaluator import DescribesData
 from archsmith.core.executor import derive_seed
 from archsmith.core.finish import Measure, in_todays_words, measure_of, space_finished
 from archsmith.core.genotype import Genotype
 from archsmith.core.parts import PartSpace
-from archsmith.core.shown import plain, spelled
+from archsmith.core.shown import base_name, plain, spelled
 from archsmith.core.space import Space, build, decode, sample
 from archsmith.discovered import Published
 from archsmith.nn.batch_norm import set_epsilon
@@ -136,7 +136,7 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
         recorded, kept, architecture = baseline.record(), None, decode(baseline, sample(baseline, Random(0)))
     else:
         recorded, kept = to_config(space) if space is not run.space else config["space"], genotype.to_json()
-    data = evaluator.describe_data() if described and hasattr(evaluator, "describe_data") else config.get("dataset")
+    data = evaluator.describe_data() if described and isinstance(evaluator, DescribesData) else config.get("dataset")
     common = {
         "name": trained.name,
         "space": recorded,
@@ -329,19 +329,13 @@ def _data(data: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     for local in ("unreadable_files", "remarks", "layout"):  # may name files of the machine it was trained on
         described.pop(local, None)
     if "name" in described:
-        described["name"] = _last(str(described["name"]))
+        described["name"] = base_name(str(described["name"]))
     return {**described, "fingerprint": config["data"]}
 
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
     """Without the folders of the machine it was trained on."""
-    return {k: spelled(_last(v)) if k == "data" and isinstance(v, str) else v for k, v in config.items()}
-
-
-def _last(path: str) -> str:
-    """The name of a folder or file, given its path on this or another machine."""
-    windows = path.startswith("\\\\") or path[1:3] == ":\\"
-    return (PureWindowsPath if windows else PurePosixPath)(path).name
+    return {k: spelled(base_name(v)) if k == "data" and isinstance(v, str) else v for k, v in config.items()}
 
 
 def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:

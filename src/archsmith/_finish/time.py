@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from archsmith._search import Run
+from archsmith.core.evaluator import DescribesData
 from archsmith.core.finish import FinishPlan
 
 SPARE = (
@@ -42,7 +43,6 @@ def within(plan: FinishPlan, runs: Sequence[Run], *, seconds: float, workers: in
     return replace(plan, epochs=fitted, full_epochs=asked if asked > fitted else None)
 
 
-def _items(evaluator: Any) -> int:
-    """How much an epoch of it trains on (images, words), or 0 where it does not say."""
-    describe = getattr(evaluator, "describe_data", None)
-    return int(describe().get("train", 0)) if describe is not None else 0
+def _items(evaluator: object) -> int:
+    """The number of images or words that an epoch trains on, or 0 if the evaluator does not say."""
+    return int(evaluator.describe_data().get("train", 0)) if isinstance(evaluator, DescribesData) else 0

@@ -29,6 +29,7 @@ from archsmith.core.executor import Executor, derive_seed
 from archsmith.core.finish import ACCURACY, Measure
 from archsmith.core.genotype import Genotype
 from archsmith.core.global_state import generators_kept
+from archsmith.core.shown import base_name
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.training import ImageClassification
 
@@ -230,7 +231,7 @@ def _chosen(run: Run, top: int | None, spread: int | None) -> tuple[list[_Model]
 
 def _names(names: Sequence[str]) -> list[str]:
     """The data sets' names, short and different."""
-    short = [name.rstrip("/\\").replace("\\", "/").rpartition("/")[2] for name in names]
+    short = [base_name(name) for name in names]
     return [name if short.count(name) == 1 else f"{name} ({k + 1})" for k, name in enumerate(short)]
 
 

@@ -38,6 +38,7 @@ from archsmith.core.artifacts import open_artifacts
 from archsmith.core.comparison import Comparison, compare
 from archsmith.core.config import to_config
 from archsmith.core.errors import ChildFailed, UsageError
+from archsmith.core.evaluator import DescribesData
 from archsmith.core.executor import Executor, Job, derive_seed
 from archsmith.core.finish import ACCURACY
 from archsmith.core.space import identity
@@ -230,7 +231,7 @@ def _test(
         architecture=source.architecture,
         at=looks[-1]["at"],
         evaluator=to_config(evaluator),
-        data=evaluator.describe_data() if hasattr(evaluator, "describe_data") else {},
+        data=evaluator.describe_data() if isinstance(evaluator, DescribesData) else {},
         networks=networks,
         comparisons=_comparisons(source, contest, pairs, count, notes),
         measure=ACCURACY,

@@ -10,6 +10,7 @@ from typing import Any
 from archsmith._search.record import Record
 from archsmith._search.trainings import Outcome, digest_of
 from archsmith.core.artifacts import open_artifacts
+from archsmith.core.evaluator import DescribesData
 from archsmith.core.final import Final
 from archsmith.core.finish import Finishable, Measure
 from archsmith.core.genotype import Genotype
@@ -29,7 +30,7 @@ def test_set_of(evaluator: Any) -> str:
     """What identifies an evaluator's test images, whatever they are resized to and however few are learned from: the classes,
     how many images there are, and how they were chosen. Two data sets that agree in all that count as one, which tells of
     a look too many and never of one too few."""
-    described = evaluator.describe_data() if hasattr(evaluator, "describe_data") else {}
+    described = evaluator.describe_data() if isinstance(evaluator, DescribesData) else {}
     known = [described.get(name) for name in ("classes", "test", "test_split")]
     return str(evaluator.fingerprint()) if None in known else digest_of(known)
 

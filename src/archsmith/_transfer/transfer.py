@@ -29,6 +29,7 @@ from archsmith.core.errors import UsageError
 from archsmith.core.executor import Executor
 from archsmith.core.finish import Finishable
 from archsmith.core.global_state import generators_kept
+from archsmith.core.shown import base_name
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.spaces import RecurrentCell
 from archsmith.spaces.recurrent_cell import KIND
@@ -206,7 +207,7 @@ def asked_for(
 def data_name(data: str | None, evaluator: Any) -> str:
     """What a folder is called after the data: their name, or the last part of their path."""
     path = str(data if data is not None else getattr(evaluator, "data", "images"))
-    return path.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "images"
+    return base_name(path) or "images"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from archsmith.cli.where import Where
 from archsmith.core.budget import Budget
 from archsmith.core.config import same_config, to_config
 from archsmith.core.errors import AllTrialsFailed, NoReward, RunExists, RunLocked, UsageError
-from archsmith.core.evaluator import without_data
+from archsmith.core.evaluator import DescribesData, without_data
 from archsmith.core.finish import ACCURACY, Measure, measure_of
 from archsmith.core.shown import plain, shown, without_passwords
 from archsmith.rewards import default_reward
@@ -275,14 +275,13 @@ def _check_same(run: Run, recipe: Recipe, seed: int) -> None:
 
 
 def tell_data(recipe: Recipe) -> None:
-    """Read the recipe's data, if it has any, and say what they are: what is wrong with them shows before all else."""
+    """Read and describe the recipe's data, if it has any, so that their faults show before anything else."""
     from archsmith._search.session import check_enough
 
-    evaluator: Any = recipe.evaluator
-    if hasattr(evaluator, "describe_data"):
-        for line in data_lines(evaluator.describe_data()):
+    if isinstance(recipe.evaluator, DescribesData):
+        for line in data_lines(dict(recipe.evaluator.describe_data())):
             say(line)
-        check_enough(evaluator)
+        check_enough(recipe.evaluator)
 
 
 def free_name(store: str, stem: str) -> str:

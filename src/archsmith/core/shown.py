@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 _PASSWORD = re.compile(r"(\w://[^\s:/@'\"]*:)[^\s/'\"]*@")
@@ -55,6 +56,12 @@ def spelled(name: str) -> str:
     if not _UNWRITABLE.search(name) and not _ESCAPE.search(name):
         return name
     return _UNWRITABLE.sub(lambda found: _escaped(ord(found[0])), name.replace("\\", "\\\\"))
+
+
+def base_name(path: str) -> str:
+    """The last part of a path of this or another system."""
+    windows = path.startswith("\\\\") or path[1:3] == ":\\"
+    return (PureWindowsPath if windows else PurePosixPath)(path).name
 
 
 def _escaped(code: int) -> str:

@@ -21,7 +21,7 @@ from archsmith._search.start_phase import learned_nothing
 from archsmith.core.budget import Budget
 from archsmith.core.errors import UsageError
 from archsmith.core.finish import ACCURACY, FINAL_ACCURACY, Measure
-from archsmith.core.shown import command_text
+from archsmith.core.shown import base_name, command_text
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.clustered import clustered
@@ -134,7 +134,7 @@ def data_name(data: Any) -> str:
     """The data set's name, or the last part of its path; for arrays, the number of images."""
     if isinstance(data, Mapping):
         return f"{data.get('images', 'some')} images, given as arrays"
-    return str(data).rstrip("/\\").replace("\\", "/").rpartition("/")[2] or str(data)
+    return base_name(str(data)) or str(data)
 
 
 def _states(counts: Mapping[str, int]) -> str:
