@@ -119,7 +119,7 @@ def export(
     if trained and asked:
         raise UsageError(f"{asked[0]} cannot be chosen of a network that was trained, only of one that was not")
     if network is not None and not isinstance(model, Run):
-        raise UsageError(f"network={network!r} needs a finished run, and this is not a run")
+        raise UsageError(f"network={network!r} names a network of a finished run, and this is not a run")
     if isinstance(model, Run) and network is None:
         if format == "source" and isinstance(model.space, UpdateRule):
             return write_optimizer(model, place, force=force)
