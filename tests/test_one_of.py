@@ -72,6 +72,18 @@ def test_two_alternatives_of_one_kind_have_names_of_their_own() -> None:
     assert equal.genotype(decode(equal, second)) == second
 
 
+def test_a_number_never_makes_a_name_that_another_space_has() -> None:
+    def net(choose: Any) -> Any:
+        return choose("x", (1, 2))
+
+    def net2(choose: Any) -> Any:
+        return choose("x", (3, 4))
+
+    spaces = [FunctionSpace(function, lambda *_: None) for function in (net, net, net2, net)]
+    assert OneOf(*spaces).names == ("net", "net3", "net2", "net4")
+    assert OneOf(*spaces[:2], spaces[3]).names == ("net", "net2", "net3")
+
+
 def test_mutation_mostly_stays_in_the_space_and_sometimes_leaves_it() -> None:
     rng = Random(0)
     genotype = SPACE.of("ResidualNetwork", sample(RESIDUAL, rng))

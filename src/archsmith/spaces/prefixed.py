@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import TypeVar
 
 from archsmith.core.space import Space, identity
@@ -12,11 +13,13 @@ T = TypeVar("T")
 
 
 def distinct_names(spaces: Sequence[Space]) -> tuple[str, ...]:
-    """The name of each space, with a number where two are the same."""
+    """The name of each space, with a number if an earlier one has the same."""
     kinds = [str(identity(space)["name"]) for space in spaces]
-    return tuple(
-        f"{kind}{kinds[: i + 1].count(kind)}" if kinds[:i].count(kind) else kind for i, kind in enumerate(kinds)
-    )
+    names: list[str] = []
+    for kind in kinds:
+        numbered = (f"{kind}{number}" for number in count(2))
+        names.append(kind if kind not in names else next(name for name in numbered if name not in (*names, *kinds)))
+    return tuple(names)
 
 
 class Prefixed:
