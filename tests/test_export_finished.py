@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -89,6 +90,24 @@ def test_every_network_of_a_finish_is_exported_without_the_data(images: Finished
     assert json.loads((smith.export(run, path=tmp_path / "found") / "model.json").read_text())["name"] == "run"
 
 
+def test_a_run_is_described_and_drawn_without_the_data(images: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    run = images.run()
+    described = smith.describe(run)
+    assert described.to_json()["input_shape"] == [3, 8, 8]
+    assert described.parameters == run.best.result.metrics["parameters"]
+    of_run = ["run", "--store", f"sqlite:///{images.store}"]
+    assert main(["describe", *of_run, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == described.parameters
+    assert main(["draw", *of_run]) == 0
+    assert capsys.readouterr().out.startswith("<svg")
+    for command in ("finish", "resume"):
+        assert main([command, *of_run, *(["--trials", "2"] if command == "resume" else ["--again"])]) == 2
+        said = capsys.readouterr().err
+        assert re.search(
+            r"the data of run 'run' cannot be read: there is no .*; name the right place with --data", said
+        )
+
+
 def test_an_unknown_network_is_refused_with_their_names(
     images: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +117,7 @@ def test_an_unknown_network_is_refused_with_their_names(
         smith.export(images.run(), network="zzz", path=tmp_path / "m")
     with pytest.raises(UsageError, match="was not finished"):
         smith.export(smith.open_run(images.run().store, "run-random"), network="found", path=tmp_path / "m")
-    with pytest.raises(UsageError, match="names a network of a finished run"):
+    with pytest.raises(UsageError, match="needs a finished run"):
         smith.export("nas_conv_v1", network="found", path=tmp_path / "m")
     monkeypatch.chdir(tmp_path)
     command = ["export", "run", "--network", "Residual-network", "--store", f"sqlite:///{images.store}"]

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from archsmith import discovered, spaces
+from archsmith._search.data_check import recorded_data
 from archsmith._search.run import Run
+from archsmith.core import loaded
 from archsmith.core.child import AnyTask, Child, Task, TextTask, TranslationTask
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UnknownName, UsageError
@@ -159,9 +161,13 @@ def diagram_of(thing: Thing) -> Diagram:
 
 
 def network_of(run: Run, number: int | None = None) -> Found:
-    """The network of one of a run's trials (default: its best). Raises UsageError where there is none."""
+    """The network of one of a run's trials (default: its best); what it needs of the data is on record.
+
+    Raises UsageError where there is none.
+    """
     trial = run.needed_best("there is no network") if number is None else run.reader.trial(number)
-    return _network(run.space, trial.genotype, task_of(run.evaluator))
+    with loaded.installed(recorded_data(run, run.evaluator)):
+        return _network(run.space, trial.genotype, task_of(run.evaluator))
 
 
 def task_of(evaluator: object) -> AnyTask | None:

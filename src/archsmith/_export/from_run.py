@@ -19,7 +19,7 @@ from archsmith._export.tensor_model import TensorModel
 from archsmith._export.text_model import TextModel
 from archsmith._export.vocabulary import Vocabulary
 from archsmith._search import Run
-from archsmith._search.data_check import check_same_data
+from archsmith._search.data_check import check_same_data, recorded_data
 from archsmith._search.hand_designed import HandDesigned, Standard
 from archsmith._search.recipe_file import RecipeFile
 from archsmith._search.session import versions
@@ -27,7 +27,6 @@ from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.child import Task, TextTask
 from archsmith.core.config import to_config
-from archsmith.core.data_records import DOCUMENT, RecordsData
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.evaluator import DescribesData
 from archsmith.core.executor import derive_seed
@@ -104,10 +103,8 @@ def _data_of(run: Run, evaluator: Any) -> tuple[bool, Mapping[Hashable, Any]]:
         return True, {}
     except UsageError as error:
         missing = error
-    if isinstance(evaluator, RecordsData):
-        record = run.reader.document(DOCUMENT) or run.config.get("dataset") or {}
-        if stand_ins := evaluator.recorded_data(record):
-            return False, stand_ins
+    if stand_ins := recorded_data(run, evaluator):
+        return False, stand_ins
     raise missing
 
 

@@ -75,7 +75,9 @@ def finishable(run: Run) -> Finishable:
             f"finishing keeps weights, and the store of run {run.name!r} has no place for them; say where with "
             "--artifacts FOLDER (in Python: open_store(URL, artifacts=...)), or keep runs in an SQLite file"
         )
-    check_same_data(run, evaluator, "A search is finished with the data it was made on")
+    check_same_data(
+        run, evaluator, "A search is finished with the data it was made on; name the right place with --data"
+    )
     return evaluator  # type: ignore[return-value]
 
 
