@@ -117,7 +117,7 @@ def test_an_unknown_network_is_refused_with_their_names(
         smith.export(images.run(), network="zzz", path=tmp_path / "m")
     with pytest.raises(UsageError, match="was not finished"):
         smith.export(smith.open_run(images.run().store, "run-random"), network="found", path=tmp_path / "m")
-    with pytest.raises(UsageError, match="needs a finished run"):
+    with pytest.raises(UsageError, match="names a network of a finished run"):
         smith.export("nas_conv_v1", network="found", path=tmp_path / "m")
     monkeypatch.chdir(tmp_path)
     command = ["export", "run", "--network", "Residual-network", "--store", f"sqlite:///{images.store}"]
