@@ -149,7 +149,16 @@ def test_what_may_be_meant_otherwise_is_warned_of(tree: str, words: str) -> None
     assert re.search(words, warning)
 
 
-@pytest.mark.parametrize("tree", ["cat:8 dog:8", f"{SPLITS} val/cat:1", "bus:8 car:8 train:8", "a/cat:8 a/dog:8 a/x"])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        "cat:8 dog:8",
+        "cat:8 dog:8 train/cat:8 train/dog:8",
+        f"{SPLITS} val/cat:1",
+        "bus:8 car:8 train:8",
+        "a/cat:8 a/dog:8 a/x",
+    ],
+)
 def test_what_is_clear_is_not_warned_of(tree: str) -> None:
     assert read(tree).warnings == ()
 

@@ -296,7 +296,8 @@ class _Reading:
         agreeing = any(s.labels & learned for s in named if s not in trains)
         if trains and (agreeing or len(classes) < 2):
             return named
-        if (trains and full != [s.folder for s in trains]) or (len(kinds) > 1 and not rest):
+        set_aside = len(learned & {label_of(f.name) for f in classes}) > 1  # by `read_classes`, which says why
+        if (trains and not set_aside and full != [s.folder for s in trains]) or (len(kinds) > 1 and not rest):
             why = f"{classes[0].text} next to them is a class" if trains else "none of them has folders of classes"
             self._warnings.append(
                 f"{_listed([s.folder.text for s in named])} may be meant as splits, but {why}: read as classes. Splits "
