@@ -263,7 +263,10 @@ def test_unequal_budgets_are_told_and_differences_taken_at_equal_cost() -> None:
     assert "no difference is claimed" in found.claim
     as_many = a_run(store, "as many", [None, None, 70.0, 60.0], config=RANDOM)
     (note,) = smith.compare([long, as_many]).notes
-    assert "Each run had 4 trials, but children that fail cost less: from 6 epochs (as many) to 8 (long)" in note
+    assert (
+        "Each run had 4 trials, but children that failed or were stopped early cost less: from 6 epochs (as many) to 8 (long)"
+        in note
+    )
 
 
 @pytest.mark.parametrize(

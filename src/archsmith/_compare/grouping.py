@@ -92,7 +92,7 @@ def _unequal(runs: Sequence[Searched], spent: Sequence[float], unit: str) -> str
     had = f"from {least:,.0f} {unit} ({fewest}) to {most:,.0f} ({greatest})"
     taken = f"so the table and the differences are taken after {least:,.0f} {unit} of each"
     if unit == "epochs" and len(set(map(len, runs))) == 1:
-        return f"Each run had {len(runs[0]):,} trials, but children that fail cost less: {had}, {taken}."
+        return f"Each run had {len(runs[0]):,} trials, but children that failed or were stopped early cost less: {had}, {taken}."
     return f"The budgets are not equal: {had}, {taken}."
 
 
