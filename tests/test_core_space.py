@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,6 +99,15 @@ def test_the_order_of_keys_does_not_matter(genotype: Genotype, random: Random) -
 def test_what_is_no_genotype_is_refused(value: object) -> None:
     with pytest.raises(IllegalGenotype, match="a genotype"):
         Genotype.from_json(value)
+
+
+def test_answers_of_array_libraries_are_plain_json() -> None:
+    """As a searcher that draws with NumPy proposes them."""
+    answers = {"n": np.int64(3), "f": np.bool_(True), "k": np.str_("a"), "s": np.array([0, 2]), "t": (np.int8(1),)}
+    genotype = Genotype({"name": "x"}, answers)  # type: ignore[arg-type]
+    plain = Genotype({"name": "x"}, {"n": 3, "f": True, "k": "a", "s": [0, 2], "t": [1]})
+    assert (genotype.answers, genotype.key) == (plain.answers, plain.key)
+    assert {type(answer) for answer in genotype.answers.values()} == {int, bool, str, list}
 
 
 def test_nan_has_no_canonical_text() -> None:

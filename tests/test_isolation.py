@@ -502,8 +502,9 @@ def test_limits_of_a_plain_function_that_do_not_hold_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"limits.seconds and limits.memory_bytes.*executor=ProcessPool"):
         run = smith.search(one_of_two, child, trials=2, limits=limits, searcher=IN_ORDER, store="memory://")
     assert next(run.trials()).result.failure.reason == "seconds", "it has failed all the same"
-    with pytest.warns(UserWarning, match=r"limits.parameters=9 is not enforced"):
+    with pytest.warns(UserWarning, match=r"limits.parameters=9 is not enforced") as caught:
         smith.search(one_of_two, lambda a: 1.0, trials=1, limits=Limits(parameters=9), store="memory://")
+    assert caught[0].filename == __file__, "it names the line that began the search"
 
 
 NEW = """

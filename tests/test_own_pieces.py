@@ -401,6 +401,9 @@ def test_a_network_of_ones_own_space_and_task_is_exported_in_every_format(tmp_pa
         smith.load(folder)
     with pytest.raises(UsageError, match="another space"):
         smith.load(folder, space=lambda choose: choose("a", (1, 2)))
+    for trained in (run, loaded):  # its networks read rows, and not images
+        with pytest.raises(UsageError, match=r"arrays of shape \[4\], and the new data are images"):
+            smith.transfer(trained, data="digits")
     source = run_source(smith.export(run, format="source", path="as-source")).load()
     assert torch.equal(source(rows), expected)
     opened = open_model(smith.export(run, format="onnx", path="as-onnx"))
@@ -408,6 +411,14 @@ def test_a_network_of_ones_own_space_and_task_is_exported_in_every_format(tmp_pa
     with pytest.raises(UsageError, match="arrays of shape"):
         smith.predict(folder, ["rows.npy"], space=chain, build=dense)
     assert "inputs of shape [4]" in (folder / "README.md").read_text()
+
+
+def test_a_network_that_cannot_read_images_is_not_transferred_to_them() -> None:
+    run = smith.search(chain, Rows(), build=dense, trials=3, store="runs.db", name="r")
+    with pytest.raises(
+        UsageError, match=r"images of 1 x 8 x 8 with 10 classes, and that of the space chain cannot: Run"
+    ):
+        smith.transfer(run, data="digits")
 
 
 def test_a_model_finds_the_users_file_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,9 @@ def test_it_is_said_once_at_the_start() -> None:
     assert said.startswith(
         "RegularizedEvolution proposes its first 6 trials before it learns from a result, and the budget is 6 trials"
     )
+    with pytest.warns(UserWarning, match="Give a larger budget") as caught:
+        smith.search(space, sum, searcher=RegularizedEvolution(population=6), trials=6, store="memory://")
+    assert caught[0].filename == __file__, "it names the line that began the search"
     quiet: list[Callable[[], Any]] = [Random, Exhaustive, lambda: RegularizedEvolution(population=5)]
     for make in quiet:
         assert _warnings(make(), trials=6) == []

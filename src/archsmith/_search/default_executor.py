@@ -62,7 +62,7 @@ def warn_of_limits(limits: Limits, evaluator: Evaluator, executor: Executor) -> 
         warnings.warn(
             f"limits.parameters={limits.parameters:,} is not enforced: the evaluator is a plain function, and builds no "
             "network that could be counted; have it raise LimitExceeded, or give an evaluator of archsmith.training",
-            stacklevel=3,
+            stacklevel=4,
         )
     named = [f"limits.{name}" for name in ("seconds", "memory_bytes") if getattr(limits, name) is not None]
     if named and isinstance(executor, InProcess):
@@ -70,5 +70,5 @@ def warn_of_limits(limits: Limits, evaluator: Evaluator, executor: Executor) -> 
             f"{' and '.join(named)}: a plain function that runs in this process cannot be ended, so a child that is over "
             "has failed only once it returns; to have it ended give executor=ProcessPool(1), and a function that can be "
             "sent to another process",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -138,7 +138,7 @@ def search(
     known = genotypes_of(space, first)
     start_phase = random_trials(searcher, space)
     if (remark := cannot_learn(type(searcher).__name__, start_phase, budget, epochs_of(evaluator))) is not None:
-        warnings.warn(remark, stacklevel=2)
+        warnings.warn(remark, stacklevel=3)  # one more for generators_kept
     config = {
         "space": to_config(space),
         "evaluator": to_config(evaluator),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from archsmith.core.child import AnyTask, Child, Task, as_child
-from archsmith.core.errors import UsageError
+from archsmith.core.errors import ArchsmithError, UsageError
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.space import Space, build, decode, identity
 from archsmith.core.walk import Choose
@@ -63,15 +63,27 @@ class Carried:
         return Genotype(identity(self), {})
 
     def sized(self, task: Task) -> tuple[int, int, float | None]:
-        """Its parameters, its multiply-adds for an image, and the largest part that a batch norm keeps a step."""
+        """Its parameters, its multiply-adds for an image, and the largest part that a batch norm keeps a step.
+
+        Raises UsageError if the network cannot be built for the task, or cannot read its images.
+        """
         import torch
 
         from archsmith.nn.classifier import slowest_batch_norm
         from archsmith.nn.count import count, count_parameters
 
-        with torch.device("meta"):
-            model = self.build(None, task).model
-            return count_parameters(model), count(model, task.input_shape).multiply_adds, slowest_batch_norm(model)
+        try:
+            with torch.device("meta"):
+                model = self.build(None, task).model
+                return count_parameters(model), count(model, task.input_shape).multiply_adds, slowest_batch_norm(model)
+        except ArchsmithError:
+            raise
+        except Exception as error:  # a user's own builder and model may raise anything
+            shape = " x ".join(map(str, task.input_shape))
+            raise UsageError(
+                f"a transfer needs a network that can be built for the new data, images of {shape} with {task.num_classes} "
+                f"classes, and that of the space {identity(self.space)['name']} cannot: {type(error).__name__}: {error}"
+            ) from error
 
     def kept_short(self, decay: float) -> Carried:
         """The same with batch norms that keep so much a step."""

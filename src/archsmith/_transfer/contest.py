@@ -159,6 +159,12 @@ def evaluator_on(
     settings: dict[str, Any] = {"size": asked.size, "channels": asked.channels, "max_train": asked.max_train}
     settings["epochs"] = EPOCHS if asked.epochs is None else asked.epochs
     if finished is not None:
+        if len(finished.task.input_shape) != 3:
+            raise UsageError(
+                "the finished weights belong to a network that reads arrays of shape "
+                f"{list(finished.task.input_shape)}, and the new data are images; to train it on other arrays, call "
+                "transfer(..., evaluator=...) in Python"
+            )
         channels, height, width = finished.task.input_shape
         if settings["size"] is None and height == width:
             settings["size"] = height

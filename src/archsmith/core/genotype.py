@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+from archsmith.core.checks import PLAIN, Array, python_scalar
 from archsmith.core.errors import IllegalGenotype
 from archsmith.core.shown import shown
 
@@ -54,18 +55,35 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number that JSON has")
 
 
+def _is_plain(answers: Mapping[str, Any]) -> bool:
+    types = set(map(type, answers.values()))
+    if list not in types:
+        return types <= PLAIN
+    lists = (answer for answer in answers.values() if type(answer) is list)
+    return types - {list} <= PLAIN and all(PLAIN.issuperset(map(type, answer)) for answer in lists)
+
+
+def _plain(answer: Any) -> Any:
+    if isinstance(answer, Iterable) and (
+        isinstance(answer, list | tuple) or (isinstance(answer, Array) and answer.ndim == 1)
+    ):
+        return [python_scalar(member) for member in answer]
+    return python_scalar(answer)
+
+
 class Genotype:
     """Answers to the choices of a space, with the space's identity (its name, version and options).
 
     Immutable by convention, and cheap to make: the canonical text and the key are computed when first asked for.
-    Two genotypes are equal when their canonical texts are.
+    Two genotypes are equal when their canonical texts are. Answers that are scalars or arrays of NumPy and the like, or
+    tuples, become plain JSON.
     """
 
     __slots__ = ("_canonical", "answers", "space")
 
     def __init__(self, space: Mapping[str, Any], answers: Mapping[str, Answer]) -> None:
         self.space = space
-        self.answers = answers
+        self.answers = answers if _is_plain(answers) else {name: _plain(answer) for name, answer in answers.items()}
         self._canonical: str | None = None
 
     @property

@@ -13,6 +13,13 @@ MAX_NAME = 1_000
 """Characters of a metric's name."""
 
 
+@runtime_checkable
+class MaskedArray(Array, Protocol):
+    """A scalar or an array of `numpy.ma`, whose `item()` is the value behind the mask."""
+
+    mask: object
+
+
 def as_number(value: object, what: str, reason: str = "error") -> float:
     """The value as a Python number; an int of up to 64 bits stays one.
 
@@ -32,6 +39,8 @@ def as_number(value: object, what: str, reason: str = "error") -> float:
     plain = value
     if isinstance(value, Array):
         try:
+            if isinstance(value, MaskedArray) and value.mask:
+                raise ValueError("it is masked")
             plain = value.item()
         except Exception as error:  # it has several elements, or none, or no values at all
             raise ChildFailed(f"{what} must be a number, got {said}: {error}", reason=reason) from None

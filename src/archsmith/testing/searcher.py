@@ -175,7 +175,7 @@ class SearcherContract:
             version = game.live.version
             for name, value in game.live.diagnostics().items():
                 assert isinstance(name, str)
-                assert isinstance(value, float), f"diagnostic {name!r} is {value!r}, which is no float"
+                assert isinstance(value, int | float), f"diagnostic {name!r} is {value!r}, which is no number"
                 assert math.isfinite(value), f"diagnostic {name!r} is {value}"
 
     # --- rewards far from all others
