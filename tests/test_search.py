@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import archsmith as smith
 from archsmith.core.errors import (
@@ -249,6 +252,63 @@ def test_a_searcher_that_errs_loses_no_result(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="own mistake"):
         smith.search(chain, Landscape(), trials=5, store=sqlite(tmp_path), name="r", searcher=Erring())
     assert smith.open_run(sqlite(tmp_path), "r").summary.counts["done"] == 1
+
+
+@dataclass(frozen=True)
+class Showing:
+    """Random, with a state and diagnostics of one's own."""
+
+    shows: Any = 1.0
+    state: Any = None
+    states_until: int = 99
+
+    def start(self, space: Any, seed: int) -> Any:
+        return LiveShowing(self, Random().start(space, seed))
+
+
+class LiveShowing:
+    def __init__(self, config: Showing, live: Any) -> None:
+        self.config, self.live, self.version = config, live, 0
+        self.ask = live.ask
+
+    def tell(self, trials: Any) -> None:
+        self.version += 1
+
+    def diagnostics(self) -> Any:
+        return {"loss": self.config.shows}
+
+    def state_dict(self) -> Any:
+        own = None if self.version < self.config.states_until else {1, 2}
+        return {"random": self.live.state_dict(), "own": own or self.config.state}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.live.load_state_dict(state["random"])
+
+
+@pytest.mark.parametrize("loss", [1, True, np.int64(1), np.float32(1), torch.tensor(1.0)], ids=str)
+def test_a_searcher_shows_numbers_of_any_library(loss: Any, tmp_path: Path) -> None:
+    run = smith.search(chain, Landscape(), trials=3, store=sqlite(tmp_path), name="r", searcher=Showing(loss))
+    assert [shown.values["loss"] for shown in run.reader.learned()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("searcher", "message"),
+    [
+        (Showing("low"), r"LiveShowing.diagnostics\(\) must return numbers by name: the metric 'loss' .*got str"),
+        (Showing(states_until=1), "set"),
+    ],
+)
+def test_a_searcher_that_cannot_be_recorded_loses_no_result(searcher: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        smith.search(chain, Landscape(), trials=5, store=sqlite(tmp_path), name="r", searcher=searcher)
+    assert smith.open_run(sqlite(tmp_path), "r").summary.counts["done"] == 1
+
+
+def test_a_state_that_cannot_be_stored_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="set"):
+        smith.search(chain, Landscape(), trials=5, store=sqlite(tmp_path), name="r", searcher=Showing(state={1}))
+    with pytest.raises(UnknownName):
+        smith.open_run(sqlite(tmp_path), "r")
 
 
 def test_a_searcher_that_does_not_repeat_itself_is_found_out(tmp_path: Path) -> None:

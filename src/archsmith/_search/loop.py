@@ -20,11 +20,11 @@ from archsmith._search.first_trials import FirstTrials
 from archsmith._search.parents import Parents
 from archsmith._search.twins import Twins
 from archsmith.core.budget import Budget
-from archsmith.core.errors import ReplayMismatch, StoreError
+from archsmith.core.errors import ReplayMismatch, StoreError, UsageError
 from archsmith.core.evaluator import Evaluator, Limits
 from archsmith.core.executor import Completed, Executor, Job, Progress, Reward, Started, derive_seed
 from archsmith.core.genotype import Genotype
-from archsmith.core.searcher import LiveSearcher, WaitsForResults
+from archsmith.core.searcher import LiveSearcher, WaitsForResults, diagnostics_of
 from archsmith.core.space import Space
 from archsmith.core.stopping import LiveRule
 from archsmith.core.store import Asked, RunWriter
@@ -216,14 +216,18 @@ class Loop:
         try:
             self.searcher.tell(trials)
             if self.searcher.version != self._version:
-                learned = self.searcher.diagnostics()
+                learned = diagnostics_of(self.searcher)
             if self._snapshot_due():
                 began = time.monotonic()
                 snapshot = self.searcher.state_dict()
         except BaseException:
             self.run.finish(trials)  # a searcher that errs loses no result
             raise
-        recorded = self.run.finish(trials, snapshot=snapshot, learned=learned or None)
+        try:
+            recorded = self.run.finish(trials, snapshot=snapshot, learned=learned or None)
+        except UsageError:  # the searcher's state is no plain data
+            self.run.finish(trials)
+            raise
         self._version = self.searcher.version
         if snapshot is not None:
             self._events, self._snapshot_at = 0, time.monotonic()

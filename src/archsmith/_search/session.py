@@ -61,6 +61,7 @@ from archsmith.core.store import Registered, RunWriter, Store
 from archsmith.core.walk import Choose
 from archsmith.searchers.random import Random
 from archsmith.store import open_store
+from archsmith.store.snapshot import dump_state
 
 if TYPE_CHECKING:
     import torch
@@ -171,6 +172,7 @@ def search(
         opened = open_store(store)
         _check_artifacts(opened)
         _place(live, executor)
+        dump_state(live.state_dict())  # a state that cannot be stored is refused before anything is trained
         name, run = _created(opened, name, config, space, searcher)
         try:
             for key, document in documents.items():

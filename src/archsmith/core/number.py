@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from typing import SupportsFloat
+from typing import Protocol, SupportsFloat, runtime_checkable
 
 from archsmith.core.checks import Array
 from archsmith.core.errors import ChildFailed

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.hosting import Host
+from archsmith.core.number import numbers_by_name
 from archsmith.core.space import Space
 from archsmith.core.trial import Proposal, Trial
 
@@ -53,6 +55,14 @@ class LiveSearcher(Protocol):
     def load_state_dict(self, state: State) -> None:
         """Go on from what `state_dict` gave."""
         ...
+
+
+def diagnostics_of(searcher: LiveSearcher) -> dict[str, float]:
+    """The searcher's diagnostics as Python numbers. Raises UsageError for values that are not numbers."""
+    try:
+        return numbers_by_name(searcher.diagnostics(), "what it returns")
+    except ChildFailed as error:
+        raise UsageError(f"{type(searcher).__name__}.diagnostics() must return numbers by name: {error}") from None
 
 
 @runtime_checkable
