@@ -67,12 +67,12 @@ def test_simulated_machines_fail_as_they_are_told_also_when_the_run_goes_on(caps
         "--faults",
         "failures_per_hour=1e12,retries=0,seed=5",
     ]  # within a nanosecond
-    search("--name", "f", "--trials", "5", *faults)
+    search("--name", "f", "--trials", "5", *faults, status=1)  # all of them
     found = shown("f", capsys)
     assert found["counts"]["failed"] > 0
     assert found["config"]["clock"]["faults"]["retries"] == 0
     before = found["counts"]["failed"]
-    assert main(["resume", "f", "--trials", "25"]) == 0
+    assert main(["resume", "f", "--trials", "25"]) == 1
     assert shown("f", capsys)["counts"]["failed"] > before
     search("--faults", "failures=1", "--executor", "simulated", status=2)
     assert "did you mean 'failures_per_hour'" in capsys.readouterr().err

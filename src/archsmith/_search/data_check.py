@@ -18,15 +18,15 @@ COUNTS = ("train", "validation", "test")
 
 
 def check_same_data(run: Run, evaluator: Any, rule: str) -> None:
-    """Raise UsageError if the data differ from those on record, or cannot be read. The message names what changed and ends
-    with `rule`."""
+    """Raise UsageError if the data differ from those on record, and DataError if they cannot be read. The message names what
+    changed and ends with `rule`."""
     recorded = run.config.get("data")
     if recorded is None or not isinstance(evaluator, IdentifiesData):
         return
     try:
         found = evaluator.fingerprint()
     except DataError as error:
-        raise UsageError(f"the data of run {run.name!r} cannot be read: {error}. {rule}") from None
+        raise DataError(f"the data of run {run.name!r} cannot be read: {error}. {rule}") from None
     if found != recorded:
         what = _changed(run, evaluator) or f"its fingerprint was {recorded} and is now {found}"
         raise UsageError(f"the data of run {run.name!r} has changed: {what}. {rule}")
