@@ -353,7 +353,11 @@ def spoils_what_can_be_put_back(_: Any) -> dict[str, float]:
     return {}
 
 
-def test_in_this_process_what_can_be_put_back_is() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_in_this_process_what_can_be_put_back_is(threads: int) -> None:
+    ended = threading.Event()
+    if threads > 1:  # the other one must not see another umask for a moment
+        threading.Thread(target=ended.wait, daemon=True).start()
     executor = InProcess(device="cpu")
     fresh = complete(executor, job(0, trains, seed=7))
     states = GeneratorStates.now()
@@ -364,6 +368,7 @@ def test_in_this_process_what_can_be_put_back_is() -> None:
     assert seen[0] == seen[1]
     assert states.python == random.getstate()
     assert torch.equal(states.torch, torch.get_rng_state())
+    ended.set()
 
 
 def test_what_is_imported_as_the_child_runs_is_seeded_too() -> None:

@@ -252,8 +252,10 @@ def _put_mask(value: set[signal.Signals]) -> None:
 
 
 def _umask() -> int | None:
-    """The umask; None if other threads run, since reading it changes it for a moment."""
+    """The umask. If other threads run, Linux tells it without changing it for a moment; elsewhere it is None then."""
     if threading.active_count() > 1:
+        with suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), None)
         return None
     mask = os.umask(0o077)
     os.umask(mask)
