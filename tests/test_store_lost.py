@@ -17,8 +17,9 @@ import pytest
 
 import archsmith as smith
 from archsmith.core.errors import CorruptStore, StoreError, StoreLost
+from archsmith.core.genotype import Genotype
 from archsmith.core.store import RunWriter
-from archsmith.core.trial import Trial, TrialState
+from archsmith.core.trial import Proposal, Trial, TrialState
 from archsmith.store import open_store
 from archsmith.testing.store import done, proposal, with_trials
 from test_store_faults import HELPERS
@@ -293,3 +294,21 @@ def test_the_log_of_a_store_that_is_gone_is_no_part_of_a_new_one(path: Path) -> 
     assert [run.name for run in open_store(path).runs()] == ["new"]
     path.with_name("runs.db-wal.old-1").rename(path.with_name("kept.db-wal"))
     assert rewards(kept) == [0.5], "whoever moved the store may move its log along"
+
+
+def test_a_reader_that_keeps_checkpoints_from_being_completed_raises_no_alarm(path: Path) -> None:
+    """The file is then inconsistent without its log, and for as long as nobody writes it stays so."""
+    writer = open_store(path).create("a", {})
+
+    def write(trials: int) -> None:
+        writer.propose([Proposal(Genotype({"name": "Space"}, {"text": f"{i}" + "x" * 900})) for i in range(trials)])
+
+    for _ in range(40):
+        write(20)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM events").fetchone()  # the snapshot that it keeps
+            for _ in range(60):
+                write(2)
+    assert sum(writer.summary().counts.values()) == 40 * (20 + 60 * 2)
+    writer.close()

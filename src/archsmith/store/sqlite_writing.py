@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from sqlalchemy import Connection
 
@@ -50,7 +51,8 @@ class SQLiteWriting:
         with contextlib.suppress(sqlite3.Error):
             self._raw().execute("PRAGMA wal_checkpoint")  # writes the id into the file itself, which is read below
         self._stamp = _stamp(path)
-        self._content = _content(path)
+        content = _content(path)
+        self._content = content if isinstance(content, tuple) else None
 
     def transact(self, work: Callable[[Connection], T], landed: Callable[[Connection], T | None] | None = None) -> T:
         """See `Writing`. Raises StoreLost if the file is no longer the one that was opened. All that was recorded, including this
@@ -97,8 +99,11 @@ class SQLiteWriting:
         # A checkpoint, ours or another's, changes the file as well; and it may be under way.
         still, deadline = 0, time.monotonic() + _PATIENCE
         while still < _STILL and time.monotonic() < deadline:
-            found = _content(self._path)
-            if found is not None and (self._content is None or _goes_on(self._content, found)):
+            found = _content(self._path, self._content)
+            if found is _INCONSISTENT and stamp[1] >= self._stamp[1]:
+                self._stamp = stamp  # compare again once a checkpoint has been completed
+                return ""
+            if isinstance(found, tuple) and (self._content is None or _goes_on(self._content, found)):
                 self._stamp, self._content = stamp, found
                 return ""
             time.sleep(_PAUSE)
@@ -184,22 +189,33 @@ def _stamp(path: Path) -> tuple[int, int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _content(path: Path) -> tuple[str | None, dict[int, int]] | None:
+_Content: TypeAlias = tuple[str | None, dict[int, int]]
+_INCONSISTENT = "inconsistent"
+"""What the file holds without its log after a checkpoint that readers kept from being completed. Pages that changed again
+are not copied then, so the file may be shorter than its header says, or have new pages next to old ones. It never shrinks."""
+
+
+def _content(path: Path, before: _Content | None = None) -> _Content | str | None:
     """The store's id and the last event of each run, as they are in the file itself, without the write-ahead log.
 
-    None where it cannot be read. Through SQLite: opening and closing the file in any other way would drop this process's
-    locks on it.
+    `_INCONSISTENT` if the file is a database whose pages do not fit together, None if it is no store. Through SQLite: opening
+    and closing the file in any other way would drop this process's locks on it. `before` is what it held last.
     """
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             found = connection.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
             last = "SELECT id, (SELECT max(seq) FROM events WHERE run = runs.id) FROM runs"
-            return None if found is None else found[0], {run: seq or 0 for run, seq in connection.execute(last)}
-    except sqlite3.Error:
-        return None
+            content = None if found is None else found[0], {run: seq or 0 for run, seq in connection.execute(last)}
+            if before is None or content[0] != before[0] or _goes_on(before, content):
+                return content
+            # An older copy of the store, or pages that do not fit together: the check reads the whole file.
+            sound = connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+            return content if sound else _INCONSISTENT
+    except sqlite3.Error as error:
+        return _INCONSISTENT if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT else None
 
 
-def _goes_on(before: tuple[str | None, dict[int, int]], after: tuple[str | None, dict[int, int]]) -> bool:
+def _goes_on(before: _Content, after: _Content) -> bool:
     """Whether `after` continues `before`: the same store, and no run has fewer events."""
     same = before[0] in (None, after[0])
     return same and all(after[1].get(run, seq) >= seq for run, seq in before[1].items())
