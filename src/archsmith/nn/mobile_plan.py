@@ -155,8 +155,8 @@ def check_architecture(architecture: Any) -> None:
     """Raise UsageError unless this is the architecture of a mobile network, as the module's docstring has it."""
     if not isinstance(architecture, Mapping) or architecture.get("kind") != KIND:
         raise UsageError(f'an architecture of this space is an object with "kind": "{KIND}", got {shown(architecture)}')
-    _keys("an architecture", architecture, KEYS)
-    _keys("the stem of an architecture", architecture["stem"], ("filters", "stride"))
+    check_keys("an architecture", architecture, KEYS)
+    check_keys("the stem of an architecture", architecture["stem"], ("filters", "stride"))
     check_ends(
         architecture["stem"]["filters"],
         architecture["stem"]["stride"],
@@ -171,7 +171,7 @@ def check_architecture(architecture: Any) -> None:
         raise UsageError(f"blocks of an architecture must be a list of 1 to {MAX_BLOCKS}, got {shown(blocks)}")
     for number, block in enumerate(blocks):
         what = f"block {number}"
-        _keys(what, block, BLOCK)
+        check_keys(what, block, BLOCK)
         check_operation(what, block["operation"])
         check_kernel(what, block["kernel"])
         check_ratio(what, block["se_ratio"])
@@ -226,7 +226,8 @@ def whole(what: str, value: Any, least: int, most: int) -> None:
         raise UsageError(f"{what} must be a whole number from {least} to {most}, got {shown(value)}")
 
 
-def _keys(what: str, value: Any, keys: tuple[str, ...]) -> None:
+def check_keys(what: str, value: Any, keys: tuple[str, ...]) -> None:
+    """Raise UsageError unless `value` is an object with exactly these keys."""
     if not isinstance(value, Mapping) or set(value) != set(keys):
         got = list(value) if isinstance(value, Mapping) else value
         raise UsageError(f"{what} must be an object with the keys {', '.join(keys)}, got {shown(got)}")

@@ -28,7 +28,7 @@ from typing import Any
 
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import shown
-from archsmith.nn.mobile_plan import check_kernel, check_ratio, fraction, whole
+from archsmith.nn.mobile_plan import check_kernel, check_keys, check_ratio, fraction, whole
 
 KIND = "residual_network"
 BLOCKS = ("basic", "bottleneck", "inverted")
@@ -45,7 +45,7 @@ def check_architecture(architecture: Any) -> None:
     """Raise UsageError unless this is the architecture of a residual network, as the module's docstring has it."""
     if not isinstance(architecture, Mapping) or architecture.get("kind") != KIND:
         raise UsageError(f'an architecture of this space is an object with "kind": "{KIND}", got {shown(architecture)}')
-    _check_keys("an architecture", architecture, _KEYS)
+    check_keys("an architecture", architecture, _KEYS)
     one_of("activation of an architecture", architecture["activation"], ACTIVATIONS)
     one_of("preactivation of an architecture", architecture["preactivation"], (False, True))
     one_of("shortcut of an architecture", architecture["shortcut"], SHORTCUTS)
@@ -61,7 +61,7 @@ def check_architecture(architecture: Any) -> None:
 
 def check_stem(of: str, stem: Any) -> None:
     """Raise UsageError unless it is a first convolution."""
-    _check_keys(of, stem, _STEM)
+    check_keys(of, stem, _STEM)
     whole(f"filters of {of}", stem["filters"], 1, MAX_WIDTH)
     check_kernel(of, stem["kernel"])
     whole(f"stride of {of}", stem["stride"], 1, MAX_STRIDE)
@@ -70,7 +70,7 @@ def check_stem(of: str, stem: Any) -> None:
 
 def check_stage(of: str, stage: Any) -> None:
     """Raise UsageError unless it is a stage."""
-    _check_keys(of, stage, _STAGE)
+    check_keys(of, stage, _STAGE)
     one_of(f"block of {of}", stage["block"], BLOCKS)
     whole(f"depth of {of}", stage["depth"], 1, MAX_DEPTH)
     whole(f"width of {of}", stage["width"], 1, MAX_WIDTH)
@@ -90,9 +90,3 @@ def one_of(what: str, value: Any, options: tuple[Any, ...]) -> None:
     """Raise UsageError unless `value` is one of the options and of the same type."""
     if not any(type(value) is type(option) and value == option for option in options):
         raise UsageError(f"{what} must be one of {', '.join(map(str, options))}, got {shown(value)}")
-
-
-def _check_keys(what: str, value: Any, keys: tuple[str, ...]) -> None:
-    if not isinstance(value, Mapping) or set(value) != set(keys):
-        got = list(value) if isinstance(value, Mapping) else value
-        raise UsageError(f"{what} must be an object with the keys {', '.join(keys)}, got {shown(got)}")

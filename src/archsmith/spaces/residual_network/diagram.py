@@ -7,8 +7,6 @@ from typing import Any
 
 from archsmith.core.diagram import Diagram, Edge, Node
 
-_BLOCKS = {"basic": "basic", "bottleneck": "bottleneck", "inverted": "inverted"}
-
 
 def diagram_of(architecture: Mapping[str, Any]) -> Diagram:
     """The network block by block, each stage in a frame of its own; arcs are shortcuts. The architecture has been checked."""
@@ -25,7 +23,7 @@ def diagram_of(architecture: Mapping[str, Any]) -> Diagram:
         for k in range(stage["depth"]):
             stride = stage["stride"] if k == 0 else 1
             name = f"{i}.{k}"
-            label = f"{_BLOCKS[stage['block']]} {stage['kernel']}×{stage['kernel']}{_over(stride)}"
+            label = f"{stage['block']} {stage['kernel']}×{stage['kernel']}{_over(stride)}"
             edges.append(Edge(nodes[-1].id, name))
             nodes.append(Node(name, label, _detail(stage), group=f"stage {i}"))
             if stage["block"] != "inverted" or (stride == 1 and channels == stage["width"]):
