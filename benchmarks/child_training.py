@@ -37,11 +37,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from archsmith.core.child import Child
 from archsmith.core.space import build, sample
+from archsmith.data.images import ImageSplits
 from archsmith.nn.count import count
 from archsmith.spaces import ConvChain
 from archsmith.testing.evaluator import RecordingContext
 from archsmith.training import ImageClassification
-from archsmith.training.data import ImageSplits
 
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import machine, tell

@@ -18,10 +18,10 @@ from PIL import Image
 
 from archsmith.core.errors import DataError
 from archsmith.core.shown import spelled
+from archsmith.data import images as data
+from archsmith.data.archive_listing import list_archive
+from archsmith.data.text import load as load_text
 from archsmith.recipes import for_data
-from archsmith.training import data
-from archsmith.training.archive_listing import list_archive
-from archsmith.training.text import load as load_text
 
 Members = list[tuple[bytes, bytes]]
 

@@ -19,9 +19,9 @@ from archsmith.cli.where import Where
 from archsmith.core import loaded
 from archsmith.core.data_changes import MOST_FILES, changes, contents_of
 from archsmith.core.errors import UsageError
+from archsmith.data.file_versions import version
 from archsmith.store import open_store
 from archsmith.training import ImageClassification, LanguageModel, Tabular, Translation
-from archsmith.training.file_versions import version
 
 SPACE = smith.spaces.ConvChain(layers=1, filters=(2, 4), filter_heights=(1,), filter_widths=(1,))
 
@@ -117,7 +117,7 @@ def test_two_writes_at_the_same_moment_are_told_apart_by_content(
         assert isinstance(result, real)
         return result.st_size, now, now, result.st_ino
 
-    monkeypatch.setattr("archsmith.training.file_versions._state", whole_seconds)
+    monkeypatch.setattr("archsmith.data.file_versions._state", whole_seconds)
     first = version(file)
     assert version(file) == first
     file.write_bytes(b"two")

@@ -19,7 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsmith.core.errors import DataError, UnknownName
-from archsmith.training import ImageClassification, data, download, image_files
+from archsmith.data import download, image_files
+from archsmith.data import images as data
+from archsmith.training import ImageClassification
 
 
 def pictures(count=60, side=6, channels=1, classes=3, seed=0):

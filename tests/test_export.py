@@ -32,12 +32,12 @@ from archsmith.core.child import Task
 from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.space import build, decode, sample
+from archsmith.data.image_folder import read_picture
 from archsmith.nn.augment import preprocess
 from archsmith.nn.batch_norm import set_epsilon
 from archsmith.nn.resnet import resnet_of_size
 from archsmith.spaces import ConvChain
 from archsmith.training import ImageClassification
-from archsmith.training.image_folder import read_picture
 from picture_zoo import DEEP, TRANSPARENT, TURNED, packed
 
 FILTERS = {"filters": (4, 6, 8), "filter_heights": (1, 3, 5), "filter_widths": (1, 3, 4)}

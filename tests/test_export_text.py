@@ -42,8 +42,9 @@ from archsmith.core.child import TextTask
 from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.space import build, decode, sample
+from archsmith.data import text
 from archsmith.spaces import ConvChain, RecurrentCell
-from archsmith.training import LanguageModel, text
+from archsmith.training import LanguageModel
 
 WORDS = Vocabulary("word", ("the", "<eos>", "of", "company", "said", "a", "N", "year", "<unk>"))
 CHARACTERS = Vocabulary("char", tuple(" etaoinshr\n,'é"))

@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from archsmith.core.errors import DataError
-from archsmith.training import ImageClassification, data
-from archsmith.training.image_folder import read_picture, resize_arrays
+from archsmith.data import images as data
+from archsmith.data.image_folder import read_picture, resize_arrays
+from archsmith.training import ImageClassification
 
 RNG = np.random.default_rng(0)
 
@@ -361,7 +362,7 @@ def test_what_may_not_be_read_is_named(tmp_path, closed, mode, read, words):
     folder_of(tmp_path / "pets" / "cat" / "more", ("x",), count=2)
     (tmp_path / "pets" / "train").mkdir()
     (tmp_path / "pets" / "train" / "a.txt").write_text("")
-    program = "from archsmith.training import data; import sys; print(len(data.load(sys.argv[1]).labels))"
+    program = "from archsmith.data import images as data; import sys; print(len(data.load(sys.argv[1]).labels))"
     command = [sys.executable, "-c", program, str(tmp_path / "pets")]
     if os.geteuid() == 0:
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]

@@ -16,9 +16,9 @@ import archsmith as smith
 from archsmith.cli.main import main
 from archsmith.core.config import to_config
 from archsmith.core.errors import DataError, UsageError
+from archsmith.data.label_pattern import USUAL, checked_pattern
 from archsmith.recipes import for_data
 from archsmith.training import ImageClassification, LanguageModel
-from archsmith.training.label_pattern import USUAL, checked_pattern
 
 COUNT = 12
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsmith.core.errors import DataError
-from archsmith.training.layout import Layout, Parts, layout_of
-from archsmith.training.split_names import SplitName, split_name
+from archsmith.data.layout import Layout, Parts, layout_of
+from archsmith.data.split_names import SplitName, split_name
 
 
 def read(tree: str) -> Layout:

@@ -21,8 +21,9 @@ from PIL import Image
 import archsmith as smith
 from archsmith.cli.main import main
 from archsmith.core.shown import plain, spelled
+from archsmith.data import images as data
 from archsmith.spaces import ConvChain
-from archsmith.training import ImageClassification, data
+from archsmith.training import ImageClassification
 
 # As the folders are named, and as the classes are called.
 CLASSES = {

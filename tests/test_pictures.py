@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from archsmith.core.errors import DataError
+from archsmith.data.image_folder import read_picture
 from archsmith.training import ImageClassification
-from archsmith.training.image_folder import read_picture
 from picture_zoo import DEEP, TRANSPARENT, TURNED, packed, png, words
 
 

@@ -27,8 +27,8 @@ from archsmith.core.child import Task
 from archsmith.core.config import to_config
 from archsmith.core.errors import UsageError
 from archsmith.core.space import build, decode, sample
+from archsmith.data.image_folder import read_picture
 from archsmith.spaces import ConvChain
-from archsmith.training.image_folder import read_picture
 from picture_zoo import TRANSPARENT
 
 NAMES = ["zero", "one", "two"]

@@ -83,3 +83,17 @@ def test_a_record_makes_nothing_but_what_archsmith_ships(name: str) -> None:
 def test_a_record_with_a_field_too_many_is_refused() -> None:
     with pytest.raises(UsageError, match="no field 'height'"):
         from_config({"type": "training.Landscape", "height": 3}, resolve)
+
+
+@pytest.mark.parametrize(
+    ("former", "name", "module"),
+    [("data", "load", "images"), ("data", "ImageData", "images"), ("image_folder", "read_picture", "image_folder")],
+)
+def test_a_module_that_moved_works_under_its_former_name_and_says_so(former: str, name: str, module: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"archsmith.data.{module}"):
+        moved = getattr(importlib.import_module(f"archsmith.training.{former}"), name)
+    assert moved is getattr(importlib.import_module(f"archsmith.data.{module}"), name)
+
+
+def test_images_in_memory_keep_the_name_that_runs_have_recorded() -> None:
+    assert to_config(smith.training.Arrays("0" * 64, 3)) == {"type": "training.Arrays", "sha256": "0" * 64, "images": 3}

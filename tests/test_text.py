@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsmith.core.errors import DataError, UnknownName
-from archsmith.training import corpus as corpora
-from archsmith.training import text_files
-from archsmith.training.corpus import Corpus, build
-from archsmith.training.text import load
-from archsmith.training.text_embedded import python_docs
+from archsmith.data import corpus as corpora
+from archsmith.data import text_files
+from archsmith.data.corpus import Corpus, build
+from archsmith.data.text import load
+from archsmith.data.text_embedded import python_docs
 
 THREE = {"train.txt": "a b a\nc a\nb c\n", "valid.txt": "a c\n", "test.txt": "b d\n"}
 

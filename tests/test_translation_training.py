@@ -23,13 +23,15 @@ from archsmith.core.evaluator import Limits
 from archsmith.core.finish import BLEU, Finishable
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import sample
+from archsmith.core.special_tokens import END, UNKNOWN
 from archsmith.core.trial import Result
+from archsmith.data import parallel_text
+from archsmith.data.parallel_text import JOINER, text_of, tokens, vocabulary
 from archsmith.nn.beam_search import beam_search, greedy
 from archsmith.nn.cell_graph import lstm
-from archsmith.nn.translation import END, UNKNOWN, Translator, translator
+from archsmith.nn.translation import Translator, translator
 from archsmith.testing.evaluator import EvaluatorContract
-from archsmith.training import Translation, parallel_text, translation_training
-from archsmith.training.parallel_text import JOINER, text_of, tokens, vocabulary
+from archsmith.training import Translation, translation_training
 
 SOURCE, TARGET = ["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op"], ["ha", "he", "hi", "ho", "hu", "ka", "ke", "ki"]
 

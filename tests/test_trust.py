@@ -38,12 +38,13 @@ from archsmith.core.errors import ArchsmithError, DataError, IllegalGenotype, Us
 from archsmith.core.genotype import Genotype, read_json
 from archsmith.core.shown import plain
 from archsmith.core.space import build, decode, sample
+from archsmith.data import unpacking
+from archsmith.data.image_folder import read_picture
+from archsmith.data.table_files import read_table, version_of
 from archsmith.executors import ProcessPool
 from archsmith.recipes.data import for_data
 from archsmith.spaces import ConvChain
-from archsmith.training import ImageClassification, Landscape, LanguageModel, Translation, unpacking
-from archsmith.training.image_folder import read_picture
-from archsmith.training.table_files import read_table, version_of
+from archsmith.training import ImageClassification, Landscape, LanguageModel, Translation
 
 SOURCES = Path(smith.__file__).parent
 

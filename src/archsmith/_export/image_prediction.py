@@ -12,7 +12,7 @@ import torch
 
 from archsmith._export.opened import Opened
 from archsmith.core.errors import DataError, UsageError
-from archsmith.training.picture_decoding import read_picture
+from archsmith.data.picture_decoding import read_picture
 
 BATCH = 64
 

@@ -6,7 +6,7 @@ import inspect
 
 from archsmith._export.image_model import ImageModel
 from archsmith._export.source import one_line
-from archsmith.training.picture_decoding import PORTABLE
+from archsmith.data.picture_decoding import PORTABLE
 
 FILE = "read_image.py"
 

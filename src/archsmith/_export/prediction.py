@@ -17,7 +17,7 @@ from archsmith.core.errors import DataError, UsageError
 from archsmith.core.genotype import Architecture
 from archsmith.core.global_state import generators_kept
 from archsmith.core.space import Space, as_space
-from archsmith.training.listing import list_folder
+from archsmith.data.listing import list_folder
 
 
 @generators_kept()

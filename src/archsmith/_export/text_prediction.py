@@ -20,8 +20,8 @@ from archsmith._export.vocabulary import WORD, Vocabulary
 from archsmith.core.errors import DataError, Diverged, UsageError
 from archsmith.core.finish import BITS_PER_CHARACTER, PERPLEXITY, Measure
 from archsmith.core.global_state import generators_kept
+from archsmith.data.text_files import WHOLE, read_texts
 from archsmith.training.perplexity import mean_loss
-from archsmith.training.text_files import WHOLE, read_texts
 
 STREAMS, STEPS = 20, 35  # how a text is read: of Zaremba et al. (2014), as the number on the card
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from archsmith.core.errors import Diverged, UsageError
-from archsmith.nn.translation import BEGIN, END, PADDING, Translator
+from archsmith.core.special_tokens import BEGIN, END, PADDING
+from archsmith.nn.translation import Translator
 
 
 @dataclass(frozen=True)

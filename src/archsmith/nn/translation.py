@@ -26,12 +26,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from archsmith.core.child import TranslationTask
 from archsmith.core.errors import UsageError
+from archsmith.core.special_tokens import PADDING, UNKNOWN
 from archsmith.nn.cell_graph import CellGraph
 from archsmith.nn.count import count_parameters
 from archsmith.nn.recurrent import GraphRNN
 
-PADDING, BEGIN, END, UNKNOWN = range(4)
-"""The first symbols of both vocabularies: behind a sentence's end, before it, at its end, and for a rare word."""
 State: TypeAlias = list[tuple[Tensor, Tensor]]
 """(h, c) of every decoder layer, [1, batch, hidden] each."""
 

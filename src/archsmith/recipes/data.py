@@ -37,8 +37,8 @@ def for_data(data: str, *, labels: str | None = None, label_pattern: str | None 
 
 
 def _for_data(data: str, *, of_images: bool) -> Recipe:
-    from archsmith.training import data as image_data
-    from archsmith.training import text as text_data
+    from archsmith.data import images as image_data
+    from archsmith.data import text as text_data
 
     if image_data.is_name(data):
         return digits() if data.strip().lower() == "digits" else _on(images(), data, data)
@@ -78,11 +78,11 @@ def _on(recipe: Recipe, data: str, name: str) -> Recipe:
 
 
 def _recipe_at(path: Path) -> Recipe:
-    from archsmith.training.label_csv import SUFFIXES
-    from archsmith.training.labelling import describes_pictures
-    from archsmith.training.listing import has_picture_suffix, list_folder
-    from archsmith.training.text_files import part_of
-    from archsmith.training.unpacking import ARCHIVES
+    from archsmith.data.label_csv import SUFFIXES
+    from archsmith.data.labelling import describes_pictures
+    from archsmith.data.listing import has_picture_suffix, list_folder
+    from archsmith.data.text_files import part_of
+    from archsmith.data.unpacking import ARCHIVES
 
     if path.is_dir():
         entries = sorted(path.iterdir())
@@ -129,7 +129,7 @@ def _beginning(path: Path) -> str | None:
 
     What is wrong with a text is told where it is read: here it is a text by its name alone, or because it has no NUL.
     """
-    from archsmith.training.unpacking import DAMAGED, unpacked
+    from archsmith.data.unpacking import DAMAGED, unpacked
 
     plain = path.name.lower().removesuffix(path.suffix.lower()) if path.suffix.lower() in PACKED else path.name.lower()
     try:
@@ -144,8 +144,8 @@ def _beginning(path: Path) -> str | None:
 
 def _members(path: Path) -> list[str]:
     """The files of an archive by name, some thousand at most."""
-    from archsmith.training.system_files import is_system_file
-    from archsmith.training.unpacking import DAMAGED, is_zip, open_tar, open_zip
+    from archsmith.data.system_files import is_system_file
+    from archsmith.data.unpacking import DAMAGED, is_zip, open_tar, open_zip
 
     try:
         if is_zip(path):

@@ -10,9 +10,9 @@ import numpy as np
 
 from archsmith.core.errors import DataError, UsageError
 from archsmith.core.shown import shown
-from archsmith.training.array_names import by_key
+from archsmith.data.array_names import by_key
+from archsmith.data.image_arrays import of_arrays
 from archsmith.training.arrays import NAME, Arrays
-from archsmith.training.image_arrays import of_arrays
 
 FORMS = (
     "data is the name of a data set, a path, or arrays: (images, labels), ((x_train, y_train), (x_test, y_test)), or a "
@@ -119,7 +119,7 @@ def _stacked(key: str, images: Sequence[Any]) -> np.ndarray:
 
 def _decoded(key: str, picture: Any) -> np.ndarray:
     """The pixels of a Pillow image, decoded as a file is."""
-    from archsmith.training.picture_decoding import PictureError, to_eight_bits
+    from archsmith.data.picture_decoding import PictureError, to_eight_bits
 
     try:
         return np.asarray(to_eight_bits(picture, 8, False))

@@ -10,7 +10,7 @@ from archsmith.core import loaded
 from archsmith.core.errors import DataError
 
 if TYPE_CHECKING:
-    from archsmith.training.data import ImageData
+    from archsmith.data.images import ImageData
 
 
 NAME = "arrays"

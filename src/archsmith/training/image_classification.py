@@ -32,7 +32,7 @@ from archsmith.training.settings import distinct, located, number, whole
 if TYPE_CHECKING:
     import torch
 
-    from archsmith.training.data import ImageData, ImageSplits
+    from archsmith.data.images import ImageData, ImageSplits
 
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -201,7 +201,7 @@ class ImageClassification:
         return _split(whole, self.validation, self.split_seed, self.max_train)
 
     def _whole(self) -> ImageData:
-        from archsmith.training.data import converted, load
+        from archsmith.data.images import converted, load
 
         if isinstance(self.data, Arrays):
             return converted(self.data.read(), self.size, self.channels)
@@ -249,7 +249,7 @@ class ImageClassification:
         """Empty data with the recorded shape and classes."""
         import numpy as np
 
-        from archsmith.training.data import ImageData, ImageSplits
+        from archsmith.data.images import ImageData, ImageSplits
 
         if not {"shape", "classes"} <= record.keys():
             return {}
@@ -326,7 +326,7 @@ class ImageClassification:
 
 @functools.lru_cache(maxsize=4)
 def _split(whole: Any, validation: float, seed: int, max_train: int | None) -> ImageSplits:
-    from archsmith.training import data
+    from archsmith.data import images as data
 
     return data.split(whole, validation, seed, max_train)
 
@@ -343,7 +343,7 @@ def _located(data: object) -> str | Arrays:
 
 
 def _is_name(name: str) -> bool:
-    from archsmith.training.data import is_name
+    from archsmith.data.images import is_name
 
     return is_name(name)
 
@@ -361,7 +361,7 @@ def _labels_of(labels: object, pattern: object, data: object) -> str | None:
     if labels is not None and pattern is not None:
         raise UsageError("give either labels, a CSV, or label_pattern, for the names of files")
     if pattern is not None:
-        from archsmith.training.label_pattern import checked_pattern
+        from archsmith.data.label_pattern import checked_pattern
 
         if not isinstance(pattern, str):
             raise UsageError(f"label_pattern must be a regular expression, got {shown(pattern)}")

@@ -36,7 +36,7 @@ from archsmith.training.learning_rates import best_learning_rate
 from archsmith.training.resuming import Checkpoint, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
-    from archsmith.training.data import ImageSplits
+    from archsmith.data.images import ImageSplits
     from archsmith.training.image_classification import ImageClassification
 
 _FLOATS_CAP = 1 << 26  # bytes of images that are kept as floats; more are kept as bytes and converted batch by batch

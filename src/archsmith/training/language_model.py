@@ -29,7 +29,7 @@ from archsmith.training.settings import located, number, whole
 if TYPE_CHECKING:
     import torch
 
-    from archsmith.training.text import Corpus
+    from archsmith.data.text import Corpus
 
 OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -52,7 +52,7 @@ class LanguageModel:
 
     Args:
         data: "ptb", "python-docs" (embedded: no download), or a path: a folder or archive with train.txt, valid.txt
-            and test.txt, or one text file, split by position. See `archsmith.training.text.load`.
+            and test.txt, or one text file, split by position. See `archsmith.data.text.load`.
         level: "word" or "char".
         vocabulary: the most symbols, the rest becoming "<unk>"; None: all that occur.
         epochs: passes over the training text.
@@ -199,7 +199,7 @@ class LanguageModel:
         return ("text", self.data, self.level, self.vocabulary)
 
     def _whole(self) -> Corpus:
-        from archsmith.training import text
+        from archsmith.data import text
 
         given: Corpus | None = loaded.given(self._data_key)
         return given if given is not None else text.load(self.data, self.level, self.vocabulary)
@@ -233,7 +233,7 @@ class LanguageModel:
         """An empty text with the recorded vocabulary."""
         import numpy as np
 
-        from archsmith.training.text import Corpus
+        from archsmith.data.text import Corpus
 
         if not {"symbols", "end"} <= record.keys():
             return {}
@@ -301,6 +301,6 @@ class LanguageModel:
 
 
 def _is_name(name: str) -> bool:
-    from archsmith.training.text import is_name
+    from archsmith.data.text import is_name
 
     return is_name(name)

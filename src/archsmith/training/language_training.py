@@ -24,16 +24,16 @@ from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
+from archsmith.data.text import Tokens
 from archsmith.nn.count import count
 from archsmith.nn.language import Dropouts, LanguageNetwork, initialise, set_dropouts
 from archsmith.training.isolation import autocast, check_parameters, resolve_precision, seeded
 from archsmith.training.perplexity import believable, forward, mean_loss
 from archsmith.training.resuming import Checkpoint, load_checkpoint, save_checkpoint
-from archsmith.training.text import Tokens
 
 if TYPE_CHECKING:
+    from archsmith.data.text import Corpus
     from archsmith.training.language_model import LanguageModel
-    from archsmith.training.text import Corpus
 
 _CHECK_EVERY = 16  # steps between looks at the loss: on a GPU every look waits for it
 _LN2 = math.log(2)

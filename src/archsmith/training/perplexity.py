@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archsmith.core.errors import ChildFailed, Diverged
+from archsmith.data.text import Tokens
 from archsmith.training.isolation import autocast
-from archsmith.training.text import Tokens
 
 WARMUP = 200  # symbols that a stream reads before its own
 EXPLODED = 100.0  # nats a symbol; to know nothing of a million words costs 14

@@ -22,9 +22,9 @@ from archsmith.core.genotype import Answer, Genotype
 from archsmith.core.shown import spelled
 from archsmith.core.space import Space, as_space, decode, script
 from archsmith.core.trial import Cost, Result
+from archsmith.data.table_cells import NOT_ASKED, Reader, check_options, choice_column, number_column
+from archsmith.data.table_files import ReadTable, current, digest, key_of, read_table, version_of
 from archsmith.rewards import value
-from archsmith.training.table_cells import NOT_ASKED, Reader, check_options, choice_column, number_column
-from archsmith.training.table_files import ReadTable, current, digest, key_of, read_table, version_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -22,14 +22,15 @@ from archsmith.core.evaluator import Context
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
+from archsmith.core.special_tokens import BEGIN, PADDING, UNKNOWN
 from archsmith.core.trial import Cost, Result
+from archsmith.data import parallel_text
+from archsmith.data.file_versions import version
+from archsmith.data.parallel_text import ParallelText, Sentences, Vocabulary
 from archsmith.nn.beam_search import beam_search
 from archsmith.nn.language import initialise
-from archsmith.nn.translation import BEGIN, PADDING, UNKNOWN, Translator
-from archsmith.training import parallel_text
-from archsmith.training.file_versions import version
+from archsmith.nn.translation import Translator
 from archsmith.training.isolation import check_parameters, seeded
-from archsmith.training.parallel_text import ParallelText, Sentences, Vocabulary
 from archsmith.training.perplexity import believable
 from archsmith.training.resuming import Checkpoint, load_checkpoint, save_checkpoint
 

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from archsmith.core.errors import DataError
-from archsmith.training.label_csv import (
+from archsmith.data.label_csv import (
     SUFFIXES,
     Pictures,
     Row,
@@ -22,11 +22,11 @@ from archsmith.training.label_csv import (
     rows_of,
     undecided,
 )
-from archsmith.training.label_pattern import layout_by_pattern, suggestion
-from archsmith.training.layout import Layout, Parts, layout_of, path_text
-from archsmith.training.listing import Content, ListedFile, Listing, list_folder
-from archsmith.training.picture_decoding import FILE_CAP
-from archsmith.training.split_names import TRAIN, split_name, table_split
+from archsmith.data.label_pattern import layout_by_pattern, suggestion
+from archsmith.data.layout import Layout, Parts, layout_of, path_text
+from archsmith.data.listing import Content, ListedFile, Listing, list_folder
+from archsmith.data.picture_decoding import FILE_CAP
+from archsmith.data.split_names import TRAIN, split_name, table_split
 
 Contents = Callable[[Collection[str]], Iterator[Content]]
 """A function that gives the content of some files of a listing, by their sources."""

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from archsmith.core.errors import DataError
-from archsmith.training.array_names import by_key
-from archsmith.training.data import FASHION, Bytes, ImageData
-from archsmith.training.image_arrays import checked, of_arrays
-from archsmith.training.label_csv import SUFFIXES
-from archsmith.training.listing import has_picture_suffix
-from archsmith.training.system_files import is_system_file
-from archsmith.training.unpacking import ARCHIVES, DAMAGED, is_zip, npz_names, open_tar, read_npz, unpacked
+from archsmith.data.array_names import by_key
+from archsmith.data.image_arrays import checked, of_arrays
+from archsmith.data.images import FASHION, Bytes, ImageData
+from archsmith.data.label_csv import SUFFIXES
+from archsmith.data.listing import has_picture_suffix
+from archsmith.data.system_files import is_system_file
+from archsmith.data.unpacking import ARCHIVES, DAMAGED, is_zip, npz_names, open_tar, read_npz, unpacked
 
 __all__ = ["checked", "read_path"]
 
@@ -46,8 +46,8 @@ def read_path(
     `size`, `channels` and where the labels are, see `labelling.Labelling`, serve pictures.
     Raises DataError when the format is none of those known, or the content cannot be used.
     """
-    from archsmith.training.image_folder import read_archive, read_csv, read_folder
-    from archsmith.training.labelling import Labelling
+    from archsmith.data.image_folder import read_archive, read_csv, read_folder
+    from archsmith.data.labelling import Labelling
 
     labelling = Labelling(labels, label_pattern)
     said = labels is not None or label_pattern is not None
@@ -77,7 +77,7 @@ def read_path(
 
 def _read_folder(path: Path, size: int | None, channels: int | None) -> ImageData:
     """The folder's IDX files or CIFAR's, as they are or in a folder of their own, or else its pictures."""
-    from archsmith.training.image_folder import read_folder
+    from archsmith.data.image_folder import read_folder
 
     entries = [entry for entry in path.iterdir() if not is_system_file(entry.name)]
     inner = [entry for entry in entries if entry.is_dir()]

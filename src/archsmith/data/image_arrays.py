@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from archsmith.core.errors import DataError
-from archsmith.training.array_names import CLASS_NAMES
-from archsmith.training.class_order import in_order
-from archsmith.training.data import FASHION, Bytes, ImageData, Labels, content_digest
+from archsmith.data.array_names import CLASS_NAMES
+from archsmith.data.class_order import in_order
+from archsmith.data.images import FASHION, Bytes, ImageData, Labels, content_digest
 
 
 def of_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> ImageData:

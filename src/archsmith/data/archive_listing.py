@@ -18,12 +18,12 @@ from typing import IO
 
 from archsmith.core.errors import DataError
 from archsmith.core.shown import spelled
-from archsmith.training.layout import Parts
-from archsmith.training.listing import DEEPEST, HEAD, Content, ListedFile, Listing, is_picture
-from archsmith.training.picture_decoding import FILE_CAP, TOO_LARGE
-from archsmith.training.system_files import is_system_file
-from archsmith.training.unpacking import DAMAGED, is_zip, open_tar, open_zip
-from archsmith.training.zip_names import zip_names
+from archsmith.data.layout import Parts
+from archsmith.data.listing import DEEPEST, HEAD, Content, ListedFile, Listing, is_picture
+from archsmith.data.picture_decoding import FILE_CAP, TOO_LARGE
+from archsmith.data.system_files import is_system_file
+from archsmith.data.unpacking import DAMAGED, is_zip, open_tar, open_zip
+from archsmith.data.zip_names import zip_names
 
 _TOTAL_CAP = 1 << 36  # bytes of all files of an archive, unpacked
 _MOST_LINKED = 1 << 20  # files that links lead to

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsmith.core.errors import DataError
-from archsmith.training.text_files import PARTS, WHOLE, Text
+from archsmith.data.text_files import PARTS, WHOLE, Text
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from archsmith.core.errors import DataError
-from archsmith.training.layout import Parts
-from archsmith.training.picture_decoding import looks_like_picture, read_some
-from archsmith.training.system_files import is_system_file
+from archsmith.data.layout import Parts
+from archsmith.data.picture_decoding import looks_like_picture, read_some
+from archsmith.data.system_files import is_system_file
 
 _PICTURE_SUFFIXES = frozenset(
     (

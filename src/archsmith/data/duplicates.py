@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from archsmith.training.data import Bytes, ImageData, Labels
+from archsmith.data.images import Bytes, ImageData, Labels
 
 _NAMED = 3  # examples of copies under another class
 

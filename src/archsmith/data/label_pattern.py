@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from archsmith.core.errors import DataError, UsageError
-from archsmith.training.label_csv import folder_splits, labelled_layout
-from archsmith.training.layout import Layout, Parts, label_of, path_text
-from archsmith.training.split_names import TRAIN, VALIDATION
+from archsmith.data.label_csv import folder_splits, labelled_layout
+from archsmith.data.layout import Layout, Parts, label_of, path_text
+from archsmith.data.split_names import TRAIN, VALIDATION
 
 USUAL = r"^(?P<label>[\W\d]*[^\W\d].*?)[ ._-]*\(?\d+\)?\."
 """A label that contains a letter, followed by a number: `cat.1.jpg`, `golden retriever (7).png`, `dog_23.png`."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from archsmith.core.errors import DataError
 from archsmith.core.shown import spelled
-from archsmith.training.split_names import TEST, TRAIN, UNLABELLED, VALIDATION, SplitName, split_name
-from archsmith.training.system_files import is_export, is_record
+from archsmith.data.split_names import TEST, TRAIN, UNLABELLED, VALIDATION, SplitName, split_name
+from archsmith.data.system_files import is_export, is_record
 
 Parts = tuple[str, ...]
 """A path below the data's folder, name by name."""

@@ -15,8 +15,8 @@ from typing import IO
 
 from archsmith.core.errors import DataError
 from archsmith.core.shown import spelled
-from archsmith.training.system_files import is_system_file
-from archsmith.training.unpacking import ARCHIVES, DAMAGED, is_zip, open_tar, open_zip, unpacked
+from archsmith.data.system_files import is_system_file
+from archsmith.data.unpacking import ARCHIVES, DAMAGED, is_zip, open_tar, open_zip, unpacked
 
 WHOLE = "whole"
 """The part that a single text is: it still has to be split."""

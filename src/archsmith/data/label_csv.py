@@ -16,10 +16,10 @@ from functools import cached_property
 
 from archsmith.core.errors import DataError
 from archsmith.core.shown import shown
-from archsmith.training.class_order import in_order
-from archsmith.training.layout import Ignored, LabelledPicture, Layout, Parts, label_of, path_text
-from archsmith.training.listing import has_picture_suffix
-from archsmith.training.split_names import TEST, TRAIN, UNLABELLED, VALIDATION, split_name, table_split
+from archsmith.data.class_order import in_order
+from archsmith.data.layout import Ignored, LabelledPicture, Layout, Parts, label_of, path_text
+from archsmith.data.listing import has_picture_suffix
+from archsmith.data.split_names import TEST, TRAIN, UNLABELLED, VALIDATION, split_name, table_split
 
 SUFFIXES = (".csv", ".tsv")
 

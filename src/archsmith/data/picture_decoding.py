@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from archsmith.training.data import Bytes
+    from archsmith.data.images import Bytes
 
 FILE_CAP = 1 << 27  # bytes of one picture
 TOO_LARGE = f"has more than {FILE_CAP:,} bytes"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from archsmith.core.errors import DataError, UnknownName
 from archsmith.core.shown import spelled
-from archsmith.training.corpus import Corpus, Tokens, build
-from archsmith.training.data import is_there
-from archsmith.training.file_versions import version
-from archsmith.training.text_files import read_texts
+from archsmith.data.corpus import Corpus, Tokens, build
+from archsmith.data.file_versions import version
+from archsmith.data.images import is_there
+from archsmith.data.text_files import read_texts
 
 __all__ = ["LEVELS", "NAMES", "Corpus", "Tokens", "is_name", "load"]
 
@@ -68,7 +68,7 @@ def _named(name: str, level: str, vocabulary: int | None) -> Corpus:
 
 @functools.lru_cache(maxsize=2)
 def _embedded(name: str, level: str, vocabulary: int | None) -> Corpus:
-    from archsmith.training.text_embedded import python_docs
+    from archsmith.data.text_embedded import python_docs
 
     texts = ((part, part, iter([text])) for part, text in python_docs(level).items())
     return build(name, texts, level, vocabulary, test_split="of every ten blocks one, and one to validate with")
@@ -87,6 +87,6 @@ def _penn_treebank(folder: str) -> Path:
     for name in ("ptb_word.tar.xz", "ptb"):
         if folder and (path := Path(os.path.expanduser(folder)) / name).exists():
             return path
-    from archsmith.training.download import fetch
+    from archsmith.data.download import fetch
 
     return fetch("ptb")

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from archsmith.core.errors import DataError, UnknownName
 from archsmith.core.shown import spelled
-from archsmith.nn.translation import END, UNKNOWN
-from archsmith.training.data import is_there
-from archsmith.training.download import cache_folder
-from archsmith.training.unpacking import DAMAGED, unpacked
+from archsmith.core.special_tokens import END, UNKNOWN
+from archsmith.data.download import cache_folder
+from archsmith.data.images import is_there
+from archsmith.data.unpacking import DAMAGED, unpacked
 
 MULTI30K = "multi30k"
 JOINER = "￭"

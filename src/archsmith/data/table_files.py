@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archsmith.core import loaded
 from archsmith.core.errors import DataError, UsageError
-from archsmith.training.file_versions import version
-from archsmith.training.unpacking import npz_names, read_npz
+from archsmith.data.file_versions import version
+from archsmith.data.unpacking import npz_names, read_npz
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,0 +1,243 @@
+"""A folder of pictures, one folder a class, or the same as a .tar.gz or .zip; pictures of any size and mode.
+
+`listing` and `archive_listing` list the files, `layout` decides what the folders mean, and this file decodes the pictures.
+Every file is accounted for: those that cannot be read are named in a warning and in the data's description, and those that
+are not part of the data are summed up in one line on stderr.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archsmith.core.errors import DataError
+from archsmith.core.shown import plain, spelled
+from archsmith.data.archive_listing import archive_contents, list_archive
+from archsmith.data.images import Bytes, ImageData
+from archsmith.data.labelling import Contents, Labelling, csv_listing, find_layout, suggested
+from archsmith.data.layout import Ignored, LabelledPicture, Layout, Parts, path_text
+from archsmith.data.listing import Content, Listing, folder_contents, list_folder
+from archsmith.data.picture_decoding import read_picture, resize_arrays
+from archsmith.data.split_names import TEST, TRAIN, VALIDATION
+
+NO_LABELLING = Labelling()  # then it is looked for
+DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
+_WAITING_CAP = 1 << 28  # bytes of pictures that wait for being decoded
+_said: set[tuple[str, str]] = set()  # names and digests of the data whose summary was printed
+
+__all__ = ["read_archive", "read_csv", "read_folder", "read_picture", "resize_arrays"]
+
+Decoded = tuple[bytes, Bytes | str]
+"""A file's SHA-256, with its picture or the reason why it has none."""
+
+
+def read_folder(path: Path, size: int | None, channels: int | None, labelling: Labelling = NO_LABELLING) -> ImageData:
+    """The pictures of a folder with one folder a class. Nested folders belong to the class they are in.
+
+    Raises DataError when it is empty, when a folder that may be a class cannot be opened, and when nothing can be read.
+    """
+    listing = list_folder(path)
+    if not (listing.files or listing.folders or listing.unreadable):
+        raise DataError(f"the folder {path} is empty; data is a folder with one folder of pictures for each class")
+    return _read(str(path), listing, folder_contents, size, channels, labelling)
+
+
+def read_archive(path: Path, size: int | None, channels: int | None, labelling: Labelling = NO_LABELLING) -> ImageData:
+    """The same, from a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip whose folders are the classes.
+
+    Raises DataError for a damaged archive, and for paths in it that would lead out of it.
+    """
+    listing = list_archive(path)
+    return _read(str(path), listing, lambda sources: archive_contents(path, sources), size, channels, labelling)
+
+
+def read_csv(path: Path, size: int | None, channels: int | None) -> ImageData:
+    """The pictures that a CSV names, with the labels that it gives them. Raises DataError where it names none."""
+    return _read(str(path), csv_listing(path), folder_contents, size, channels, Labelling(csv=str(path)))
+
+
+def _read(
+    name: str,
+    listing: Listing,
+    contents: Contents,
+    size: int | None,
+    channels: int | None,
+    labelling: Labelling,
+) -> ImageData:
+    try:
+        layout = find_layout(listing, contents, labelling)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    pictures, again = _once(layout.pictures, listing)
+    left_out = [*layout.left_out, *_unopened(name, layout, listing)]
+    side = size or DEFAULT_SIZE
+    decoded = _decode_all(contents({listing.files[picture.path].source for picture in pictures}), side, channels)
+
+    digest = hashlib.sha256(f"pictures {side} {channels}".encode())
+    kept: list[tuple[LabelledPicture, Bytes]] = []
+    files: dict[str, str] = {}
+    for picture in sorted(pictures, key=lambda picture: picture.key):
+        file_hash, pixels = decoded[listing.files[picture.path].source]
+        digest.update("/".join(picture.key).encode("utf-8", "surrogateescape") + b"\0" + file_hash)
+        files[path_text(picture.key)] = file_hash.hex()[:16]
+        if isinstance(pixels, str):
+            left_out.append((picture.path, pixels))
+        else:
+            kept.append((picture, pixels))
+    unreadable = [f"{path_text(path)}: {reason}" for path, reason in sorted(left_out)]
+    _report(name, unreadable, len(unreadable) + len(kept))
+    if not kept:
+        listed = "; ".join(unreadable[:5])
+        raise DataError(
+            f"{name} has no picture that can be read in a folder of a class{': ' + listed if listed else ''}; data is a "
+            f"folder with one folder of pictures for each class{suggested(listing)}"
+        )
+    summary = _summary(layout, [picture for picture, _ in kept], listing, again)
+    _say_once(spelled(name), digest.hexdigest(), summary)
+    for warning in layout.warnings:
+        warnings.warn(f"{spelled(name)}: {warning}", stacklevel=3)
+    remarks = list(layout.warnings)
+    depth = channels or max(pixels.shape[2] for _, pixels in kept)
+    number = {label: k for k, label in enumerate(layout.classes)}
+    arrays: list[Any] = []
+    names: list[tuple[str, ...]] = []
+    for of_test in (False, True):
+        chosen = [(picture, pixels) for picture, pixels in kept if (picture.split == TEST) == of_test]
+        images = np.empty((len(chosen), side, side, depth), np.uint8)
+        for i, (_, pixels) in enumerate(chosen):
+            images[i] = pixels  # grey ones spread over three channels
+        arrays += [images, np.array([number[picture.label] for picture, _ in chosen], np.int64)]
+        names.append(tuple(path_text(picture.path) for picture, _ in chosen))
+    learned = [picture for picture, _ in kept if picture.split != TEST]
+    validation = np.flatnonzero([picture.split == VALIDATION for picture in learned])
+    has_test = len(arrays[3]) > 0
+    return ImageData(
+        name=spelled(name),
+        images=arrays[0],
+        labels=arrays[1],
+        test_images=arrays[2] if has_test else None,
+        test_labels=arrays[3] if has_test else None,
+        class_names=layout.classes,
+        # Of the files and not of the pixels: decoders differ by a grey level from version to version.
+        digest=digest.hexdigest(),
+        mirrored_is_same=depth == 3,
+        unreadable=tuple(unreadable),
+        remarks=tuple(remarks),
+        contents=files,
+        layout=summary,
+        validation=validation if len(validation) else None,
+        files=names[0],
+        test_files=names[1],
+    )
+
+
+def _once(pictures: Iterable[LabelledPicture], listing: Listing) -> tuple[list[LabelledPicture], int]:
+    """Each picture once per class and split, under its first path, and the number of further paths to them."""
+    once: dict[tuple[str, str, str], LabelledPicture] = {}
+    again = 0
+    for picture in pictures:
+        known = once.setdefault((picture.split, picture.label, listing.files[picture.path].source), picture)
+        again += known is not picture
+    return list(once.values()), again
+
+
+def _unopened(name: str, layout: Layout, listing: Listing) -> Iterator[tuple[Parts, str]]:
+    """The folders within classes that cannot be opened. Raises DataError for one that may be a class or a split."""
+    ignored = {each.path for each in layout.ignored}
+    for path, reason in listing.unreadable:
+        around = {path[:end] for end in range(1, len(path))}
+        if around & layout.class_folders:
+            yield path, f"the folder cannot be opened ({reason})"
+        elif not around & ignored:
+            raise DataError(
+                f"{name}: the folder {path_text(path)}/ cannot be opened ({reason}), and may be a class. Make it "
+                "readable, or move it out of the data"
+            )
+
+
+def _report(name: str, unreadable: Sequence[str], count: int) -> None:
+    if unreadable:
+        listed = "".join(f"\n  {line}" for line in unreadable[:20])
+        more = f"\n  and {len(unreadable) - 20} more" if len(unreadable) > 20 else ""
+        warnings.warn(
+            f"{len(unreadable)} of {count} files of {spelled(name)} were left out:{listed}{more}", stacklevel=3
+        )
+
+
+# --- the line that says how the data were read ------------------------------------------------------------------------
+
+
+def _summary(layout: Layout, pictures: Sequence[LabelledPicture], listing: Listing, again: int) -> str:
+    """One line for a person to check: classes, pictures of each split, and what was ignored and why."""
+    first = ", ".join(layout.classes[:5]) + (", ..." if len(layout.classes) > 5 else "")
+    counts = Counter(picture.split for picture in pictures)
+    splits = [f"{counts[split]:,} for {split}" for split in (TRAIN, VALIDATION, TEST) if counts[split]]
+    origin = f" from {layout.origin}" if layout.origin else ""
+    read = f"{len(layout.classes)} classes ({first}){origin}; {len(pictures):,} pictures"
+    parts = [read + (f": {', '.join(splits)}" if len(splits) > 1 else "")]
+    if again:
+        parts.append(f"{again:,} more paths are links to the same pictures")
+    ignored = [*layout.ignored, *(Ignored(path, reason) for path, reason in listing.dead_ends)]
+    reasons = dict.fromkeys(each.reason for each in ignored)
+    groups = [_grouped([each for each in ignored if each.reason == reason]) for reason in reasons]
+    if count := len(listing.system_files):
+        groups.append(f"{count:,} hidden or system file{'s' * (count > 1)}")
+    return "; ".join([*parts, *([f"ignored: {', '.join(groups)}"] if groups else [])])
+
+
+def _grouped(ignored: Sequence[Ignored]) -> str:
+    """The paths ignored for one reason: the first three, how many more, and the number of pictures in them."""
+    paths = " ".join(path_text(each.path) + "/" * each.is_folder for each in ignored[:3])
+    more = f" and {len(ignored) - 3:,} more" if len(ignored) > 3 else ""
+    count = sum(each.pictures for each in ignored)
+    return f"{paths}{more} ({f'{count:,} pictures, ' if count else ''}{ignored[0].reason})"
+
+
+def _say_once(name: str, digest: str, summary: str) -> None:
+    """Print the summary on stderr in any encoding, once per process for the same content."""
+    if sys.stderr is not None and (name, digest) not in _said:
+        _said.add((name, digest))
+        encoding = sys.stderr.encoding or "utf-8"
+        print(plain(f"{name}: {summary}").encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def _decode_all(contents: Iterable[Content], size: int, channels: int | None) -> dict[str, Decoded]:
+    """Pictures by their files' source, decoded in parallel and in bounded numbers."""
+    decoded: dict[str, Decoded] = {}
+    waiting: deque[tuple[str, int, Future[Decoded]]] = deque()
+    held = 0
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes without the interpreter's lock
+        for source, in_memory, read in contents:
+            waiting.append((source, in_memory, pool.submit(_decode, read, size, channels)))
+            held += in_memory
+            while len(waiting) > 256 or held > _WAITING_CAP:
+                first, given, future = waiting.popleft()
+                held -= given
+                decoded[first] = future.result()
+    return decoded | {source: future.result() for source, _, future in waiting}
+
+
+def _decode(read: Callable[[], bytes], size: int, channels: int | None) -> Decoded:
+    try:
+        content = read()
+    except OSError as error:
+        return b"", f"cannot be read ({error.strerror or error})"
+    except DataError as error:
+        return b"", str(error)
+    digest = hashlib.sha256(content).digest()
+    try:
+        return digest, read_picture(content, size, channels)
+    except DataError as error:
+        return digest, str(error)
