@@ -27,6 +27,7 @@ from archsmith._export.image_model import Deployed
 from archsmith._export.image_onnx import run_onnx
 from archsmith._export.network_source import network_source
 from archsmith._export.onnx_file import open_onnx
+from archsmith._export.opened import open_model
 from archsmith._export.source import run_source
 from archsmith.core.child import Task
 from archsmith.core.config import to_config
@@ -312,6 +313,47 @@ def test_deployed_does_what_validation_and_test_did(whiten: bool, upsample: floa
 def test_preprocessing_that_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match="'solarise'"):
         Deployed(nn.Identity(), {"solarise": 3})
+
+
+# --- temperature ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.37, 1.0, 4.2])
+def test_a_temperature_divides_the_logits_in_every_format_and_changes_no_class(
+    tmp_path: Path, temperature: float
+) -> None:
+    picture = tmp_path / "picture.png"
+    noise = np.random.default_rng(0).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(picture)
+    plain = model_of(SPACES["plain"], 2)
+    model = replace(plain, temperature=temperature)
+    pixels = torch.rand(40, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    expected = plain.answer(pixels)
+    assert torch.equal(model.answer(pixels).argmax(1), expected.argmax(1))
+    answers: dict[str, torch.Tensor] = {}
+    predicted: list[list[tuple[str, float]]] = []
+    for format in ("pytorch", "onnx", "source"):
+        folder = export(model, format=format, path=tmp_path / format)
+        assert json.loads((folder / "model.json").read_text()).get("temperature", 1.0) == temperature
+        answers[format] = open_model(folder, run_source=True).network(pixels)
+        predicted += [list(smith.predict(folder, [picture], k=5, run_source=True)[0].top)]
+    for logits in answers.values():
+        torch.testing.assert_close(logits.detach(), expected / temperature, rtol=1e-5, atol=1e-5)
+    known = (plain.answer(torch.from_numpy(noise / 255).permute(2, 0, 1)[None].float()) / temperature).softmax(1)[0]
+    for top in predicted:
+        assert [p for _, p in top] == pytest.approx(sorted(known.tolist(), reverse=True), abs=1e-5)
+        assert [name for name, _ in top] == [name for name, _ in predicted[0]]
+
+
+def test_an_export_from_before_there_were_temperatures_has_none_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    folder = export(model_of(SPACES["plain"]), path=tmp_path / "m")
+    card = json.loads((folder / "model.json").read_text())
+    assert "temperature" not in card
+    assert load(folder).temperature == 1.0
+    for wrong in (0, -1.0, "2", True, float("nan"), float("inf"), None):
+        (folder / "model.json").write_text(json.dumps({**card, "temperature": wrong}))
+        with pytest.raises(UsageError, match="temperature must be a number above 0"):
+            load(folder)
 
 
 # --- pytorch ----------------------------------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ from archsmith._search.data_check import check_same_data, recorded_data
 from archsmith._search.hand_designed import HandDesigned, Standard
 from archsmith._search.recipe_file import RecipeFile
 from archsmith._search.session import versions
-from archsmith.core import loaded
+from archsmith.core import calibration_records, loaded
 from archsmith.core.artifacts import open_artifacts
+from archsmith.core.calibration_records import calibration_of
 from archsmith.core.child import Task, TextTask
 from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError
@@ -154,7 +155,11 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
             **_origin(config),
         },
     }
-    return _MADE[type(task)](evaluator, network, common)
+    model = _MADE[type(task)](evaluator, network, common)
+    calibration = calibration_of(run.reader.document(calibration_records.DOCUMENT), trained.artifact)
+    if calibration is None or not isinstance(model, ImageModel):
+        return model
+    return dataclasses.replace(model, temperature=calibration.temperature).with_card(calibration=calibration.to_json())
 
 
 def _of_images(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> ImageModel:

@@ -33,6 +33,8 @@ class ImageModel(Model):
         preprocessing: what stands between pixels and the network, as `ImageClassification.preprocessing` has it;
             empty for none.
         batch_norm_epsilon: of every batch norm, or None for PyTorch's own.
+        temperature: what the logits are divided by, so that their softmax is calibrated (temperature scaling, Guo et al.
+            2017). The likeliest class stays the same.
         examples: some real inputs, [count, channels, height, width] from 0 to 1, for checks; never written.
     """
 
@@ -43,16 +45,19 @@ class ImageModel(Model):
     class_names: Sequence[str]
     preprocessing: Mapping[str, Any]
     batch_norm_epsilon: float | None = None
+    temperature: float = 1.0
     examples: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.task.num_classes:
             raise UsageError(f"a model of {self.task.num_classes} classes needs as many names, got {self.class_names}")
+        if not _is_temperature(self.temperature):
+            raise UsageError(f"temperature of a model must be a number above 0, got {self.temperature!r}")
         super().__post_init__()
 
     def deployed(self) -> nn.Module:
         """From pixels to logits: see `Deployed`."""
-        return Deployed(self.network, self.preprocessing).eval()
+        return Deployed(self.network, self.preprocessing, self.temperature).eval()
 
     def inputs(self) -> list[Tensor]:
         """What an exported file is checked on: random pixels and, where there are any, real ones; batches of 1 and 7."""
@@ -69,12 +74,13 @@ class ImageModel(Model):
         return logits
 
     def own_json(self) -> dict[str, Any]:
-        """Task, class names, preprocessing and the batch norms' epsilon."""
+        """Task, class names, preprocessing, the batch norms' epsilon, and the temperature unless it is 1."""
         return {
             "task": {"input_shape": list(self.task.input_shape), "num_classes": self.task.num_classes},
             "class_names": list(self.class_names),
             "preprocessing": dict(self.preprocessing),
             "batch_norm_epsilon": self.batch_norm_epsilon,
+            **({} if self.temperature == 1.0 else {"temperature": self.temperature}),
         }
 
     @classmethod
@@ -88,6 +94,8 @@ class ImageModel(Model):
         epsilon = card["batch_norm_epsilon"]
         if epsilon is not None and not (_is_number(epsilon) and 0 < epsilon < math.inf):
             raise ValueError(f"batch_norm_epsilon must be a number above 0 or null, got {epsilon!r}")
+        if not _is_temperature(temperature := card.get("temperature", 1.0)):
+            raise ValueError(f"temperature must be a number above 0, got {temperature!r}")
 
     @classmethod
     def task_of(cls, card: Mapping[str, Any]) -> Task:
@@ -110,6 +118,7 @@ class ImageModel(Model):
             genotype=card["genotype"],
             architecture=card["architecture"],
             batch_norm_epsilon=epsilon,
+            temperature=float(card.get("temperature", 1.0)),
             card=card["card"],
         )
 
@@ -117,12 +126,14 @@ class ImageModel(Model):
 class Deployed(nn.Module):
     """A network behind its preprocessing: pixels [n, channels, height, width] from 0 to 1 -> logits [n, classes].
 
-    It does what validation and test did, so that an exported file gives the answers that were measured.
+    It does what validation and test did, so that an exported file gives the answers that were measured. The logits are
+    divided by the temperature.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: Mapping[str, Any]) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Mapping[str, Any], temperature: float = 1.0) -> None:
         super().__init__()
         self.network = network
+        self.temperature = temperature
         known = {"height", "width", "channels", "scale", "whiten", "upsample", "crop"}
         if unknown := sorted(set(preprocessing) - known):
             raise UsageError(f"the preprocessing has {unknown[0]!r}, which this archsmith does not know")
@@ -146,7 +157,11 @@ class Deployed(nn.Module):
             top, left = ((big - small) // 2 for big, small in zip(self.larger, self.size, strict=True))
             x = x[:, :, top : top + self.size[0], left : left + self.size[1]]
         logits: Tensor = self.network(x)
-        return logits
+        return logits if self.temperature == 1.0 else logits / self.temperature
+
+
+def _is_temperature(value: Any) -> bool:
+    return _is_number(value) and 0 < value < math.inf
 
 
 def _check_preprocessing(value: Any, task: Task) -> None:
