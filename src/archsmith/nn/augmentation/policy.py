@@ -67,8 +67,8 @@ OPERATIONS: Mapping[str, Operation] = {
 """The operations by the paper's names, in its order."""
 
 
-def magnitude(operation: str, level: int, height: int, width: int, reading: str = "stronger") -> float:
-    """The magnitude of a level, 0 to 9, on images of that size: evenly spaced over the operation's range.
+def magnitude(operation: str, level: float, height: int, width: int, reading: str = "stronger") -> float:
+    """The magnitude of a level, 0 to 9 (or between two), on images of that size: evenly spaced over the operation's range.
 
     Shears are a slope, rotations degrees anticlockwise, translations and cutouts whole pixels (rounded down, as in the
     authors' code), Solarize a threshold, Posterize bits that stay; the others are weights of a blend. 0 for operations without magnitude.
