@@ -56,7 +56,7 @@ def test_the_flags_of_search_are_these(tmp_path: Path) -> None:
         "--data", "--trials", "--seconds", "--epochs", "--workers", "--executor", "--store", "--name", "--seed",
         "--control", "--no-control", "--estimate", "--json", "--help", "--address", "--cpus", "--gpus", "--shards",
         "--replicas", "--children", "--accumulate", "--stopping", "--artifacts", "--resume", "--faults",
-        "--searcher", "--first", "--labels", "--label-pattern",
+        "--searcher", "--first", "--labels", "--label-pattern", "--size",
     }  # fmt: skip
 
 
@@ -108,6 +108,12 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
         (["search", "landscape", "--searcher", "reinforced"], "did you mean 'reinforce'"),
         (["auto", "digits", "--seconds", "-3"], "got -3"),
         (["search", "landscape", "--data", "x"], "no data set"),
+        (["search", "landscape", "--size", "64"], "for images"),
+        (["search", "text", "--size", "64"], "for images"),
+        (["search", "images", "--size", "0"], "from 4 to 1024 pixels a side, got 0"),
+        (["auto", "digits", "--size", "-32"], "got -32"),
+        (["auto", "digits", "--size", "40000"], "got 40000"),
+        (["auto", "digits", "--size", "64.5"], "Invalid value for '--size'"),
         (["show", "nothing"], "does not exist"),
         (["describe", "nas_conv_v2"], "nas_conv_v1"),
         (["describe", "{}"], "genotype"),

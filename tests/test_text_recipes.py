@@ -16,6 +16,7 @@ from archsmith.core.child import Child
 from archsmith.core.errors import DataError, UnknownName, UsageError
 from archsmith.core.space import build, sample
 from archsmith.recipes import RECIPES, for_data, get_recipe
+from archsmith.recipes.data import with_size
 from archsmith.searchers import Random, Reinforce
 from archsmith.spaces import RecurrentCell
 from archsmith.store.payload import check_name
@@ -206,3 +207,15 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(DataError, match="damaged"):
         for_data(str(tmp_path / "bad.zip"))
+
+
+def test_the_size_of_the_input_is_a_setting_of_recipes_for_images() -> None:
+    recipe = with_size(for_data("digits"), 12)
+    assert isinstance(recipe.evaluator, ImageClassification)
+    assert recipe.evaluator.task().input_shape == (1, 12, 12)
+    assert with_size(recipe, None) == recipe
+    with pytest.raises(UsageError, match="is for images"):
+        with_size(get_recipe("text"), 12)
+    for size in (-1, 0, 3, 1025):
+        with pytest.raises(UsageError, match=f"from 4 to 1024 pixels a side, got {size}"):
+            with_size(recipe, size)

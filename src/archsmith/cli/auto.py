@@ -15,7 +15,7 @@ import typer
 
 from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, summary_json
 from archsmith.cli.runs import begin_new, begin_or_go_on, beside, say, tell_data
-from archsmith.cli.searching import LabelPatternOption, LabelsOption, TrialsOption
+from archsmith.cli.searching import LabelPatternOption, LabelsOption, SizeOption, TrialsOption
 from archsmith.cli.where import Where, WorkersOption, cores
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
@@ -56,6 +56,7 @@ def auto(
     ],
     labels: LabelsOption = None,
     label_pattern: LabelPatternOption = None,
+    size: SizeOption = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="How long all of it may take, about.")] = None,
     trials: TrialsOption = None,
     workers: WorkersOption = None,
@@ -81,9 +82,10 @@ def auto(
     from archsmith._page.document import check_place
     from archsmith.cli.models import finish_run, print_finished
     from archsmith.recipes import for_data
+    from archsmith.recipes.data import with_size
 
     began = time.monotonic()
-    recipe = for_data(data, labels=labels, label_pattern=label_pattern)
+    recipe = with_size(for_data(data, labels=labels, label_pattern=label_pattern), size)
     if seconds is not None and not seconds > 0:
         raise UsageError(f"--seconds must be above zero, got {seconds:g}")
     if seconds is not None:
@@ -98,7 +100,12 @@ def auto(
             again += [option, given] if given != default else []
         for option, said in (("--labels", labels), ("--label-pattern", label_pattern)):
             again += [option, said] if said is not None else []
-        for option, amount in (("--seconds", seconds), ("--trials", trials), ("--seed", seed or None)):
+        for option, amount in (
+            ("--size", size),
+            ("--seconds", seconds),
+            ("--trials", trials),
+            ("--seed", seed or None),
+        ):
             again += [option, f"{amount:.15g}"] if amount is not None else []
         again += ["--force"] if force else []
         return without_passwords(shlex.join(again))

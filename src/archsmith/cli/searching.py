@@ -66,6 +66,12 @@ LabelPatternOption = Annotated[
         help="Pictures: where the label is in their file names, such as '(?P<label>\\[a-z]+)[._]'.",  # not markup
     ),
 ]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--size", metavar="PIXELS", help="Pictures: pixels a side of the network's input, in place of the recipe's."
+    ),
+]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Budget: children proposed.")]
 SecondsOption = Annotated[float | None, typer.Option("--seconds", help="Budget: wall clock, summed over sessions.")]
 EpochsOption = Annotated[
@@ -139,6 +145,7 @@ def search(
     data: DataOption = None,
     labels: LabelsOption = None,
     label_pattern: LabelPatternOption = None,
+    size: SizeOption = None,
     trials: TrialsOption = None,
     seconds: SecondsOption = None,
     epochs: EpochsOption = None,
@@ -179,12 +186,13 @@ def search(
     A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
     """
     from archsmith._compare.contest import searcher_of
-    from archsmith.recipes.data import with_labels
+    from archsmith.recipes.data import with_labels, with_size
 
     where = Where.named(executor, workers, address, cpus, gpus, faults)
     if go_on_with and name is None:
         raise UsageError("--resume needs --name: it says which run to go on with")
     found = with_labels(_adapted(load_recipe(recipe), data, trials, seconds, epochs), labels, label_pattern)
+    found = with_size(found, size)
     found = found if searcher is None else replace(found, searcher=searcher_of(searcher, found))
     found = asynchronous(found, shards, replicas, children, accumulate, workers)
     where = with_workers(where, found)

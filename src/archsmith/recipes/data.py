@@ -22,6 +22,8 @@ LOOKED_AT = 1 << 16  # bytes of a file
 MEMBERS = 2000  # of an archive
 LEAST_SPACES = 1 / 16  # of the characters of a text that has words: in English it is a sixth, in Finnish a ninth
 
+LEAST_SIZE, MOST_SIZE = 4, 1024  # pixels a side of an image classifier's input
+
 
 def for_data(data: str, *, labels: str | None = None, label_pattern: str | None = None) -> Recipe:
     """The desk recipe that suits a data set, under the data's own name.
@@ -64,6 +66,17 @@ def with_labels(recipe: Recipe, labels: str | None, label_pattern: str | None) -
     if not isinstance(recipe.evaluator, ImageClassification):
         raise UsageError(f"--labels and --label-pattern are for images, and recipe {recipe.name!r} trains on none")
     return replace(recipe, evaluator=replace(recipe.evaluator, labels=labels, label_pattern=label_pattern))
+
+
+def with_size(recipe: Recipe, size: int | None) -> Recipe:
+    """The recipe with pictures of `size` pixels a side; None leaves it. Raises UsageError where the recipe is not of images."""
+    if size is None:
+        return recipe
+    if not isinstance(recipe.evaluator, ImageClassification):
+        raise UsageError(f"--size is for images, and recipe {recipe.name!r} trains on none; leave it out")
+    if not LEAST_SIZE <= size <= MOST_SIZE:
+        raise UsageError(f"--size must be from {LEAST_SIZE} to {MOST_SIZE} pixels a side, got {size}")
+    return replace(recipe, evaluator=replace(recipe.evaluator, size=size))
 
 
 def _as_run_name(name: str) -> str:
