@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from archsmith.core.calibration_records import Calibration
 from archsmith.core.finish import Measure, epochs_text
+from archsmith.core.temperatures import FittedTemperature
 
 _IMAGES = {
     "pytorch": """\
@@ -200,8 +200,8 @@ def told(card: Mapping[str, Any]) -> list[str]:
         lines.append(f"Validation {label} of these weights: {measure.text(validation)}, {helped}.")
     if (searched := metrics.get("searched")) is not None:
         lines.append(f"The search judged it by {measure.text(searched)}, the highest {label} of its last epochs.")
-    if (calibration := Calibration.from_json(card.get("calibration"))) is not None:
-        lines.append(str(calibration))
+    if (fitted := FittedTemperature.from_json(card.get("calibration"))) is not None:
+        lines.append(str(fitted))
     if (drawn := card.get("untrained")) is not None:
         lines.append(f"Nothing was trained: these weights were drawn at random from seed {drawn['seed']}.")
     elif test is None:

@@ -23,9 +23,8 @@ from archsmith._search.data_check import check_same_data, recorded_data
 from archsmith._search.hand_designed import HandDesigned, Standard
 from archsmith._search.recipe_file import RecipeFile
 from archsmith._search.session import versions
-from archsmith.core import calibration_records, loaded
+from archsmith.core import loaded, temperatures
 from archsmith.core.artifacts import open_artifacts
-from archsmith.core.calibration_records import calibration_of
 from archsmith.core.child import Task, TextTask
 from archsmith.core.config import to_config
 from archsmith.core.errors import UnknownName, UsageError
@@ -36,6 +35,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.parts import PartSpace
 from archsmith.core.shown import base_name, plain, spelled
 from archsmith.core.space import Space, build, decode, sample
+from archsmith.core.temperatures import temperature_of
 from archsmith.discovered import Published
 from archsmith.nn.batch_norm import set_epsilon
 from archsmith.nn.resnet import ResNet
@@ -156,10 +156,10 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
         },
     }
     model = _MADE[type(task)](evaluator, network, common)
-    calibration = calibration_of(run.reader.document(calibration_records.DOCUMENT), trained.artifact)
-    if calibration is None or not isinstance(model, ImageModel):
+    fitted = temperature_of(run.reader.document(temperatures.DOCUMENT), trained.artifact)
+    if fitted is None or not isinstance(model, ImageModel):
         return model
-    return dataclasses.replace(model, temperature=calibration.temperature).with_card(calibration=calibration.to_json())
+    return dataclasses.replace(model, temperature=fitted.temperature).with_card(calibration=fitted.to_json())
 
 
 def _of_images(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> ImageModel:

@@ -119,17 +119,25 @@ class ImageSplits:
 # --- splits -----------------------------------------------------------------------------------------------------------
 
 
-def stratified(labels: Labels, fraction: float, seed: int, among: Labels | None = None) -> tuple[Labels, Labels]:
+def stratified(
+    labels: Labels, fraction: float, seed: int, among: Labels | None = None, *, least: int = 1
+) -> tuple[Labels, Labels]:
     """Positions of the rest and of a part of about `fraction`, both ascending, each class in proportion.
 
-    `among` are the positions that are divided; None: all.
-
-    The part has round(fraction * count) members, shared out by largest remainder; but at least one of each class, and
-    not all of it.
+    The part has round(fraction * count) members, shared out by largest remainder. It has at least `least` of each class, as far
+    as the class has so many, and not all of a class that has more. Where that makes more of a small class, the largest classes
+    give up as many if `least` is above 1.
     Only the raw output of PCG64 is used, whose stream numpy guarantees: one seed, one split, everywhere.
+
+    Args:
+        labels: of all items.
+        fraction: the size of the part.
+        seed: decides which items are taken.
+        among: the positions that are divided; None: all.
+        least: the fewest members of each class in the part.
     """
     if among is not None:
-        rest, part = stratified(labels[among], fraction, seed)
+        rest, part = stratified(labels[among], fraction, seed, least=least)
         return among[rest], among[part]
     count = len(labels)
     order = np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
@@ -138,7 +146,10 @@ def stratified(labels: Labels, fraction: float, seed: int, among: Labels | None 
     share = np.floor(wanted).astype(np.int64)
     by_remainder = np.argsort(share - wanted, kind="stable")
     share[by_remainder[: max(0, round(fraction * count) - int(share.sum()))]] += 1
-    share = np.clip(share, 1, np.maximum(sizes - 1, 1))
+    fewest = np.minimum(least, sizes)
+    share = np.clip(share, fewest, np.maximum(sizes - 1, fewest))
+    while least > 1 and share.sum() > round(fraction * count) and (share > fewest).any():
+        share[np.argmax(share - fewest)] -= 1
     part = np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, share, strict=True)])
     taken = np.zeros(count, dtype=bool)
     taken[part] = True
@@ -150,7 +161,10 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
 
     Splits of the source are used as they are. The `max_train` images are a stratified sample, drawn with the same seed; a
     validation split of the source is reduced in the same proportion.
-    Raises DataError when a class has too few images for every split to have one of each.
+
+    Every class has at least one image in each split that is made here: of a class of 3 images, one is tested, one validated
+    and one learned from; of 4, two are learned from; of 5, three. So a few more than 20 % and 10 % are held out of data with
+    many tiny classes. Raises DataError for a class that has too few images for that.
     """
     from archsmith.data.duplicates import remarks_on
 
@@ -171,8 +185,7 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
             f"max_train must be at least twice the {len(data.class_names)} classes of {data.name}, got {max_train}"
         )
     if given is None:
-        pool = _at_most(data, pool, max_train, seed)
-        _enough(data, pool, 2, "one to train on and one to validate with")
+        pool = _at_most(data, pool, max_train, seed, least=2)  # one to train on and one to validate with
         train, valid = stratified(data.labels, validation, seed, pool)
         origin = f"stratified {validation:.3g} of the rest, seed {seed}"
     else:
@@ -189,17 +202,18 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
         digest.update(positions.astype("<i8").tobytes() + b"|")
     remarks = remarks_on(data, learned, valid, test_images, test_labels)
     if missing := sorted(set(range(len(data.class_names))) - set(data.labels[valid].tolist())):
-        remarks.append(f"no validation image of {data.name} is of the class {data.class_names[missing[0]]!r}")
+        names = ", ".join(repr(data.class_names[k]) for k in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        remarks.append(f"no validation image of {data.name} is of the class{'es' * (len(missing) > 1)} {names}")
     if remarks:
         data = dataclasses.replace(data, remarks=(*data.remarks, *remarks))
     return ImageSplits(data, train, valid, test_images, test_labels, official, digest.hexdigest(), origin)
 
 
-def _at_most(data: ImageData, pool: Labels, count: int | None, seed: int) -> Labels:
-    """The positions, or a stratified sample of about `count` of them."""
+def _at_most(data: ImageData, pool: Labels, count: int | None, seed: int, least: int = 1) -> Labels:
+    """The positions, or a stratified sample of about `count` of them, with at least `least` of each class."""
     if count is None or count >= len(pool):
         return pool
-    return stratified(data.labels, count / len(pool), seed, pool)[1]
+    return stratified(data.labels, count / len(pool), seed, pool, least=least)[1]
 
 
 def _enough(data: ImageData, pool: Labels, least: int, why: str) -> None:
@@ -210,7 +224,10 @@ def _enough(data: ImageData, pool: Labels, least: int, why: str) -> None:
     small = [f"{data.class_names[k]!r} has {counts[k]}" for k in np.flatnonzero(counts < least)]
     if small:
         listed = ", ".join(small[:5]) + (f" and {len(small) - 5} classes more" if len(small) > 5 else "")
-        raise DataError(f"{data.name} is too small: each class needs at least {least} images ({why}), and {listed}")
+        raise DataError(
+            f"{data.name} is too small: each class needs at least {least} images ({why}), and {listed}. Add images of "
+            f"{'these classes' if len(small) > 1 else 'this class'}, or leave {'them' if len(small) > 1 else 'it'} out of the data"
+        )
 
 
 # --- names and paths --------------------------------------------------------------------------------------------------

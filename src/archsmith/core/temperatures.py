@@ -1,4 +1,4 @@
-"""The record of how a run's trained networks are calibrated: one temperature for each set of weights."""
+"""The record of the temperatures that calibrate a run's trained networks: one for each set of weights."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-DOCUMENT = "calibration"
-"""The document of a run that maps artifacts, which are weights, to their `Calibration` as JSON."""
+DOCUMENT = "temperatures"
+"""The document of a run that maps artifacts, which are weights, to their `FittedTemperature` as JSON."""
 
 VALIDATION = "validation images"
 OUT_OF_FOLD = "images of a cross-validation"
 
 
 @dataclass(frozen=True)
-class Calibration:
+class FittedTemperature:
     """The temperature that a network's logits are divided by, and what it changes.
 
     Args:
@@ -37,21 +37,21 @@ class Calibration:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: object) -> Calibration | None:
+    def from_json(cls, value: object) -> FittedTemperature | None:
         """What `to_json` wrote; None for anything else, since a store may come from anywhere."""
         if not isinstance(value, Mapping):
             return None
         numbers = [value.get(name) for name in ("temperature", "error", "error_with", "count")]
         if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
             return None
-        calibration = cls(
+        fitted = cls(
             temperature=float(value["temperature"]),
             source=str(value.get("source", VALIDATION)),
             count=int(value["count"]),
             error=float(value["error"]),
             error_with=float(value["error_with"]),
         )
-        return calibration if calibration.temperature > 0 else None
+        return fitted if fitted.temperature > 0 else None
 
     def __str__(self) -> str:
         return (
@@ -61,12 +61,12 @@ class Calibration:
         )
 
 
-def calibration_of(document: object, artifact: str) -> Calibration | None:
-    """The calibration of weights in a run's document `DOCUMENT`; None if the run has recorded none."""
-    return Calibration.from_json(document.get(artifact)) if isinstance(document, Mapping) else None
+def temperature_of(document: object, artifact: str) -> FittedTemperature | None:
+    """The temperature of weights in a run's document `DOCUMENT`; None if the run has recorded none."""
+    return FittedTemperature.from_json(document.get(artifact)) if isinstance(document, Mapping) else None
 
 
-def with_calibration(document: object, artifact: str, calibration: Calibration) -> dict[str, Any]:
-    """The document `DOCUMENT` with the calibration of some weights added."""
+def with_temperature_of(document: object, artifact: str, fitted: FittedTemperature) -> dict[str, Any]:
+    """The document `DOCUMENT` with that of some weights added."""
     earlier = dict(document) if isinstance(document, Mapping) else {}
-    return {**earlier, artifact: calibration.to_json()}
+    return {**earlier, artifact: fitted.to_json()}
