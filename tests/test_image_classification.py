@@ -22,8 +22,8 @@ from archsmith.core.space import FunctionSpace, sample
 from archsmith.rewards import cubed_accuracy
 from archsmith.testing.evaluator import EvaluatorContract, RecordingContext
 from archsmith.training import ImageClassification
-from archsmith.training.image_training import _schedule
 from archsmith.training.isolation import resolve_precision
+from archsmith.training.schedules import learning_rate_factor
 
 
 def convolutions(choose):
@@ -78,12 +78,12 @@ class TestContractWithBytesAndBf16(EvaluatorContract):
 
     @pytest.fixture(autouse=True)
     def bytes_only(self, monkeypatch):
-        from archsmith.training import image_training
+        from archsmith.training import image_batches
 
-        monkeypatch.setattr(image_training, "_FLOATS_CAP", 0)
-        image_training._pixels.cache_clear()
+        monkeypatch.setattr(image_batches, "FLOATS_CAP", 0)
+        image_batches.pixels_of.cache_clear()
         yield
-        image_training._pixels.cache_clear()
+        image_batches.pixels_of.cache_clear()
 
     def evaluator(self):
         return dataclasses.replace(SMALL, precision="bf16", upsample=1.25, flip=True, channels_last=False)
@@ -258,17 +258,17 @@ def test_digits_are_not_mirrored_unless_asked():
 
 
 def test_bytes_and_floats_give_the_same_batches(monkeypatch):
-    from archsmith.training import image_training
+    from archsmith.training import image_batches
 
     config = dataclasses.replace(SMALL, epochs=1, upsample=1.25, flip=True)
     seen = []
     for cap in (0, 1 << 26):
-        monkeypatch.setattr(image_training, "_FLOATS_CAP", cap)
-        image_training._pixels.cache_clear()
+        monkeypatch.setattr(image_batches, "FLOATS_CAP", cap)
+        image_batches.pixels_of.cache_clear()
         model = spy((1, 8, 8))
         config.train(Child(model), RecordingContext())
         seen.append(torch.cat(model.seen[True] + model.seen[False]))
-    image_training._pixels.cache_clear()
+    image_batches.pixels_of.cache_clear()
     assert torch.equal(*seen)
 
 
@@ -290,13 +290,13 @@ def test_prediction_preprocesses_as_validation_does():
 
 def test_the_schedules():
     step = dataclasses.replace(SMALL, epochs=20)
-    assert [_schedule(step, e) for e in (0, 9.9, 10, 14.9, 15)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert [learning_rate_factor(step, e) for e in (0, 9.9, 10, 14.9, 15)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     fifth = dataclasses.replace(step, decay_at=(0.25, 0.5, 0.75), decay_factor=0.2)
-    assert [_schedule(fifth, e) for e in (4.9, 5, 10, 19)] == pytest.approx([1, 0.2, 0.04, 0.008])
+    assert [learning_rate_factor(fifth, e) for e in (4.9, 5, 10, 19)] == pytest.approx([1, 0.2, 0.04, 0.008])
     cosine = dataclasses.replace(step, schedule="cosine")
-    assert [_schedule(cosine, e) for e in (0, 10, 20)] == pytest.approx([1, 0.5, 0])
+    assert [learning_rate_factor(cosine, e) for e in (0, 10, 20)] == pytest.approx([1, 0.5, 0])
     warm = dataclasses.replace(step, schedule="constant", warmup=2.0)
-    values = [_schedule(warm, e) for e in (0, 0.5, 1, 1.5, 2, 19)]
+    values = [learning_rate_factor(warm, e) for e in (0, 0.5, 1, 1.5, 2, 19)]
     assert values == sorted(values)
     assert 0 < values[0] < 0.1
     assert values[-1] == 1

@@ -27,7 +27,7 @@ from archsmith.spaces import QNet
 from archsmith.spaces.qnet_plan import plan_of, pooled
 from archsmith.testing import SpaceContract
 from archsmith.testing.evaluator import RecordingContext
-from archsmith.training.image_training import _schedule
+from archsmith.training.schedules import learning_rate_factor
 
 CIFAR = Task((3, 32, 32), 10)
 SMALL = QNet(image_size=12, max_layers=6, filters=(2, 3), fc_widths=(6, 4))
@@ -429,7 +429,7 @@ def test_the_paper_scale_recipe_has_the_papers_numbers() -> None:
         "adam",
         0.001,
     )
-    rates = [0.001 * _schedule(evaluator, epoch) for epoch in range(20)]
+    rates = [0.001 * learning_rate_factor(evaluator, epoch) for epoch in range(20)]
     assert rates == pytest.approx([0.001] * 5 + [0.0002] * 5 + [0.00004] * 5 + [0.000008] * 5)
     assert recipe.reward is accuracy
     assert (recipe.finish.top, recipe.finish.epochs) == (10, 300)
@@ -438,7 +438,7 @@ def test_the_paper_scale_recipe_has_the_papers_numbers() -> None:
 def test_the_last_training_on_mnist_falls_every_five_epochs() -> None:
     recipe = get_recipe("metaqnn-mnist")
     final = dataclasses.replace(recipe.evaluator, epochs=recipe.finish.epochs, **recipe.finish.final)
-    rates = [_schedule(final, epoch) for epoch in range(40)]
+    rates = [learning_rate_factor(final, epoch) for epoch in range(40)]
     assert rates == pytest.approx([0.2 ** (epoch // 5) for epoch in range(40)])
     assert round(recipe.evaluator.validation * 60_000) == 5000
 

@@ -59,7 +59,9 @@ def needed(store: Store) -> set[str]:
     digests: set[str] = set()
     for summary in store.runs():
         reader = store.read(summary.name)
-        digests.update(t.result.artifact for t in reader.top(BEST_PER_RUN) if t.result and t.result.artifact)
+        for trial in reader.top(BEST_PER_RUN):
+            if trial.result is not None:
+                digests.update(filter(None, (trial.result.artifact, trial.result.checkpoint)))
         if any(summary.counts.get(state) for state in ("proposed", "running", "paused", "failed")):
             digests.update(_of_unfinished(reader))
         for key in reader.documents():

@@ -88,7 +88,7 @@ class Twins:
 def _copy(trial: Trial, known: Trial) -> Trial:
     assert known.result is not None
     # The weights stay the first one's: they are kept, and collected, for it.
-    result = replace(known.result, cost=Cost(), artifact=None, copied_from=known.number)
+    result = replace(known.result, cost=Cost(), artifact=None, checkpoint=None, copied_from=known.number)
     if known.state is TrialState.PAUSED:
-        return replace(trial, state=TrialState.STOPPED, result=replace(result, checkpoint=None, stopped_by="rule"))
+        return replace(trial, state=TrialState.STOPPED, result=replace(result, stopped_by="rule"))
     return replace(trial, state=TrialState.DONE, reward=known.reward, result=result)

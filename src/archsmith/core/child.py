@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from archsmith.core.checks import plain_fields, whole_number
+from archsmith.core.errors import ChildFailed
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +118,9 @@ class Child:
         augments_bytes: whether the augmentation takes and gives bytes (uint8) instead.
         inherits: whether it starts from the weights of the trial it was made from, wherever layers have the same name
             and shapes, if those were kept.
+        settings: values for fields of the evaluator, by name, that the genotype decides, such as `{"weight_decay": 5e-4}`.
+            An evaluator that takes them is a `TakesSettings`. The other fields of a child, where they are given, have
+            priority over them.
     """
 
     model: torch.nn.Module
@@ -125,6 +129,35 @@ class Child:
     augmentation: Callable[[torch.Tensor], torch.Tensor] | None = None
     inherits: bool = False
     augments_bytes: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+E = TypeVar("E")
+
+
+@runtime_checkable
+class TakesSettings(Protocol):
+    """An evaluator some of whose fields a genotype may decide."""
+
+    def with_settings(self, settings: Mapping[str, Any]) -> TakesSettings:
+        """The evaluator with these values in its fields. Raises ChildFailed for a field that a child cannot decide."""
+        ...
+
+
+def decided_by(child: Child, evaluator: E) -> E:
+    """The evaluator as the child's settings have it: what the child is trained, tested and exported with.
+
+    Raises ChildFailed for settings that the evaluator does not take.
+    """
+    if not child.settings:
+        return evaluator
+    if not isinstance(evaluator, TakesSettings):
+        raise ChildFailed(
+            f"the child decides {', '.join(sorted(child.settings))}, and {type(evaluator).__name__} takes no settings "
+            "from a child"
+        )
+    decided: Any = evaluator.with_settings(child.settings)
+    return cast(E, decided)
 
 
 def as_child(built: Child | torch.nn.Module) -> Child:

@@ -115,8 +115,9 @@ class Result:
         failure: why it failed, or None.
         artifact: the digest of the weights that were kept, or None.
         copied_from: the trial that was the same child, whose result this is; None where the child was trained.
-        checkpoint: the digest of a paused training, from which it can go on; None where it would begin anew.
+        checkpoint: the digest of the state of the training, from which it can go on; None where it would begin anew.
         stopped_by: of a stopped trial, what ended it: "rule" or "time"; None where that is not known.
+        settings: the fields of the evaluator that the child decided, with their values.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -127,6 +128,7 @@ class Result:
     copied_from: int | None = None
     checkpoint: str | None = None
     stopped_by: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; NaN and infinities as text, since JSON has no numbers for them."""
@@ -139,6 +141,7 @@ class Result:
             "copied_from": self.copied_from,
             "checkpoint": self.checkpoint,
             **({"stopped_by": self.stopped_by} if self.stopped_by is not None else {}),
+            **({"settings": dict(self.settings)} if self.settings else {}),
         }
 
     @classmethod
@@ -154,6 +157,7 @@ class Result:
             copied_from=value.get("copied_from"),
             checkpoint=value.get("checkpoint"),
             stopped_by=value.get("stopped_by"),
+            settings=value.get("settings", {}),
         )
 
 

@@ -12,111 +12,12 @@ from typing import TYPE_CHECKING
 from archsmith.core.child import Task
 from archsmith.core.errors import UnknownName
 from archsmith.discovered.network import Discovered
-from archsmith.nn.augmentation.policy import FILL, OPERATIONS, architecture_of
+from archsmith.nn.augmentation.autoaugment_tables import TABLES, sub_policies
+from archsmith.nn.augmentation.policy import FILL, architecture_of
 from archsmith.spaces.augmentation import Augmentation
 
 if TYPE_CHECKING:
     from archsmith.nn.augmentation.module import AugmentationPolicy
-
-# A line is a sub-policy: operation, probability, magnitude; twice.
-
-_CIFAR10 = """
-Invert 0.1, Contrast 0.2 6
-Rotate 0.7 2, TranslateX 0.3 9
-Sharpness 0.8 1, Sharpness 0.9 3
-ShearY 0.5 8, TranslateY 0.7 9
-AutoContrast 0.5, Equalize 0.9
-ShearY 0.2 7, Posterize 0.3 7
-Color 0.4 3, Brightness 0.6 7
-Sharpness 0.3 9, Brightness 0.7 9
-Equalize 0.6, Equalize 0.5
-Contrast 0.6 7, Sharpness 0.6 5
-Color 0.7 7, TranslateX 0.5 8
-Equalize 0.3, AutoContrast 0.4
-TranslateY 0.4 3, Sharpness 0.2 6
-Brightness 0.9 6, Color 0.2 8
-Solarize 0.5 2, Invert 0
-Equalize 0.2, AutoContrast 0.6
-Equalize 0.2, Equalize 0.6
-Color 0.9 9, Equalize 0.6
-AutoContrast 0.8, Solarize 0.2 8
-Brightness 0.1 3, Color 0.7 0
-Solarize 0.4 5, AutoContrast 0.9
-TranslateY 0.9 9, TranslateY 0.7 9
-AutoContrast 0.9, Solarize 0.8 3
-Equalize 0.8, Invert 0.1
-TranslateY 0.7 9, AutoContrast 0.9
-"""
-
-_SVHN = """
-ShearX 0.9 4, Invert 0.2
-ShearY 0.9 8, Invert 0.7
-Equalize 0.6, Solarize 0.6 6
-Invert 0.9, Equalize 0.6
-Equalize 0.6, Rotate 0.9 3
-ShearX 0.9 4, AutoContrast 0.8
-ShearY 0.9 8, Invert 0.4
-ShearY 0.9 5, Solarize 0.2 6
-Invert 0.9, AutoContrast 0.8
-Equalize 0.6, Rotate 0.9 3
-ShearX 0.9 4, Solarize 0.3 3
-ShearY 0.8 8, Invert 0.7
-Equalize 0.9, TranslateY 0.6 6
-Invert 0.9, Equalize 0.6
-Contrast 0.3 3, Rotate 0.8 4
-Invert 0.8, TranslateY 0 2
-ShearY 0.7 6, Solarize 0.4 8
-Invert 0.6, Rotate 0.8 4
-ShearY 0.3 7, TranslateX 0.9 3
-ShearX 0.1 6, Invert 0.6
-Solarize 0.7 2, TranslateY 0.6 7
-ShearY 0.8 4, Invert 0.8
-ShearX 0.7 9, TranslateY 0.8 3
-ShearY 0.8 5, AutoContrast 0.7
-ShearX 0.7 2, Invert 0.1
-"""
-
-_IMAGENET = """
-Posterize 0.4 8, Rotate 0.6 9
-Solarize 0.6 5, AutoContrast 0.6
-Equalize 0.8, Equalize 0.6
-Posterize 0.6 7, Posterize 0.6 6
-Equalize 0.4, Solarize 0.2 4
-Equalize 0.4, Rotate 0.8 8
-Solarize 0.6 3, Equalize 0.6
-Posterize 0.8 5, Equalize 1
-Rotate 0.2 3, Solarize 0.6 8
-Equalize 0.6, Posterize 0.4 6
-Rotate 0.8 8, Color 0.4 0
-Rotate 0.4 9, Equalize 0.6
-Equalize 0, Equalize 0.8
-Invert 0.6, Equalize 1
-Color 0.6 4, Contrast 1 8
-Rotate 0.8 8, Color 1 2
-Color 0.8 8, Solarize 0.8 7
-Sharpness 0.4 7, Invert 0.6
-ShearX 0.6 5, Equalize 1
-Color 0.4 0, Equalize 0.6
-Equalize 0.4, Solarize 0.2 4
-Solarize 0.6 5, AutoContrast 0.6
-Invert 0.6, Equalize 1
-Color 0.6 4, Contrast 1 8
-Equalize 0.8, Equalize 0.6
-"""
-
-
-def sub_policies(table: str) -> list[list[tuple[str, float, int]]]:
-    """(operation, probability, level) of each operation of each line; 0 for operations without magnitude."""
-    return [[_triple(operation) for operation in line.split(",")] for line in table.strip().splitlines()]
-
-
-def _triple(words: str) -> tuple[str, float, int]:
-    name, probability, *level = words.split()
-    assert len(level) == (OPERATIONS[name].first is not None)
-    return name, float(probability), int(level[0]) if level else 0
-
-
-_TABLES: Mapping[str, str] = {"cifar10": _CIFAR10, "svhn": _SVHN, "imagenet": _IMAGENET}
 
 
 def autoaugment(name: str, *, reading: str = "stronger", fill: tuple[int, int, int] = FILL) -> AugmentationPolicy:
@@ -137,9 +38,9 @@ def autoaugment(name: str, *, reading: str = "stronger", fill: tuple[int, int, i
     """
     from archsmith.nn.augmentation.module import AugmentationPolicy
 
-    if name not in _TABLES:
-        raise UnknownName("AutoAugment policy", str(name)[:80], _TABLES)
-    return AugmentationPolicy(architecture_of(sub_policies(_TABLES[name]), reading=reading, fill=fill))
+    if name not in TABLES:
+        raise UnknownName("AutoAugment policy", str(name)[:80], TABLES)
+    return AugmentationPolicy(architecture_of(sub_policies(TABLES[name]), reading=reading, fill=fill))
 
 
 def _discovered(name: str, data: str, space: Augmentation, task: Task) -> Discovered:
@@ -147,7 +48,7 @@ def _discovered(name: str, data: str, space: Augmentation, task: Task) -> Discov
         name=f"autoaugment_{name}",
         summary=f"AutoAugment's policy of 25 sub-policies for {data} (Cubuk et al. 2019, appendix)",
         space=space,
-        genotype=space.from_sub_policies(sub_policies(_TABLES[name])),
+        genotype=space.from_sub_policies(sub_policies(TABLES[name])),
         task=task,
     )
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from archsmith.core.artifacts import check_digest
 from archsmith.core.executor import Completed, Progress
 from archsmith.core.number import as_integer, numbers_by_name
 from archsmith.core.trial import Result, TrialState
@@ -143,13 +142,7 @@ def progress_from(message: Mapping[str, Any], trial: int) -> Progress:
 def completed_from(message: Mapping[str, Any], trial: int) -> Completed:
     """The end of a child's training in a message. Raises BadMessage."""
     try:
-        state, given = TrialState(message["state"]), Result.from_json(message["result"])
-        result = plain_result(given)
-        if given.checkpoint is not None:
-            check_digest(given.checkpoint)
-            result = Result(
-                result.metrics, result.curve, result.cost, result.failure, result.artifact, checkpoint=given.checkpoint
-            )
+        state, result = TrialState(message["state"]), plain_result(Result.from_json(message["result"]))
         reward = finite_reward(message["reward"]) if state is TrialState.DONE else None
         if state not in _ENDINGS or (state is TrialState.FAILED) is not (result.failure is not None):
             raise ValueError(f"state {state} with the failure {result.failure}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 
 from archsmith.core.artifacts import check_digest
 from archsmith.core.errors import ChildFailed, UsageError
+from archsmith.core.genotype import canonical_json
 from archsmith.core.number import as_number, numbers_by_name
 from archsmith.core.trial import Cost, Failure, Result
 
@@ -17,6 +19,10 @@ MAX_NUMBERS = 1_000_000
 
 MAX_REASON, MAX_MESSAGE, MAX_TRACEBACK = 100, 2_000, 20_000
 """The most characters of a failure that are kept."""
+
+
+MAX_SETTINGS = 20_000
+"""The most characters of the settings that a child decided, as JSON."""
 
 
 def plain_result(result: Any) -> Result:
@@ -33,14 +39,23 @@ def plain_result(result: Any) -> Result:
         _refuse(
             f"the result holds {count:,} numbers and may hold {MAX_NUMBERS:,}; keep tensors with context.checkpoint()"
         )
-    if result.artifact is not None:
+    for name in ("artifact", "checkpoint"):
+        digest = getattr(result, name)
         try:
-            check_digest(result.artifact)
+            if digest is not None:
+                check_digest(digest)
         except UsageError as error:  # recorded, it would be damage to whoever reads the run
-            _refuse(f"a result's artifact must be a digest or None: {error}")
+            _refuse(f"a result's {name} must be a digest or None: {error}")
+    try:
+        text = canonical_json(dict(result.settings))
+        if len(text) > MAX_SETTINGS:
+            raise ValueError(f"they have {len(text):,}")
+    except (TypeError, ValueError, RecursionError) as error:
+        _refuse(f"a result's settings must be plain JSON by name, of at most {MAX_SETTINGS:,} characters: {error}")
     failure = result.failure
     if not isinstance(failure, Failure | None):
         _refuse(f"a result's failure must be a Failure or None, got {type(failure).__name__}")
+    settings = json.loads(text)
     return Result(
         metrics=metrics,
         curve=[numbers_by_name(row, "a row of a result's curve") for row in result.curve],
@@ -52,6 +67,8 @@ def plain_result(result: Any) -> Result:
             str(failure.traceback)[-MAX_TRACEBACK:],
         ),
         artifact=result.artifact,
+        checkpoint=result.checkpoint,
+        settings=settings,
     )
 
 

@@ -7,6 +7,7 @@ validation accuracy of the last five epochs, cubed. This file holds the settings
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archsmith.core import loaded
-from archsmith.core.checks import plain_fields
+from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.child import Child, Task
 from archsmith.core.config import added_later
-from archsmith.core.errors import UnknownName, UsageError
+from archsmith.core.errors import ChildFailed, UnknownName, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Genotype
 from archsmith.core.shown import shown
@@ -26,17 +27,44 @@ from archsmith.core.space import Space
 from archsmith.core.trial import Result
 from archsmith.rewards import cubed_accuracy
 from archsmith.training.arrays import Arrays
+from archsmith.training.image_sources import located_images, located_labels
 from archsmith.training.latency import Latency
-from archsmith.training.settings import distinct, located, number, whole
+from archsmith.training.settings import distinct, number, whole
 
 if TYPE_CHECKING:
     import torch
 
-    from archsmith.data.images import ImageData, ImageSplits
+    from archsmith.data.images import Bytes, ImageData, ImageSplits
 
-SCHEDULES = ("step", "cosine", "constant")
+SCHEDULES = ("step", "cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
-OPTIMIZERS = ("sgd", "adam", "rmsprop")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+CROPS = ("none", "shift", "resized")
+POLICIES = ("trivial", "autoaugment_cifar10", "autoaugment_imagenet", "autoaugment_svhn")
+MIXES = ("mixup", "cutmix")
+LEAST_SIDE, LARGEST_SIDE = 8, 1024  # of training pictures
+
+DECIDABLE = frozenset(
+    (
+        *("batch_size", "learning_rate", "optimizer", "momentum", "nesterov", "weight_decay", "decay_norms", "clip"),
+        *("schedule", "decay_at", "decay_factor", "decay_from", "warmup", "warmup_share", "average", "label_smoothing"),
+        *(
+            "size",
+            "train_size",
+            "first_size",
+            "crop",
+            "crop_area",
+            "pad",
+            "upsample",
+            "flip",
+            "colour",
+            "policy",
+            "mix",
+        ),
+        *("whiten", "batch_norm_epsilon"),
+    )
+)
+"""The settings that a child may decide (`Child.settings`). What it learns from, its seeds and its time are none of them."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +89,13 @@ class ImageClassification:
         learning_rate: the peak; a child that decides its own overrides it.
         learning_rates: tried for one epoch each, the one with the best validation accuracy is kept, and the training begins
             anew; a child that decides its own rate is not asked. The epochs are counted. Empty: `learning_rate`.
-        optimizer: "sgd", "adam" (betas 0.9 and 0.999) or "rmsprop" (MnasNet's: decay 0.9, epsilon 0.001); a child that
-            brings its own overrides it.
+        optimizer: "sgd", "adam" (betas 0.9 and 0.999), "adamw" (the same with decoupled weight decay) or "rmsprop"
+            (MnasNet's: decay 0.9, epsilon 0.001); a child that brings its own overrides it.
         momentum: of stochastic gradient descent and of rmsprop.
         nesterov: whether the momentum is Nesterov's.
-        weight_decay: of all parameters, as DenseNet has it.
-        schedule: "step" (falls at each of `decay_at`), "cosine" (to zero) or "constant".
+        weight_decay: of all parameters, as DenseNet has it; see `decay_norms`.
+        schedule: of the learning rate: "step" (falls at each of `decay_at`), "cosine" (to zero), "linear" (to zero), "trapezoid"
+            (constant, then linear to zero from `decay_from` on) or "constant".
         decay_at: when the learning rate falls, as fractions of the epochs.
         decay_factor: what it is multiplied by each time.
         warmup: epochs over which the learning rate rises to its peak.
@@ -78,7 +107,8 @@ class ImageClassification:
             for colour pictures and Fashion-MNIST, and not for grey ones, which may be of characters.
         label_smoothing: how much of the target is spread over all classes.
         clip: the largest norm of the gradients of all parameters together (NASNet: 5, for ImageNet 10); None: no limit.
-        size: pixels a side that images are resized to. None: as they are; pictures of a folder 32.
+        size: pixels a side that images are resized to: the network's input in validation, test, export and `predict`. None: as
+            they are; pictures of a folder 32.
         channels: 1 (grey) or 3 (colour) that images are converted to. None: as they are.
         validation: the part of the training images that is set aside, stratified by class.
         split_seed: chooses the validation images, and those of `max_train`.
@@ -96,6 +126,34 @@ class ImageClassification:
             from a CSV among the files that names pictures.
         label_pattern: a regular expression for the file names of pictures, whose group `label` is the label, such as
             r"(?P<label>[a-z]+)[._]"; with a slash in it, for their paths below the folder.
+        source_size: pixels a side at which the training pictures are held in memory, from which crops are cut and resized;
+            at least `size`. Validation resizes them to `size`; test pictures are read at `size`, as `predict` reads them.
+            None: `size`.
+        crop: how a training picture is placed: "shift" (moved at random, within what `upsample` and `pad` add), "resized"
+            (a random part of it, resized; Szegedy et al. 2015) or "none" (the whole picture). `upsample` and `pad` are used by
+            "shift" only. A child that brings an augmentation is not given crops, flips, colours and policies of the settings.
+        crop_area: the smallest part of a picture's area that a resized crop has; the largest is the whole picture.
+        colour: how much brightness, contrast and saturation change at random: each by a factor from 1 - colour to 1 + colour.
+            Grey pictures have no saturation. 0.3 is usual.
+        policy: what else is done to training pictures, before they are cropped: "trivial" (TrivialAugment, Müller and Hutter
+            2021), "autoaugment_cifar10", "autoaugment_svhn" or "autoaugment_imagenet". None: nothing.
+        mix: "mixup" (Zhang et al. 2018, alpha 0.2) or "cutmix" (Yun et al. 2019, alpha 1): training pictures are blended with
+            each other, and so are their labels. None: they are not.
+        train_size: pixels a side of the training pictures at the end of the training. None: `size`.
+        first_size: pixels a side of the training pictures at the beginning (progressive learning, Tan and Le 2021). They grow
+            to `train_size` in steps of 8 during the first 80 % of the training. None: `train_size`.
+        average: the decay of an exponential moving average of the weights, such as 0.998; after t steps at most
+            (1 + t) / (10 + t). Validated, tested and kept are the averaged weights. 0: no average.
+        decay_norms: whether the weight decay is also that of biases and of the parameters of norms.
+        decay_from: the part of the training after which the schedule "trapezoid" falls.
+        warmup_share: the part of the training over which the learning rate rises to its peak; `warmup` has it in epochs.
+        seconds: how long the training lasts by the clock, instead of `epochs` epochs, which are then only the most it may have.
+            Every schedule runs over these seconds. The training ends with the batch after which they are over, and a last
+            validation. Epochs whose validation would take more than 5 % of the time have none. None: `epochs` epochs.
+        continues: whether the result has a checkpoint with the whole state of the training, so that a job with `resume=result`
+            continues it, with other settings if wanted: another learning rate, schedule, size, or augmentation. Its `epochs` or
+            `seconds`, and all schedules, then are of what is added; the metrics "epochs_before" and "seconds_before" tell what
+            was trained before. The optimizer must stay the same.
     """
 
     data: str | os.PathLike[str] | Arrays | Sequence[Any] | Mapping[str, Any] = "digits"
@@ -129,6 +187,20 @@ class ImageClassification:
     latency: Latency | None = None
     labels: str | os.PathLike[str] | None = added_later(None)
     label_pattern: str | None = added_later(None)
+    source_size: int | None = added_later(None)
+    crop: str = added_later("shift")
+    crop_area: float = added_later(0.35)
+    colour: float = added_later(0.0)
+    policy: str | None = added_later(None)
+    mix: str | None = added_later(None)
+    train_size: int | None = added_later(None)
+    first_size: int | None = added_later(None)
+    average: float = added_later(0.0)
+    decay_norms: bool = added_later(True)
+    decay_from: float = added_later(0.25)
+    warmup_share: float = added_later(0.0)
+    seconds: float | None = added_later(None)
+    continues: bool = added_later(False)
 
     default_reward = staticmethod(cubed_accuracy)
     nonrepeating: ClassVar[tuple[str, ...]] = ("latency", "latency_low", "latency_high")
@@ -141,8 +213,8 @@ class ImageClassification:
 
     def __post_init__(self) -> None:
         plain_fields(self)
-        object.__setattr__(self, "data", _located(self.data))
-        object.__setattr__(self, "labels", _labels_of(self.labels, self.label_pattern, self.data))
+        object.__setattr__(self, "data", located_images(self.data))
+        object.__setattr__(self, "labels", located_labels(self.labels, self.label_pattern, self.data))
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
         for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):
             whole(name, getattr(self, name), least)
@@ -175,6 +247,7 @@ class ImageClassification:
             raise UnknownName("learning-rate schedule", str(self.schedule), SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise UnknownName("optimizer", str(self.optimizer), OPTIMIZERS, "(a child may bring any other)")
+        self._check_recipe()
         if self.latency is not None and not isinstance(self.latency, Latency):
             raise UsageError(f"latency must be a Latency(...) or None, got {shown(self.latency)}")
         if self.precision not in PRECISIONS:
@@ -184,6 +257,79 @@ class ImageClassification:
             raise UsageError(
                 f"decay_at must be fractions of the epochs, ascending between 0 and 1, got {self.decay_at}"
             )
+
+    def _check_recipe(self) -> None:
+        """Check the settings of the pictures and of time."""
+        if self.crop not in CROPS:
+            raise UnknownName("crop", str(self.crop), CROPS)
+        if self.policy is not None and self.policy not in POLICIES:
+            raise UnknownName("policy", str(self.policy), POLICIES)
+        if self.mix is not None and self.mix not in MIXES:
+            raise UnknownName("mix", str(self.mix), MIXES)
+        number("crop_area", self.crop_area, 0, 1 + 1e-9, "above 0 and at most 1", open_below=True)
+        number("colour", self.colour, 0, 1 + 1e-9, "from 0 to 1")
+        number("average", self.average, 0, 1, "at least 0 and below 1")
+        number("decay_from", self.decay_from, 0, 1, "at least 0 and below 1")
+        number("warmup_share", self.warmup_share, 0, 1, "at least 0 and below 1")
+        if self.seconds is not None:
+            number("seconds", self.seconds, 0, math.inf, "above 0, or None", open_below=True)
+        for name in ("decay_norms", "continues"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} must be True or False, got {shown(getattr(self, name))}")
+        for name in ("train_size", "first_size"):
+            if getattr(self, name) is not None:
+                whole_number(getattr(self, name), name, LEAST_SIDE, LARGEST_SIDE)
+        if self.source_size is not None:
+            whole_number(self.source_size, "source_size", 4)
+            if self.size is None or self.source_size < self.size:
+                raise UsageError(
+                    f"source_size must be at least size, the side of the network's input, got source_size={self.source_size} "
+                    f"and size={self.size}; give both, or size alone"
+                )
+        if self.size is not None:
+            self._check_sides((self.size, self.size))
+
+    def _check_sides(self, input_size: tuple[int, ...]) -> None:
+        """Raise UsageError for training pictures of a size that no one can mean with this size of the input."""
+        height, width = input_size
+        if height != width and (self.crop == "resized" or self.train_size or self.first_size):
+            raise UsageError(
+                f"crop='resized', train_size and first_size are for square pictures, and these are {height} x {width}; give size"
+            )
+        last = self.train_size or height
+        if last > 4 * height:
+            raise UsageError(
+                f"train_size must be at most four times the input's side, which is {height}, got {self.train_size}"
+            )
+        if self.first_size is not None and self.first_size > last:
+            raise UsageError(
+                f"first_size must be at most train_size, to which the pictures grow and which is {last} here, got "
+                f"{self.first_size}"
+            )
+
+    @property
+    def enlargement(self) -> float:
+        """The factor by which pictures are enlarged before the middle is taken: `upsample`, unless the crop does not use it."""
+        return self.upsample if self.crop == "shift" else 1.0
+
+    def with_settings(self, settings: Mapping[str, Any]) -> ImageClassification:
+        """The evaluator with settings that a child decided. The pictures in memory stay those of this evaluator, as long as they
+        are not smaller than what the child wants. Raises ChildFailed for settings that a child cannot decide, and for values
+        that are not allowed."""
+        if unknown := sorted(map(str, set(settings) - DECIDABLE)):
+            raise ChildFailed(
+                f"a child cannot decide {', '.join(unknown)} of its training; it may decide {', '.join(sorted(DECIDABLE))}"
+            )
+        try:
+            if "size" not in settings:
+                return dataclasses.replace(self, **settings)
+            decided = dataclasses.replace(self, source_size=None, **settings)
+            height, width = self.splits().data.images.shape[1:3]
+            if decided.size is None or height != width or height <= decided.size:
+                return decided
+            return dataclasses.replace(decided, source_size=int(height))
+        except UsageError as error:
+            raise ChildFailed(f"the child decides a setting that is not allowed: {error}") from None
 
     @classmethod
     def desk(cls, data: Any = "digits", epochs: int = 20, max_train: int | None = None) -> ImageClassification:
@@ -204,29 +350,37 @@ class ImageClassification:
         from archsmith.data.images import converted, load
 
         if isinstance(self.data, Arrays):
-            return converted(self.data.read(), self.size, self.channels)
+            return converted(self.data.read(), self.source_size or self.size, self.channels)
         given: ImageData | None = loaded.given(self._whole_key)
         if given is not None:
             return given
         labels = None if self.labels is None else str(self.labels)
-        return load(str(self.data), self.size, self.channels, labels=labels, label_pattern=self.label_pattern)
+        side = self.source_size or self.size
+        return load(str(self.data), side, self.channels, labels=labels, label_pattern=self.label_pattern)
 
     def loaded(self) -> dict[Hashable, Any]:
         """The data, for other processes, which may have no access to the files; see `archsmith.core.loaded`."""
         whole = self.data.read() if isinstance(self.data, Arrays) else self._whole()
-        return {self._data_key: self.splits(), self._whole_key: whole}
+        given = {self._data_key: self.splits(), self._whole_key: whole}
+        height, width = self.splits().data.images.shape[1:3]
+        if self.size is None and height == width >= 4:
+            # Under their size as well, for children that decide theirs.
+            sized = dataclasses.replace(self, size=height)
+            given |= {sized._data_key: self.splits(), sized._whole_key: whole}
+        return given
 
     @property
     def _whole_key(self) -> Hashable:
         """What the data depend on, before they are split."""
         if isinstance(self.data, Arrays):
             return self.data.key
-        return ("all images", self.data, self.labels, self.label_pattern, self.size, self.channels)
+        return ("all images", self.data, self.labels, self.label_pattern, self.source_size or self.size, self.channels)
 
     @property
     def _data_key(self) -> Hashable:
         """What `splits` depends on."""
-        return ("images", self._whole_key, self.size, self.channels, self.validation, self.split_seed, self.max_train)
+        side = self.source_size or self.size
+        return ("images", self._whole_key, side, self.channels, self.validation, self.split_seed, self.max_train)
 
     def fingerprint(self) -> str:
         """Identifies the content of the data and its splits, wherever the files lie."""
@@ -242,8 +396,8 @@ class ImageClassification:
 
     def data_record(self) -> dict[str, Any]:
         """The facts that an export needs: the shape of the pictures, and the classes."""
-        images = self.splits().data
-        return {"shape": list(images.images.shape[1:]), "classes": list(images.class_names)}
+        depth, height, width = self.task().input_shape
+        return {"shape": [height, width, depth], "classes": list(self.class_names)}
 
     def recorded_data(self, record: Mapping[str, Any]) -> dict[Hashable, ImageSplits]:
         """Empty data with the recorded shape and classes."""
@@ -254,7 +408,8 @@ class ImageClassification:
         if not {"shape", "classes"} <= record.keys():
             return {}
         height, width, depth = record["shape"]
-        shape = (0, self.size or height, self.size or width, self.channels or depth)
+        side = self.source_size or self.size
+        shape = (0, side or height, side or width, self.channels or depth)
         none, images = np.empty(0, np.int64), np.empty(shape, np.uint8)
         whole = ImageData(str(self.data), images, none, None, None, tuple(record["classes"]), "")
         return {self._data_key: ImageSplits(whole, none, none, images, none, official_test=False, split_digest="")}
@@ -263,7 +418,20 @@ class ImageClassification:
         """What children are built for."""
         splits = self.splits()
         height, width, depth = splits.data.images.shape[1:]
+        if self.source_size is not None and self.size is not None:
+            height = width = self.size
+        self._check_sides((height, width))
+        if depth not in (1, 3) and (self.crop == "resized" or self.colour or self.policy or self.mix):
+            raise UsageError(
+                f"crop='resized', colour, policy and mix are for grey or colour pictures, and these have {depth} channels"
+            )
         return Task((depth, height, width), len(splits.data.class_names))
+
+    def test_images(self) -> Bytes:
+        """The test pictures at the size of the network's input, as `predict` reads them."""
+        if self.source_size is None or self.source_size == self.size:
+            return self.splits().test_images
+        return dataclasses.replace(self, source_size=None).splits().test_images
 
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
@@ -289,7 +457,7 @@ class ImageClassification:
             "channels": depth,
             "scale": 1 / 255,
             "whiten": self.whiten,
-            "upsample": self.upsample,
+            "upsample": self.enlargement,
             "crop": "centre",
         }
 
@@ -319,9 +487,18 @@ class ImageClassification:
 
         A model whose loss is not finite there has neither: both are NaN.
         """
-        from archsmith.training import image_training
+        from archsmith.training import image_evaluation
 
-        return image_training.test(self, model, device)
+        return image_evaluation.test(self, model, device)
+
+    def probabilities(self, model: torch.nn.Module, split: str, device: str = "cpu") -> torch.Tensor:
+        """What the model takes each class for, on "validation" or "test" pictures: float32 [pictures, classes], on the CPU.
+
+        The order is that of `splits()`: its `validation`, or its `test_labels`. Computed in fp32.
+        """
+        from archsmith.training import image_evaluation
+
+        return image_evaluation.probabilities(self, model, split, device)
 
 
 @functools.lru_cache(maxsize=4)
@@ -329,49 +506,3 @@ def _split(whole: Any, validation: float, seed: int, max_train: int | None) -> I
     from archsmith.data import images as data
 
     return data.split(whole, validation, seed, max_train)
-
-
-def _located(data: object) -> str | Arrays:
-    """The data as a name, an absolute path, or `Arrays`. Raises UsageError for anything else."""
-    if isinstance(data, Arrays):
-        return data
-    if isinstance(data, str | os.PathLike):
-        return located(os.fspath(data), _is_name)
-    from archsmith.training.array_input import arrays_of
-
-    return arrays_of(data)
-
-
-def _is_name(name: str) -> bool:
-    from archsmith.data.images import is_name
-
-    return is_name(name)
-
-
-def _labels_of(labels: object, pattern: object, data: object) -> str | None:
-    """The path of the CSV: relative if it is inside the data, so that both can be moved together, else absolute.
-
-    Raises UsageError for anything but a path, and for an invalid pattern.
-    """
-    for name, value in (("labels", labels), ("label_pattern", pattern)):
-        if value is not None and isinstance(data, Arrays):
-            raise UsageError(
-                f"{name} is for folders and archives of pictures, and data is arrays, which have their labels"
-            )
-    if labels is not None and pattern is not None:
-        raise UsageError("give either labels, a CSV, or label_pattern, for the names of files")
-    if pattern is not None:
-        from archsmith.data.label_pattern import checked_pattern
-
-        if not isinstance(pattern, str):
-            raise UsageError(f"label_pattern must be a regular expression, got {shown(pattern)}")
-        checked_pattern(pattern)
-    if labels is None:
-        return None
-    if not isinstance(labels, str | os.PathLike) or not os.fspath(labels):
-        raise UsageError(f"labels must be the path of a CSV, got {shown(labels)}")
-    path, root = os.path.expanduser(os.fspath(labels)), str(data)
-    if not os.path.isfile(path):
-        return path
-    below = os.path.relpath(os.path.abspath(path), root)
-    return os.path.abspath(path) if below.startswith(os.pardir) or not os.path.isdir(root) else below

@@ -6,6 +6,7 @@ loop itself counts. It is one artifact without any code.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from archsmith.core.errors import ChildFailed
 from archsmith.core.evaluator import Context
 
 _STRUCTURE = "structure"
@@ -24,7 +26,7 @@ _STRUCTURE = "structure"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training that was paused after an epoch, as returned by `load_checkpoint`.
+    """A training that was paused after an epoch, or ended and was kept, as returned by `load_checkpoint`.
 
     Args:
         extra: the further values that were saved, such as the curve so far.
@@ -42,7 +44,46 @@ class Checkpoint:
         """Restore the state in which a training was paused. The model must be on its device and in its memory layout already.
         `generator` is the one that was given to `save_checkpoint`, if any."""
         model.load_state_dict(self.state["model"])
-        optimizer.load_state_dict(self.state["optimizer"])
+        optimizer.load_state_dict(copy.deepcopy(self.state["optimizer"]))  # which would go on with the same tensors
+        self._restore_rest(optimizer, generator)
+
+    def restore_under(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator | None = None
+    ) -> None:
+        """The same for a training that goes on with other settings: those of `optimizer`, such as its weight decay, stay.
+
+        The optimizer's state is assigned to parameters by their names, since other settings may group them otherwise.
+        Raises ChildFailed where the model has other weights, or the optimizer is of another kind.
+        """
+        before, now = self.state["optimizer_kind"], type(optimizer).__name__
+        if before != now:
+            raise ChildFailed(
+                f"the training that is to be continued used the optimizer {before}, and its settings now say {now}, which "
+                "cannot use its state; keep the optimizer, or train anew"
+            )
+        try:
+            model.load_state_dict(self.state["model"])
+        except RuntimeError as error:
+            detail = str(error).splitlines()[1:2] or [str(error)]
+            raise ChildFailed(
+                "the weights of the training that is to be continued do not fit the network of its settings now "
+                f"({detail[0].strip()[:300]}); keep the size of the pictures, or search networks that take any size"
+            ) from None
+        saved, fresh = self.state["optimizer"], optimizer.state_dict()
+        place = {name: position for position, name in enumerate(_parameter_names(model, optimizer))}
+        states = {
+            place[name]: copy.deepcopy(saved["state"][position])
+            for position, name in enumerate(self.state["parameters"])
+            if position in saved["state"]
+        }
+        groups = fresh["param_groups"]
+        for group, earlier in zip(groups, saved["param_groups"], strict=False):
+            if "step" in earlier:  # a count, and no setting
+                group["step"] = earlier["step"]
+        optimizer.load_state_dict({"state": states, "param_groups": groups})
+        self._restore_rest(optimizer, generator)
+
+    def _restore_rest(self, optimizer: torch.optim.Optimizer, generator: torch.Generator | None) -> None:
         for parameter, values in optimizer.state.items():
             for name, value in values.items():
                 if (
@@ -82,19 +123,58 @@ def save_checkpoint(
     if not context.paused:
         return
     packed(extra or {})
-    state = {
+    with suppress(TypeError):
+        context.pause(packed(_state_of(context, model, optimizer, generator, extra)))
+
+
+def keep_checkpoint(
+    context: Context,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator | None = None,
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> str | None:
+    """Keep the state of a training that has ended, so that it can be continued with other settings.
+
+    The arguments are those of `save_checkpoint`. Returns the digest for `Result.checkpoint`, or None if the optimizer's state
+    has more than tensors and scalars. Raises TypeError for anything else in `extra`.
+    """
+    packed(extra or {})
+    try:
+        tensors = packed(_state_of(context, model, optimizer, generator, extra))
+    except TypeError:
+        return None
+    return context.checkpoint(tensors)
+
+
+def _state_of(
+    context: Context,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator | None,
+    extra: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "optimizer_kind": type(optimizer).__name__,
+        "parameters": _parameter_names(model, optimizer),
         "random": _random_states(torch.device(context.device)),
         "draws": None if generator is None else generator.get_state(),
         "loop": dict(extra or {}),
     }
-    with suppress(TypeError):
-        context.pause(packed(state))
+
+
+def _parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The names of the optimizer's parameters, in the order in which its state counts them."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    listed = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [names.get(parameter, f"parameter {position}") for position, parameter in enumerate(listed)]
 
 
 def load_checkpoint(context: Context) -> Checkpoint | None:
-    """The checkpoint that `save_checkpoint` wrote for this child; None if it starts at its first epoch."""
+    """The checkpoint that `save_checkpoint` or `keep_checkpoint` wrote for this child; None if it starts at its first epoch."""
     tensors = context.resume
     if not tensors:
         return None
