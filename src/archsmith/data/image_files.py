@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,10 @@ from archsmith.data.listing import has_picture_suffix
 from archsmith.data.system_files import is_system_file
 from archsmith.data.unpacking import ARCHIVES, DAMAGED, is_zip, npz_names, open_tar, read_npz, unpacked
 
-__all__ = ["checked", "read_path"]
+if TYPE_CHECKING:
+    from archsmith.data.image_folder import PictureFiles
+
+__all__ = ["checked", "open_path", "read_path"]
 
 _FASHION_LABELS = (
     "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7"  # SHA-256 of Fashion-MNIST's training labels
@@ -46,14 +50,25 @@ def read_path(
     `size`, `channels` and where the labels are, see `labelling.Labelling`, serve pictures.
     Raises DataError when the format is none of those known, or the content cannot be used.
     """
-    from archsmith.data.image_folder import read_archive, read_csv, read_folder
+    from archsmith.data.image_folder import read_pictures
+
+    source = open_path(path, labels, label_pattern)
+    return source if isinstance(source, ImageData) else read_pictures(source, size, channels)
+
+
+def open_path(path: Path, labels: str | None = None, label_pattern: str | None = None) -> ImageData | PictureFiles:
+    """The data set in a folder or a file, if it is stored as arrays, or the files of its pictures, not yet decoded.
+
+    Raises DataError when the format is none of those known, or the content cannot be used.
+    """
+    from archsmith.data.image_folder import list_described_pictures, list_packed_pictures, list_pictures
     from archsmith.data.labelling import Labelling
 
     labelling = Labelling(labels, label_pattern)
     said = labels is not None or label_pattern is not None
     try:
         if path.is_dir():
-            return read_folder(path, size, channels, labelling) if said else _read_folder(path, size, channels)
+            return list_pictures(path, labelling) if said else _open_folder(path)
         if said and not path.name.lower().endswith(ARCHIVES):
             raise DataError(f"{path} is no folder or archive of pictures, and labels and label_pattern are for those")
         name = path.name.lower()
@@ -63,9 +78,9 @@ def read_path(
             raise _pickles(path)
         if name.endswith(ARCHIVES):
             files = {} if said else _cifar_members(path)
-            return _read_cifar(str(path), files) if files else read_archive(path, size, channels, labelling)
+            return _read_cifar(str(path), files) if files else list_packed_pictures(path, labelling)
         if name.endswith(SUFFIXES):
-            return read_csv(path, size, channels)
+            return list_described_pictures(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     raise DataError(
@@ -75,9 +90,9 @@ def read_path(
     )
 
 
-def _read_folder(path: Path, size: int | None, channels: int | None) -> ImageData:
+def _open_folder(path: Path) -> ImageData | PictureFiles:
     """The folder's IDX files or CIFAR's, as they are or in a folder of their own, or else its pictures."""
-    from archsmith.data.image_folder import read_folder
+    from archsmith.data.image_folder import list_pictures
 
     entries = [entry for entry in path.iterdir() if not is_system_file(entry.name)]
     inner = [entry for entry in entries if entry.is_dir()]
@@ -91,7 +106,7 @@ def _read_folder(path: Path, size: int | None, channels: int | None) -> ImageDat
             return _read_cifar(str(folder), {name: (folder / name).read_bytes() for name in files & _CIFAR_FILES})
         if _is_pickled_cifar(files):
             raise _pickles(path)
-    return read_folder(path, size, channels)
+    return list_pictures(path)
 
 
 # --- IDX --------------------------------------------------------------------------------------------------------------

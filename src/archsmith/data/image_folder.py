@@ -14,6 +14,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,49 +35,75 @@ DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
 _WAITING_CAP = 1 << 28  # bytes of pictures that wait for being decoded
 _said: set[tuple[str, str]] = set()  # names and digests of the data whose summary was printed
 
-__all__ = ["read_archive", "read_csv", "read_folder", "read_picture", "resize_arrays"]
+__all__ = [
+    "PictureFiles",
+    "list_described_pictures",
+    "list_packed_pictures",
+    "list_pictures",
+    "read_picture",
+    "read_pictures",
+    "resize_arrays",
+]
 
 Decoded = tuple[bytes, Bytes | str]
 """A file's SHA-256, with its picture or the reason why it has none."""
 
 
-def read_folder(path: Path, size: int | None, channels: int | None, labelling: Labelling = NO_LABELLING) -> ImageData:
+@dataclass(frozen=True)
+class PictureFiles:
+    """The files of a data set of pictures, of which nothing is decoded yet.
+
+    Args:
+        name: what the data set is called in messages.
+        listing: all files.
+        contents: reads some of them, by their sources.
+        layout: the classes and splits of the pictures.
+    """
+
+    name: str
+    listing: Listing
+    contents: Contents
+    layout: Layout
+
+
+def list_pictures(path: Path, labelling: Labelling = NO_LABELLING) -> PictureFiles:
     """The pictures of a folder with one folder a class. Nested folders belong to the class they are in.
 
-    Raises DataError when it is empty, when a folder that may be a class cannot be opened, and when nothing can be read.
+    Raises DataError when it is empty, and when the classes cannot be determined.
     """
     listing = list_folder(path)
     if not (listing.files or listing.folders or listing.unreadable):
         raise DataError(f"the folder {path} is empty; data is a folder with one folder of pictures for each class")
-    return _read(str(path), listing, folder_contents, size, channels, labelling)
+    return _laid_out(str(path), listing, folder_contents, labelling)
 
 
-def read_archive(path: Path, size: int | None, channels: int | None, labelling: Labelling = NO_LABELLING) -> ImageData:
-    """The same, from a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip whose folders are the classes.
+def list_packed_pictures(path: Path, labelling: Labelling = NO_LABELLING) -> PictureFiles:
+    """The same, of a .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip whose folders are the classes.
 
     Raises DataError for a damaged archive, and for paths in it that would lead out of it.
     """
     listing = list_archive(path)
-    return _read(str(path), listing, lambda sources: archive_contents(path, sources), size, channels, labelling)
+    return _laid_out(str(path), listing, lambda sources: archive_contents(path, sources), labelling)
 
 
-def read_csv(path: Path, size: int | None, channels: int | None) -> ImageData:
+def list_described_pictures(path: Path) -> PictureFiles:
     """The pictures that a CSV names, with the labels that it gives them. Raises DataError where it names none."""
-    return _read(str(path), csv_listing(path), folder_contents, size, channels, Labelling(csv=str(path)))
+    return _laid_out(str(path), csv_listing(path), folder_contents, Labelling(csv=str(path)))
 
 
-def _read(
-    name: str,
-    listing: Listing,
-    contents: Contents,
-    size: int | None,
-    channels: int | None,
-    labelling: Labelling,
-) -> ImageData:
+def _laid_out(name: str, listing: Listing, contents: Contents, labelling: Labelling) -> PictureFiles:
     try:
-        layout = find_layout(listing, contents, labelling)
+        return PictureFiles(name, listing, contents, find_layout(listing, contents, labelling))
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
+
+
+def read_pictures(source: PictureFiles, size: int | None, channels: int | None) -> ImageData:
+    """The pictures decoded, `size` pixels a side.
+
+    Raises DataError when a folder that may be a class cannot be opened, and when nothing can be read.
+    """
+    name, listing, contents, layout = source.name, source.listing, source.contents, source.layout
     pictures, again = _once(layout.pictures, listing)
     left_out = [*layout.left_out, *_unopened(name, layout, listing)]
     side = size or DEFAULT_SIZE

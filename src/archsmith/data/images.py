@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from archsmith.core.errors import DataError, UnknownName
 from archsmith.core.shown import shown
 from archsmith.data.file_versions import version
 from archsmith.data.system_files import is_record, is_system_file
+
+if TYPE_CHECKING:
+    from archsmith.data.image_folder import PictureFiles
 
 Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -255,6 +258,25 @@ def load(
                 f"{name} has its own labels; labels and label_pattern are for folders and archives of pictures"
             )
         return _load_named(name, size, channels)
+    path, labels = _located(data, labels)
+    return _load_path(str(path), size, channels, labels, label_pattern, _version_of(path, labels))
+
+
+def open_data(data: str, *, labels: str | None = None, label_pattern: str | None = None) -> ImageData | PictureFiles:
+    """The data set with a name or at a path: itself if it is stored as arrays, or the files of its pictures, not yet decoded.
+
+    Raises UnknownName for an unknown name, and DataError for data that cannot be used.
+    """
+    from archsmith.data.image_files import open_path
+
+    if is_name(data):
+        return load(data, labels=labels, label_pattern=label_pattern)
+    path, labels = _located(data, labels)
+    return open_path(path, labels, label_pattern)
+
+
+def _located(data: str, labels: str | None) -> tuple[Path, str | None]:
+    """The absolute path of a data set, and of its labels. Raises UnknownName or DataError if it is not there."""
     path = Path(os.path.expanduser(data))
     if not is_there(path):
         if path.suffix or os.sep in data or "/" in data:
@@ -263,7 +285,7 @@ def load(
     path = path.resolve()
     if labels is not None and os.path.isfile(below := os.path.join(path, labels)):
         labels = below
-    return _load_path(str(path), size, channels, labels, label_pattern, _version_of(path, labels))
+    return path, labels
 
 
 def _version_of(path: Path, labels: str | None) -> int:
