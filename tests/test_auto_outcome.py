@@ -27,7 +27,7 @@ from archsmith.metrics.confusion import ClassScores
 from archsmith.metrics.outcome import (
     Assessment,
     AutoOutcome,
-    Calibration,
+    CalibrationReport,
     DeliveredNetwork,
     DuplicatePair,
     Mistake,
@@ -56,7 +56,7 @@ FULL = AutoOutcome(
     time_budget=600.0,
     children=12,
     epochs=60,
-    calibration=Calibration(1.5, 0.08, 0.02, (Bin(7, 0.9, 0.8),), (Bin(7, 0.8, 0.8),)),
+    calibration=CalibrationReport(1.5, 0.08, 0.02, (Bin(7, 0.9, 0.8),), (Bin(7, 0.8, 0.8),)),
     suspects=(SuspectedLabel("cats/2.png", "cat", "dog", 0.99, "training"),),
     suspects_found=3,
     duplicates=(DuplicatePair("a.png", "b.png", ("training", "test"), exact=True),),
@@ -142,7 +142,7 @@ def with_pairs(*counts: int, equal_time: bool, **changes: Any) -> AutoOutcome:
 def test_better_takes_equal_time_and_an_interval_above_zero() -> None:
     better = claim(with_pairs(880, 50, 20, 50, equal_time=True))
     assert better.verdict == BETTER
-    assert "better than the network designed by hand in equal time" in better.text
+    assert "In equal time it is better than the network designed by hand" in better.text
     assert "of 1,000 test pictures it recognises 93.0 % and ResNet-20 90.0 %" in better.text
     assert "+3.0 points (95 % interval +1.4 to +4.7)" in better.text
     same = claim(with_pairs(880, 35, 30, 55, equal_time=True))
@@ -224,7 +224,8 @@ def test_the_two_accuracies_are_explained() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 seconds"), (1, "1 second"), (45.4, "45 seconds"), (60, "1 minute"), (100, "1.7 minutes"),
+        (0, "less than a second"), (1, "1 second"), (45.4, "45 seconds"), (59.7, "1 minute"),
+        (60, "1 minute"), (100, "1.7 minutes"),
         (600, "10 minutes"), (5399, "90 minutes"), (7200, "2 hours"), (7560, "2.1 hours"),
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 from archsmith.core.artifacts import ArtifactFolder
 from archsmith.core.errors import UsageError
 from archsmith.metrics import mcnemar, paired_difference, wilson
-from archsmith.metrics.assessment import assess, calibrate, paired_counts, score
+from archsmith.metrics.assessment import assess, calibration_report, paired_counts, score
 from archsmith.metrics.calibration import calibration_bins, calibration_error
 from archsmith.metrics.confusion import balanced_accuracy, class_scores, confusion_matrix
 from archsmith.metrics.mistakes import worst_mistakes
@@ -59,7 +59,7 @@ def test_predictions_come_back_from_an_artifact(tmp_path: Path) -> None:
 
 def test_no_predictions_are_predictions() -> None:
     none = Predictions(np.zeros((0, 4)), np.zeros(0, np.int64))
-    assert (none.accuracy, none.correct, calibration_error(none), calibrate(none)) == (None, 0, None, None)
+    assert (none.accuracy, none.correct, calibration_error(none), fit_temperature(none)) == (None, 0, None, 1.0)
     assert balanced_accuracy(confusion_matrix(none)) is None
     assert assess(none, "abcd").score.interval == (0.0, 1.0)
 
@@ -214,8 +214,7 @@ def test_too_few_names_of_classes_are_refused() -> None:
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
 def test_the_temperature_that_sharpened_is_found_and_calibrates(sharpness: float) -> None:
     validation, test = made(1, 20_000, sharpness=sharpness), made(2, 20_000, sharpness=sharpness)
-    c = calibrate(validation, test)
-    assert c is not None
+    c = calibration_report(fit_temperature(validation), test)
     assert c.error_before is not None
     assert c.error_after is not None
     assert c.temperature == pytest.approx(sharpness, rel=0.05)

@@ -23,14 +23,18 @@ QUIET = (
 )
 
 
+def browser() -> str:
+    """The path of a browser."""
+    return next(found for name in BROWSERS if (found := shutil.which(name)))
+
+
 def browse(page: Path, folder: Path) -> tuple[str, list[str], list[str]]:
     """The page's elements after loading, what it wrote to the console, and the URLs that it asked for.
 
     The browser's own errands have no page as their origin; names lead nowhere, so nothing leaves the machine.
     """
-    browser = next(found for name in BROWSERS if (found := shutil.which(name)))
     network = folder / "network.json"
-    command = [browser, *QUIET, f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--v=0"]
+    command = [browser(), *QUIET, f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--v=0"]
     command += [f"--log-net-log={network}", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     events = [event.get("params", {}) for event in json.loads(network.read_text())["events"]]

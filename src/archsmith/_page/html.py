@@ -39,9 +39,11 @@ _UNSHOWABLE = re.compile(
 )
 
 
-def tag(name: str, *pieces: Piece, cls: str = "", id: str = "", style: str = "", href: str = "") -> Html:
-    """An element with its pieces inside."""
-    attributes = (("class", cls), ("id", id), ("style", style), ("href", href))
+def tag(
+    name: str, *pieces: Piece, cls: str = "", id: str = "", style: str = "", href: str = "", title: str = ""
+) -> Html:
+    """An element with its pieces inside; `title` is shown when the pointer rests on it."""
+    attributes = (("class", cls), ("id", id), ("style", style), ("href", href), ("title", title))
     head = "".join(f' {key}="{escape(value)}"' for key, value in attributes if value)
     return Html(f"<{name}{head}>" if name in VOID else f"<{name}{head}>{join(pieces)}</{name}>")
 
@@ -111,6 +113,21 @@ def duration(seconds: float | None) -> str:
     if whole < 48 * 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(n: int) -> str:
+    """A number of bytes: "812 bytes", "1.1 MB"."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= factor:
+            amount = n / factor
+            return (
+                f"{amount:.0f} {unit}"
+                if amount >= 100
+                else f"{amount:.2g} {unit}"
+                if amount < 10
+                else f"{amount:.0f} {unit}"
+            )
+    return f"{n} bytes"
 
 
 def count(n: int, singular: str, plural: str = "") -> str:

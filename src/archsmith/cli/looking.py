@@ -15,7 +15,7 @@ import typer
 from archsmith.core.errors import RunLocked, UnknownName, UsageError
 from archsmith.core.evaluator import with_data
 from archsmith.core.finish import FINAL_ACCURACY, Measure, epochs_of_finals, epochs_text, in_todays_words
-from archsmith.core.shown import command_text, in_columns, without_passwords
+from archsmith.core.shown import command_text, in_columns, plain, without_passwords
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -156,24 +156,31 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     from archsmith._search.saved import saved
     from archsmith._search.start_phase import learned_nothing
     from archsmith.report.cluster import cluster
+    from archsmith.report.outcome import outcome_json, outcome_lines, read_outcome
 
     run = open_existing(store, name)
     summary = run.summary
+    auto, auto_error = read_outcome(run.reader)
     finish = _finish(run)
     few = sum(summary.counts.values()) <= MOST_READ
     less, workers = (saved(run.reader), cluster(run.reader)) if few else (None, None)
     if as_json:
         trial = run.best
-        found = {"config": run.config, "best_trial": trial_json(trial), "finish": finish}
+        found = {"config": run.config, "best_trial": None if trial is None else trial_json(trial), "finish": finish}
         used = {
             "cluster": None if workers is None else workers.to_json(),
             "saved": None if less is None else vars(less),
+            "auto": None if auto is None else outcome_json(auto),
             "improvement": None if (improved := improvement(run.reader)) is None else vars(improved),
         }
         print(json.dumps({**summary_json(summary), **found, **used}, indent=2))
         return
     config = run.config
     print(f"{summary.name}: {summary.status}")
+    for word, line in outcome_lines(auto) if auto is not None else ():
+        print(f"  {word:9}  {plain(line)}")
+    if auto_error:
+        print(f"  delivered  not shown, since its record is of another version: {plain(auto_error)}")
     print(f"  space      {_phrase(config['space'])}")
     print(f"  searcher   {_phrase(config['searcher'])}")
     print(f"  evaluator  {_phrase(config['evaluator'])}")
@@ -210,7 +217,7 @@ def show(name: RunName, store: StoreOption = DEFAULT_STORE, as_json: JsonOption 
     print(f"  command    {config['command']}")
     if summary.status == "interrupted":
         print(f"next: {command_line('resume', name, store=store)}")
-    elif finish is None and summary.status == "finished" and can_finish(run):
+    elif finish is None and auto is None and summary.status == "finished" and can_finish(run):
         print(f"next: {command_line('finish', name, store=store)}")
 
 
@@ -229,6 +236,8 @@ def top(
     as_json: JsonOption = False,
 ) -> None:
     """Show the best trials of a run, or those that no other beats in several metrics."""
+    from archsmith.report.outcome import outcome_json, outcome_lines, read_outcome
+
     if k < 1:
         raise UsageError(f"-k must be at least 1, got {k}")
     run = open_existing(store, name)
@@ -249,8 +258,10 @@ def top(
                 f"run {name!r} has no trial with the metrics {', '.join(m.lstrip('+-') for m in metrics)}{_metrics_there(run)}"
             )
         more = [m for m in (m.lstrip("+-") for m in metrics) if m not in ("reward", "parameters", measure.name)]
+    auto, _ = read_outcome(run.reader)
     if as_json:
-        print(json.dumps([trial_json(trial) for trial in trials], indent=2))
+        delivered = {} if auto is None else {auto.delivered.trial: {"delivered": outcome_json(auto)["delivered"]}}
+        print(json.dumps([{**trial_json(t), **delivered.get(t.number, {})} for t in trials], indent=2))
         return
     rows = [("TRIAL", "REWARD", measure.label.upper(), *map(_column, more), "PARAMETERS", "SECONDS", "GENOTYPE")]
     for trial in trials:
@@ -261,6 +272,9 @@ def top(
         seconds = f"{trial.result.cost.seconds:.1f}" if trial.result else "-"
         rows.append((str(trial.number), f"{trial.reward:.6g}", score, *others, parameters, seconds, trial.genotype.key))
     print_columns(rows)
+    if auto is not None and pareto is None:
+        word, line = outcome_lines(auto)[0]
+        print(f"{word}: {plain(line)}")
 
 
 def _column(metric: str) -> str:
@@ -299,10 +313,8 @@ def summary_json(summary: RunSummary) -> dict[str, Any]:
     return {**{f: getattr(summary, f) for f in fields}, "counts": dict(summary.counts)}
 
 
-def trial_json(trial: Trial | None) -> dict[str, Any] | None:
+def trial_json(trial: Trial) -> dict[str, Any]:
     """A trial as JSON, its curve left out."""
-    if trial is None:
-        return None
     result = trial.result.to_json() if trial.result else None
     if result is not None:
         del result["curve"]

@@ -10,9 +10,9 @@ from archsmith.core.errors import UsageError
 from archsmith.metrics.calibration import calibration_bins, calibration_error
 from archsmith.metrics.confusion import class_scores, confusion_matrix
 from archsmith.metrics.mistakes import worst_mistakes
-from archsmith.metrics.outcome import Assessment, Calibration, Mistake, PairedCounts, Score
+from archsmith.metrics.outcome import Assessment, CalibrationReport, Mistake, PairedCounts, Score
 from archsmith.metrics.predictions import Predictions
-from archsmith.metrics.temperature import fit_temperature, with_temperature
+from archsmith.metrics.temperature import with_temperature
 
 MOST_MISTAKES = 24
 
@@ -70,19 +70,15 @@ def paired_counts(delivered: Predictions, baseline: Predictions) -> PairedCounts
     return PairedCounts(*(int(part.sum()) for part in parts))
 
 
-def calibrate(validation: Predictions, test: Predictions | None = None) -> Calibration | None:
-    """The temperature that suits validation predictions, and what it does to test predictions; None without the former.
+def calibration_report(temperature: float, test: Predictions) -> CalibrationReport:
+    """What a temperature does to test predictions.
 
     Args:
-        validation, test: predictions of the network as trained, without a temperature.
+        temperature: chosen on other items, see `fit_temperature`.
+        test: predictions of the network as trained, without a temperature.
     """
-    if len(validation) == 0:
-        return None
-    temperature = fit_temperature(validation)
-    if test is None or len(test) == 0:
-        return Calibration(temperature)
     scaled = Predictions(with_temperature(test.probabilities, temperature), test.labels, test.files)
-    return Calibration(
+    return CalibrationReport(
         temperature,
         calibration_error(test),
         calibration_error(scaled),

@@ -40,8 +40,8 @@ def claim(outcome: AutoOutcome) -> Claim:
     if baseline.equal_time:
         once = "Each was trained once; other trainings of the same networks could come out differently."
         said = {
-            BETTER: f"It is better than the network designed by hand in equal time: {evidence}. {once}",
-            WORSE: f"It is worse than the network designed by hand in equal time: {evidence}. {once}",
+            BETTER: f"In equal time it is better than the network designed by hand: {evidence}. {once}",
+            WORSE: f"In equal time it is worse than the network designed by hand: {evidence}. {once}",
             NO_DIFFERENCE: f"With equal time for both, the test pictures show no difference: {evidence}.",
         }
         return Claim(verdict, said[verdict])
@@ -77,13 +77,12 @@ def accuracy_remark(outcome: AutoOutcome) -> str:
 
 
 def minutes_text(seconds: float) -> str:
-    """A time as a person says it: "45 seconds", "1 minute", "12.5 minutes", "2.1 hours"."""
-    for unit, size, least in (("hour", 3600.0, 5400.0), ("minute", 60.0, 60.0), ("second", 1.0, 0.0)):
-        if seconds >= least:
-            amount = seconds / size
-            text = f"{amount:.0f}" if unit == "second" else f"{amount:.1f}".removesuffix(".0")
-            return f"{text} {unit}{'' if text == '1' else 's'}"
-    raise ValueError(f"a time must be zero or more seconds, got {seconds}")
+    """A time as a person says it: "less than a second", "45 seconds", "1 minute", "12.5 minutes", "2.1 hours"."""
+    if seconds < 1:
+        return "less than a second"
+    unit, factor = ("hour", 3600) if seconds >= 5400 else ("minute", 60) if round(seconds) >= 60 else ("second", 1)
+    text = f"{seconds / factor:.{0 if factor == 1 else 1}f}".removesuffix(".0")
+    return f"{text} {unit}{'' if text == '1' else 's'}"
 
 
 def percent(share: float) -> str:
@@ -92,8 +91,9 @@ def percent(share: float) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two shares as "+1.2"."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    """A difference of two shares as "+1.2", or "0.0"."""
+    text = f"{100 * difference:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
 
 
 def _verdict(paired: PairedCounts) -> str:

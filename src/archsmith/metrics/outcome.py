@@ -190,12 +190,13 @@ class DuplicatePair:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationReport:
     """Whether the network's confidence can be trusted.
 
     Args:
-        temperature: what the logits are divided by, chosen on validation pictures; the exported network does it.
-        error_before, error_after: the expected calibration error on test pictures, without and with it.
+        temperature: what the logits are divided by, chosen on pictures that the network did not learn from; the exported
+            network does it.
+        error_before, error_after: the expected calibration error on test pictures, without the temperature and with it.
         before, after: the groups of test pictures of about equal confidence that these come from.
     """
 
@@ -264,7 +265,7 @@ class AutoOutcome:
         time_budget: the seconds that all of it could take; None without a budget.
         children: how many networks the search trained.
         epochs: the passes over the training pictures of all trainings.
-        calibration: None if there were no validation pictures to choose a temperature by.
+        calibration: None if no temperature was chosen.
         suspects, suspects_found: suspected wrong labels, the most suspicious first, and how many there are in all.
         duplicates, duplicates_found: the same pictures in two splits, and how many pairs there are in all.
         notes: what else a reader should know, in sentences.
@@ -280,7 +281,7 @@ class AutoOutcome:
     time_budget: float | None = None
     children: int = 0
     epochs: float = 0.0
-    calibration: Calibration | None = None
+    calibration: CalibrationReport | None = None
     suspects: tuple[SuspectedLabel, ...] = ()
     suspects_found: int = 0
     duplicates: tuple[DuplicatePair, ...] = ()

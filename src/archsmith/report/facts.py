@@ -21,7 +21,9 @@ from archsmith.core.space import Space, decode, trace
 from archsmith.core.store import Learned, RunReader, RunSummary
 from archsmith.core.trial import Trial, TrialState
 from archsmith.core.walk import kind_of
+from archsmith.metrics.outcome import AutoOutcome
 from archsmith.report.cluster import Cluster, cluster
+from archsmith.report.outcome import read_outcome
 
 if TYPE_CHECKING:
     from archsmith._search.run import Run
@@ -96,6 +98,8 @@ class Facts:
         saved: what stopping children early has saved, or None where no rule was asked.
         improvement: what the search added to the known points it began with, or None if it had none.
         looks: how often the test set was looked at: a finish says so before it looks, so one that was killed counts.
+        auto: what `auto` delivered, if the run is of that command.
+        auto_error: why its record cannot be shown, if it is of another version; else empty.
     """
 
     summary: RunSummary
@@ -121,6 +125,8 @@ class Facts:
     saved: Saved | None
     improvement: Improvement | None
     looks: int
+    auto: AutoOutcome | None = None
+    auto_error: str = ""
 
     @property
     def best(self) -> Trial | None:
@@ -186,6 +192,7 @@ def gather(run: Run, *, control: str | None) -> Facts:
                 if len(epochs):
                     curves.append((trial.number, epochs, values))
     finish, looks = run.reader.document("finish"), run.reader.document("finish-looks")
+    auto, auto_error = read_outcome(run.reader)
     return Facts(
         summary=summary,
         measure=measure,
@@ -210,6 +217,8 @@ def gather(run: Run, *, control: str | None) -> Facts:
         saved=savings.saved(),
         improvement=improvement(run.reader),
         looks=len(looks) if isinstance(looks, list) else 0,
+        auto=auto,
+        auto_error=auto_error,
     )
 
 

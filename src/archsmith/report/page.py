@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from archsmith._page.document import document
 from archsmith._page.html import (
     Html,
     Piece,
     count,
+    details,
     duration,
     join,
     number,
@@ -18,31 +18,28 @@ from archsmith._page.html import (
     tag,
 )
 from archsmith._search.start_phase import learned_nothing
-from archsmith.core.budget import Budget
-from archsmith.core.errors import UsageError
-from archsmith.core.finish import ACCURACY, FINAL_ACCURACY, Measure
-from archsmith.core.shown import base_name, command_text
+from archsmith.core.finish import Measure
+from archsmith.core.shown import base_name
+from archsmith.metrics.outcome import AutoOutcome
 from archsmith.report import tables
 from archsmith.report.architectures import architectures
 from archsmith.report.clustered import clustered
-from archsmith.report.facts import Facts, redacted
+from archsmith.report.delivered.sections import sections
+from archsmith.report.delivered.summary import explanation, lead
+from archsmith.report.delivered.summary import tiles as delivered_tiles
+from archsmith.report.delivered.summary import words as delivered_words
+from archsmith.report.facts import Facts
 from archsmith.report.finished import finished, found_network, test_score, trained_for
-from archsmith.report.names import OF_WEIGHTS, meaning, metric_text, searcher_name, short_type, type_of, unseen
+from archsmith.report.names import metric_text, searcher_name, short_type, type_of
 from archsmith.report.progress import learning, progress
+from archsmith.report.record import definitions, footer, record, words
 
-REWARDS = {
-    "rewards.scaled_perplexity": "80 divided by the square of the validation perplexity",
-    "rewards.cubed_accuracy": "the cube of the validation accuracy",
-    "rewards.squared_accuracy": "the square of the validation accuracy",
-    "rewards.accuracy": "the validation accuracy",
-    "rewards.LatencyWeighted": "the accuracy times (latency / target)^w, whose target and exponents are in the record",
-    "rewards.bleu": "a hundredth of the validation BLEU",
-    "rewards.value": "the number that the evaluator returned",
-}
+Section: TypeAlias = tuple[str, str, Html]  # id, title, content
 
 
 def page(facts: Facts) -> str:
     """The whole page as text."""
+    outcome = facts.auto
     parts = [
         ("finish", "The test", finished(facts)),
         ("progress", "How the search went", progress(facts)),
@@ -58,9 +55,46 @@ def page(facts: Facts) -> str:
     if published(facts):  # of a search there is nothing to tell
         parts = [part for part in parts if part[0] not in ("progress", "learning", "choices")]
     shown = [(id, title, body) for id, title, body in parts if body is not None]
+    top = headline(facts)
+    if outcome is not None:
+        top, shown = delivered_headline(facts, outcome), _with_search_folded(facts, outcome, shown)
     nav = tag("nav", *(tag("a", title, href=f"#{id}") for id, title, _ in shown))
-    sections = (section(id, title, body) for id, title, body in shown)
-    return document(facts.summary.name, headline(facts), nav, *sections, footer(facts))
+    body = (section(id, title, content) for id, title, content in shown)
+    return document(facts.summary.name, top, nav, *body, footer(facts))
+
+
+def _with_search_folded(facts: Facts, outcome: AutoOutcome, parts: Sequence[Section]) -> list[Section]:
+    """The sections on the delivered network, then those on the search, folded away but for the record and the words.
+
+    The comparison over seeds of a finish with several stays as it is.
+    """
+    several = _seeds(facts.finish) > 1
+    kept = [part for part in parts if part[0] in (("finish", "record") if several else ("record",))]
+    search = [part for part in parts if part not in kept and part[0] not in ("words", "finish")]
+    summary = tag("div", tag("p", _sentence(facts)), tag("dl", *(_tile(*tile) for tile in _tiles(facts)), cls="tiles"))
+    trainings = next((body for id, _, body in parts if id == "finish"), None) if not several else None
+    folded = details(
+        "Rewards, learning, architectures, choices and trials of the search",
+        summary,
+        *(section(id, title, body) for id, title, body in search),
+        section("finish", "The final trainings", trainings) if trainings is not None else None,
+        section("search-words", "The words of the search", words(facts)),
+    )
+    return [
+        *(part for part in kept if part[0] == "finish"),
+        *sections(outcome),
+        ("search", "How it was found", folded),
+        *(part for part in kept if part[0] == "record"),
+        ("words", "What the words mean", definitions(delivered_words(outcome))),
+    ]
+
+
+def _seeds(finish: Mapping[str, Any] | None) -> int:
+    """How many final trainings the first network of a finish had."""
+    networks = (finish or {}).get("networks")
+    first = networks[0] if isinstance(networks, list | tuple) and networks else None
+    finals = first.get("finals") if isinstance(first, Mapping) else None
+    return len(finals) if isinstance(finals, list | tuple) else 0
 
 
 # --- headline ---------------------------------------------------------------------------------------------------------
@@ -69,21 +103,40 @@ def page(facts: Facts) -> str:
 def headline(facts: Facts) -> Html:
     """What was searched, by what, on what, and what came out, for a person who reads nothing else."""
     s, best = facts.summary, facts.best
-    told = {"finished": "finished", "running": "still running: this is what there is so far"}
-    status = tag("span", told.get(s.status, s.status), cls=f"status {'' if s.status == 'finished' else s.status}")
     return tag(
         "header",
         tag(
             "p",
             f"{'A network trained' if published(facts) else 'An architecture search'} with archsmith",
-            status,
+            _status(facts),
             cls="eyebrow",
         ),
         tag("h1", s.name),
         tag("p", _sentence(facts), cls="lead"),
         tag("p", _result(facts)) if best is not None else None,
         tag("dl", *(_tile(*tile) for tile in _tiles(facts)), cls="tiles"),
+        tag("p", f"What auto delivered is not shown, since its record is of another version: {facts.auto_error}.")
+        if facts.auto_error
+        else None,
     )
+
+
+def delivered_headline(facts: Facts, outcome: AutoOutcome) -> Html:
+    """What was delivered, how good it is, and what may be claimed, for a person who reads nothing else."""
+    return tag(
+        "header",
+        tag("p", "A network made with archsmith", _status(facts), cls="eyebrow"),
+        tag("h1", facts.summary.name),
+        tag("dl", *(_tile(*tile) for tile in delivered_tiles(outcome)), cls="tiles first"),
+        tag("p", lead(outcome, facts.summary.config.get("dataset")), cls="lead"),
+        explanation(outcome),
+    )
+
+
+def _status(facts: Facts) -> Html:
+    status = facts.summary.status
+    told = {"finished": "finished", "running": "still running: this is what there is so far"}
+    return tag("span", told.get(status, status), cls=f"status {'' if status == 'finished' else status}")
 
 
 def published(facts: Facts) -> str:
@@ -214,154 +267,3 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         )
     )
     return tiles
-
-
-# --- the record -------------------------------------------------------------------------------------------------------
-
-
-def record(facts: Facts) -> Html:
-    """What it takes to do it again: command, versions, seed, data; and how to go on."""
-    s, config = facts.summary, facts.summary.config
-    rows: list[tuple[Piece, Piece]] = [
-        ("command", tag("code", redacted(str(config.get("command", ""))))),
-        ("space", _config(config.get("space"))),
-        ("searcher", _config(config.get("searcher"))),
-        ("evaluator", _config(config.get("evaluator"))),
-        ("reward", _config(config.get("reward"))),
-        ("budget", _budget(config.get("budget"))),
-        ("limits of one child", _limits(config.get("limits"))),
-        ("workers", str(config.get("workers", "–"))),
-        ("seed", str(config.get("seed", "–"))),
-        ("data", _dataset(config.get("dataset")) or None),
-        ("data fingerprint", tag("code", str(config["data"])) if config.get("data") else "no data set"),
-        ("versions", _pairs(config.get("versions"))),
-        ("note", _pairs(_note(config)) if _note(config) else None),
-        ("begun, last written", f"{s.created} · {s.updated}"),
-        ("store", tag("code", facts.url) if facts.url else "memory: the run ends with its process"),
-    ]
-    body = tag("tbody", *(tag("tr", tag("td", name), tag("td", value)) for name, value in rows if value))
-    return join([tag("table", body, cls="record"), _commands(facts)])
-
-
-def _dataset(dataset: Any) -> str:
-    """What the evaluator said of its data; of long lists the first entries, of unreadable files the names."""
-    if not isinstance(dataset, Mapping):
-        return ""
-    said = []
-    for key, value in dataset.items():
-        if isinstance(value, list):
-            more = f", ... ({len(value):,})" if len(value) > 20 else ""
-            value = ", ".join(map(str, value[:20])) + more
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = number(value)
-        if value not in ("", None):
-            said.append(f"{str(key).replace('_', ' ')}: {value}")
-    return "; ".join(said)
-
-
-def _commands(facts: Facts) -> Html | None:
-    if facts.url is None:
-        return None
-    name, store = facts.summary.name, ("--store", facts.url)
-    interrupted = facts.summary.status == "interrupted"
-    commands = [
-        ("go on to its budget" if interrupted else "go on, with a higher budget",
-         command_text("resume", name, *(() if interrupted else _higher(facts)), *store)),
-        ("make this page again", command_text("report", name, *store)),
-    ]  # fmt: skip
-    if facts.best is not None and facts.summary.config.get("finishable", True):
-        commands[1:1] = [
-            ("train the best for longer and test it once", command_text("finish", name, *store)),
-            ("then write the network as files", command_text("export", name, *store)),
-        ]
-    lines = "\n".join(f"{command}    # {what}" for what, command in commands)
-    return join([tag("h3", "How to go on"), tag("pre", lines)])
-
-
-def _higher(facts: Facts) -> tuple[str, str]:
-    """Twice the run's budget, as an option of the command line."""
-    budget = facts.summary.config.get("budget")
-    for unit in ("trials", "epochs", "seconds"):
-        amount = budget.get(unit) if isinstance(budget, Mapping) else None
-        if isinstance(amount, int | float) and not isinstance(amount, bool):
-            return f"--{unit}", f"{max(2 * amount, 2 * facts.trials if unit == 'trials' else 0):.15g}"
-    return "--seconds", "3600"
-
-
-def _config(config: Any) -> Html:
-    if not isinstance(config, Mapping):
-        return tag("code", json.dumps(config, ensure_ascii=False))
-    fields = ", ".join(f"{k}={_value(v)}" for k, v in config.items() if k != "type")
-    return tag("code", redacted(f"{type_of(config)}({fields})" if fields else type_of(config)))
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping) and "type" in value:
-        fields = ", ".join(f"{k}={_value(v)}" for k, v in value.items() if k != "type")
-        return f"{value['type']}({fields})" if fields else str(value["type"])
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _budget(budget: Any) -> str:
-    try:
-        return f"{Budget(**budget)}"
-    except (UsageError, TypeError):
-        return json.dumps(budget, ensure_ascii=False)
-
-
-def _limits(limits: Any) -> str | None:
-    if not isinstance(limits, Mapping):
-        return None
-    return ", ".join(f"{number(v)} {k}" for k, v in limits.items() if v is not None) or "none"
-
-
-def _note(config: Any) -> dict[str, Any]:
-    """The run's note without the plan of its finish, which is shown with the test, and the path of a recipe file."""
-    return {k: v for k, v in (config.get("note") or {}).items() if k not in ("finish", "file")}
-
-
-def _pairs(pairs: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in pairs.items()) if isinstance(pairs, Mapping) else "–"
-
-
-def words(facts: Facts) -> Html:
-    """The definitions a reader needs to judge the numbers."""
-    reward = type_of(facts.summary.config.get("reward"))
-    times = count(facts.looks, "time")
-    said = [
-        ("Child", "a network that the search proposed, trained for a short while to see what it is worth."),
-        (
-            "Trial",
-            "one proposal with what came of it; a child that could not be trained is a failed trial, and counts.",
-        ),
-        ("Reward", f"the number the searcher learns from, larger is better; here {REWARDS.get(reward, reward)}."),
-        (
-            f"Validation {facts.measure.label}",
-            f"{meaning(facts.measure)}{_which_epoch(facts)} The search chooses by it, so the best of many is a little flattered "
-            "by luck.",
-        ),
-        (
-            "Test set",
-            f"{unseen(facts.measure)} that neither training nor search has seen. It was looked at {times} in this run.",
-        ),
-    ]
-    if not facts.curves and not facts.has_score:
-        said = said[:3]
-    return tag("dl", *(tag("div", tag("dt", tag("strong", k)), tag("dd", v)) for k, v in said))
-
-
-def _which_epoch(facts: Facts) -> str:
-    """A remark that the accuracy is the best of several epochs, if it is."""
-    metrics = facts.best.result.metrics if facts.best is not None and facts.best.result is not None else {}
-    if facts.measure.name != ACCURACY.name or FINAL_ACCURACY not in metrics:
-        return ""
-    return f" It is the highest of a child's last five epochs; the {OF_WEIGHTS} is that of its last one, which are kept and exported."
-
-
-def footer(facts: Facts) -> Html:
-    """Who made the page, and from what."""
-    from archsmith import __version__
-
-    return tag(
-        "footer", f"Made by archsmith {__version__} from the store alone. The page loads nothing and runs no script."
-    )
