@@ -23,7 +23,7 @@ ASPECTS = (3 / 4, 4 / 3)
 """The range of a random crop's width over its height (Szegedy et al. 2015, "Going Deeper with Convolutions")."""
 
 _LUMA = (0.299, 0.587, 0.114)
-_AT_ONCE = 1 << 18  # values that are resized at once: what is computed on the way fits into a processor's cache
+_AT_ONCE = 1 << 18  # values that a thread resizes at once: what is computed on the way fits into its cache
 
 
 def resized_crops(images: Tensor, size: int, *, area: float, flip: bool, generator: torch.Generator) -> Tensor:
@@ -64,7 +64,8 @@ def resized_crops(images: Tensor, size: int, *, area: float, flip: bool, generat
     column, right = (torch.where(mirrored[:, None], own.flip(1), own) for own in (column, right))
     row, below, column, right = (own.to(images.device) for own in (row, below, column, right))
     out = torch.empty(len(images), images.shape[1], size, size, device=images.device)
-    at_once = max(1, _AT_ONCE // (images.shape[1] * size * width) if images.device.type == "cpu" else len(images))
+    fits = torch.get_num_threads() * _AT_ONCE // (images.shape[1] * size * width)
+    at_once = max(1, fits if images.device.type == "cpu" else len(images))
     for start in range(0, len(images), at_once):
         some = slice(start, start + at_once)
         _resize(source[some], row[some], below[some], column[some], right[some], out[some])
