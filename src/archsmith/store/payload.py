@@ -109,6 +109,9 @@ def result(value: Any, what: str) -> Result | None:
         stopped_by = value.get("stopped_by")
         if stopped_by not in (None, "rule", "time"):
             raise ValueError(f"stopped_by {stopped_by!r:.100} is no reason")
+        settings = value.get("settings", {})  # a record from before children decided any has none
+        if not isinstance(settings, dict):
+            raise ValueError(f"settings {settings!r:.100} are no object")
         return Result(
             metrics=_numbers(value["metrics"]),
             curve=[_numbers(row) for row in value["curve"]],
@@ -123,6 +126,7 @@ def result(value: Any, what: str) -> Result | None:
             copied_from=copied_from,
             checkpoint=checkpoint,
             stopped_by=stopped_by,
+            settings=settings,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptStore(f"{what} is damaged: {type(error).__name__}: {error}") from None
