@@ -263,7 +263,7 @@ def _tune(
     wanted, whose = [], []
     for contender in contenders:
         assert contender.network is not None
-        for point in points:
+        for point in _undecided(contender, points, trainings.evaluator, notes):
             label = f"{contender.name}, " + (", ".join(f"{k}={v}" for k, v in point.items()) or "as searched")
             wanted.append(_tuning(trainings, plan, seed, label, contender.network, point))
             whose.append(contender)
@@ -278,6 +278,25 @@ def _tune(
         if failed:
             reasons = ", ".join(sorted({t.result.failure.reason if t.result.failure else "stopped" for t in failed}))
             notes.append(f"{len(failed)} of {len(mine)} settings of {contender.called} failed: {reasons}.")
+
+
+def _undecided(
+    contender: Contender, points: Sequence[Mapping[str, Any]], evaluator: Finishable, notes: list[str]
+) -> list[Mapping[str, Any]]:
+    """The points without the settings that the network's genotype decides, each once: it has priority over a plan."""
+    assert contender.network is not None
+    decided = contender.network.build(evaluator).settings
+    names = sorted({name for point in points for name in point if name in decided})
+    if names:
+        notes.append(
+            f"The genotype of {contender.called} decides {', '.join(names)}, so the plan's values were not tried."
+        )
+    left: list[Mapping[str, Any]] = []
+    for point in points:
+        own = {name: value for name, value in point.items() if name not in decided}
+        if own not in left:
+            left.append(own)
+    return left
 
 
 def _tuning(
