@@ -6,135 +6,43 @@ The sizes are those that were published, exact to the parameter (tests/test_resi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from archsmith.core.child import Task
-from archsmith.core.genotype import Architecture
 from archsmith.discovered.network import Discovered
 from archsmith.spaces.residual_network import ResidualNetwork
-from archsmith.spaces.residual_network.architecture import KIND
+from archsmith.spaces.residual_network.known import KNOWN
 
-SMALL_IMAGE_STEM = {"kernel": 3, "stride": 1, "pool": False}
-IMAGENET_STEM = {"kernel": 7, "stride": 2, "pool": True}
-STRIDED_STEM = {"kernel": 3, "stride": 2, "pool": False}
-
-
-def _network(
-    stem: Mapping[str, Any],
-    filters: int,
-    block: str,
-    depths: Sequence[int],
-    widths: Sequence[int],
-    *,
-    strides: Sequence[int] = (1, 2, 2, 2),
-    expansions: Sequence[float] = (1.0,),
-    se_ratio: float = 0.0,
-    preactivation: bool = False,
-    shortcut: str = "conv",
-    head: int = 0,
-    dropout: float = 0.0,
-) -> Architecture:
-    """A network whose stages have one kind of block; one expansion alone is that of all stages."""
-    expansions = list(expansions) * len(depths) if len(expansions) == 1 else expansions
-    stages = [
-        {
-            "block": block,
-            "depth": depth,
-            "width": width,
-            "kernel": 3,
-            "stride": stride,
-            "expansion": expansion,
-            "se_ratio": se_ratio,
-        }
-        for depth, width, stride, expansion in zip(depths, widths, strides, expansions, strict=False)
-    ]
-    return {
-        "kind": KIND,
-        "activation": "relu",
-        "preactivation": preactivation,
-        "shortcut": shortcut,
-        "dropout": dropout,
-        "stem": {"filters": filters, **stem},
-        "head": head,
-        "stages": stages,
-    }
-
-
-def _small_images(depth: int, shortcut: str = "conv") -> Architecture:
-    """He et al. 2016, section 4.2: 6n + 2 layers."""
-    return _network(SMALL_IMAGE_STEM, 16, "basic", [(depth - 2) // 6] * 3, (16, 32, 64), shortcut=shortcut)
-
-
-def _wide(depth: int, widen: int) -> Architecture:
-    """Zagoruyko and Komodakis 2016: 6n + 4 layers."""
-    widths = [widen * 16 * 2**stage for stage in range(3)]
-    return _network(SMALL_IMAGE_STEM, 16, "basic", [(depth - 4) // 6] * 3, widths, preactivation=True)
-
-
-def _imagenet(block: str, depths: Sequence[int], *, expansion: float = 1.0, se_ratio: float = 0.0) -> Architecture:
-    """He et al. 2016, table 1."""
-    widths = [(64 if block == "basic" else 256) * 2**stage for stage in range(4)]
-    return _network(IMAGENET_STEM, 64, block, depths, widths, expansions=(expansion,), se_ratio=se_ratio)
-
-
+_SMALL = Task((3, 64, 64), 10)
 _IMAGENET = Task((3, 224, 224), 1000)
 _SPACE = ResidualNetwork()
 
-# By name: the architecture, its title with the paper, and what it was published for.
-_NETWORKS: Mapping[str, tuple[Architecture, str, Task]] = {
-    "resnet8": (_small_images(8), "ResNet-8, which trains at a desk", Task()),
-    "resnet10_narrow": (
-        _network(STRIDED_STEM, 32, "basic", (1, 1, 1, 1), (32, 64, 128, 256), shortcut="pool"),
-        "ResNet-10 with 32 filters and a 3×3 stem, for small pictures and few minutes",
-        Task((3, 64, 64), 10),
-    ),
-    "resnet18_narrow": (
-        _network(STRIDED_STEM, 40, "basic", (2, 2, 2, 2), (40, 80, 160, 320), shortcut="pool"),
-        "ResNet-18 with 40 filters and a 3×3 stem, for small pictures and few minutes",
-        Task((3, 64, 64), 10),
-    ),
-    "resnet20": (_small_images(20), "ResNet-20 with 1×1 convolutions as shortcuts (He et al. 2016)", Task()),
-    "resnet20_pad": (_small_images(20, "pad"), "ResNet-20 as published for CIFAR-10 (He et al. 2016)", Task()),
-    "resnet56": (_small_images(56), "ResNet-56 with 1×1 convolutions as shortcuts (He et al. 2016)", Task()),
-    "resnet18": (_imagenet("basic", (2, 2, 2, 2)), "ResNet-18 (He et al. 2016)", _IMAGENET),
-    "resnet34": (_imagenet("basic", (3, 4, 6, 3)), "ResNet-34 (He et al. 2016)", _IMAGENET),
-    "resnet50": (_imagenet("bottleneck", (3, 4, 6, 3), expansion=0.25), "ResNet-50 (He et al. 2016)", _IMAGENET),
-    "resnet101": (_imagenet("bottleneck", (3, 4, 23, 3), expansion=0.25), "ResNet-101 (He et al. 2016)", _IMAGENET),
-    "wide_resnet50_2": (
-        _imagenet("bottleneck", (3, 4, 6, 3), expansion=0.5),
-        "WRN-50-2-bottleneck (Zagoruyko and Komodakis 2016)",
-        _IMAGENET,
-    ),
-    "se_resnet50": (
-        _imagenet("bottleneck", (3, 4, 6, 3), expansion=0.25, se_ratio=1 / 16),
-        "SE-ResNet-50 (Hu et al. 2018)",
-        _IMAGENET,
-    ),
-    "wrn_16_8": (_wide(16, 8), "WRN-16-8 (Zagoruyko and Komodakis 2016)", Task()),
-    "wrn_28_10": (_wide(28, 10), "WRN-28-10 (Zagoruyko and Komodakis 2016)", Task()),
-    "wrn_40_2": (_wide(40, 2), "WRN-40-2 (Zagoruyko and Komodakis 2016)", Task()),
-    "mobilenet_v2": (
-        _network(
-            STRIDED_STEM,
-            32,
-            "inverted",
-            (1, 2, 3, 4, 3, 3, 1),
-            (16, 24, 32, 64, 96, 160, 320),
-            strides=(1, 2, 2, 2, 1, 2, 1),
-            expansions=(1.0, 6.0, 6.0, 6.0, 6.0, 6.0, 6.0),
-            head=1280,
-            dropout=0.2,
-        ),
-        "MobileNetV2 with ReLU (Sandler et al. 2018)",
-        _IMAGENET,
-    ),
+# By name: the title with the paper, and what it was published for.
+_NETWORKS: Mapping[str, tuple[str, Task]] = {
+    "resnet8": ("ResNet-8, which trains at a desk", Task()),
+    "resnet10_narrow": ("ResNet-10 with 32 filters and a 3×3 stem, for small pictures and few minutes", _SMALL),
+    "resnet18_narrow": ("ResNet-18 with 40 filters and a 3×3 stem, for small pictures and few minutes", _SMALL),
+    "resnet20": ("ResNet-20 with 1×1 convolutions as shortcuts (He et al. 2016)", Task()),
+    "resnet20_pad": ("ResNet-20 as published for CIFAR-10 (He et al. 2016)", Task()),
+    "resnet56": ("ResNet-56 with 1×1 convolutions as shortcuts (He et al. 2016)", Task()),
+    "resnet18": ("ResNet-18 (He et al. 2016)", _IMAGENET),
+    "resnet34": ("ResNet-34 (He et al. 2016)", _IMAGENET),
+    "resnet50": ("ResNet-50 (He et al. 2016)", _IMAGENET),
+    "resnet101": ("ResNet-101 (He et al. 2016)", _IMAGENET),
+    "wide_resnet50_2": ("WRN-50-2-bottleneck (Zagoruyko and Komodakis 2016)", _IMAGENET),
+    "se_resnet50": ("SE-ResNet-50 (Hu et al. 2018)", _IMAGENET),
+    "wrn_16_8": ("WRN-16-8 (Zagoruyko and Komodakis 2016)", Task()),
+    "wrn_28_10": ("WRN-28-10 (Zagoruyko and Komodakis 2016)", Task()),
+    "wrn_40_2": ("WRN-40-2 (Zagoruyko and Komodakis 2016)", Task()),
+    "mobilenet_v2": ("MobileNetV2 with ReLU (Sandler et al. 2018)", _IMAGENET),
 }
 
 
 def _discovered(name: str) -> Discovered:
-    architecture, summary, task = _NETWORKS[name]
+    summary, task = _NETWORKS[name]
+    architecture = copy.deepcopy(KNOWN[name])
     if name == "mobilenet_v2":  # seven stages with a head are no point of the default space
         return Discovered(name=name, summary=summary, space=_SPACE, task=task, data=architecture)
     return Discovered(name=name, summary=summary, space=_SPACE, task=task, genotype=_SPACE.genotype(architecture))
