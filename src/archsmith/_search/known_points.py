@@ -50,7 +50,7 @@ def _genotype(space: Space, point: Any, where: str) -> Genotype:
     if isinstance(point, Run):
         if point.best is None:
             raise UsageError(f"{where} is the run {point.name!r}, and no trial of it is done yet")
-        return _genotype(space, point.best, f"{where}, the best of run {point.name!r},")
+        return _within(space, point.best.genotype, _architecture(point), f"{where}, the best of run {point.name!r},")
     if isinstance(point, Trial):
         return _within(space, point.genotype, None, where)
     if isinstance(point, Genotype):
@@ -67,6 +67,15 @@ def _genotype(space: Space, point: Any, where: str) -> Genotype:
     raise UsageError(
         f"{where} must be a genotype, an architecture, a network of archsmith.discovered, a trial or a run, got {shown(point)}"
     )
+
+
+def _architecture(run: Run) -> Architecture | None:
+    """The architecture of the best trial of a run; None if the run's space is not at hand."""
+    assert run.best is not None
+    try:
+        return decode(run.space, run.best.genotype)
+    except UsageError:
+        return None
 
 
 def _within(space: Space, genotype: Genotype, architecture: Architecture, where: str) -> Genotype:

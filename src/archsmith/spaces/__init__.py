@@ -14,6 +14,7 @@ from archsmith.spaces.product import GrownProduct, Product
 from archsmith.spaces.qnet import QNet
 from archsmith.spaces.recurrent_cell import RecurrentCell
 from archsmith.spaces.residual_network import ResidualNetwork
+from archsmith.spaces.training_recipe import TrainingRecipe
 from archsmith.spaces.update_rule import UpdateRule
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "QNet",
     "RecurrentCell",
     "ResidualNetwork",
+    "TrainingRecipe",
     "UpdateRule",
 ]

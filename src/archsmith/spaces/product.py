@@ -18,7 +18,7 @@ from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype
 from archsmith.core.grown import Edit, GrownSpace
 from archsmith.core.parts import PartSpace, canonical
-from archsmith.core.space import Space, decode, default_task, identity, mutate
+from archsmith.core.space import LocatesArchitectures, Space, decode, default_task, identity, mutate
 from archsmith.core.walk import Choose, RecordingWalk
 from archsmith.spaces.prefixed import Prefixed, distinct_names
 
@@ -81,6 +81,25 @@ class Product:
         return _whole(
             {name: part.architecture(Prefixed(choose, name)) for name, part in zip(self.names, self.parts, strict=True)}
         )
+
+    def genotype(self, architecture: Architecture) -> Genotype:
+        """The genotype of an architecture of this product, or of a network alone.
+
+        A network is trained with the first of the standards of each other part, such as the "modern" `TrainingRecipe`.
+
+        Raises UsageError when it is no point of the product, or a part cannot locate architectures.
+        """
+        is_product = isinstance(architecture, Mapping) and architecture.get("kind") == "product"
+        own = self._parts_of(architecture if is_product or not self._builds() else self._completed(architecture))
+        located = {}
+        for name, part in zip(self.names, self.parts, strict=True):
+            if not isinstance(part, LocatesArchitectures):
+                raise UsageError(f"the part {name} cannot tell which answers give an architecture; give a genotype")
+            try:
+                located[name] = part.genotype(own[name]).answers
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from None
+        return self._joined(located)
 
     def build(self, architecture: Architecture, task: Any) -> Child:
         """The builder's child, with each other part in order. Raises UsageError for another shape of architecture."""
@@ -146,6 +165,22 @@ class Product:
         return Diagram(" and ".join(self.names), tuple(nodes), tuple(edges), layout="graph", plot=plot)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _builds(self) -> bool:
+        return any(not isinstance(part, PartSpace) for part in self.parts)
+
+    def _completed(self, network: Architecture) -> Architecture:
+        """A network of the builder with the first standard of each other part."""
+        own = {}
+        for name, part in zip(self.names, self.parts, strict=True):
+            standard = next(iter(part.standards().values()), None) if isinstance(part, PartSpace) else network
+            if standard is None:
+                raise UsageError(
+                    f"this architecture is of a network alone, and does not say what {name} is; "
+                    'give {"kind": "product", "parts": {...}} with every part'
+                )
+            own[name] = standard
+        return _whole(own)
 
     def _parts_of(self, architecture: Architecture) -> dict[str, Architecture]:
         if not isinstance(architecture, Mapping) or set(architecture) != {"kind", "parts"}:
