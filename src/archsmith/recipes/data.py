@@ -76,7 +76,10 @@ def with_size(recipe: Recipe, size: int | None) -> Recipe:
         raise UsageError(f"--size is for images, and recipe {recipe.name!r} trains on none; leave it out")
     if not LEAST_SIZE <= size <= MOST_SIZE:
         raise UsageError(f"--size must be from {LEAST_SIZE} to {MOST_SIZE} pixels a side, got {size}")
-    return replace(recipe, evaluator=replace(recipe.evaluator, size=size))
+    own = recipe.evaluator
+    if own.size is None or own.source_size is None:
+        return replace(recipe, evaluator=replace(own, size=size))
+    return replace(recipe, evaluator=replace(own, size=size, source_size=round(own.source_size * size / own.size)))
 
 
 def _as_run_name(name: str) -> str:
