@@ -14,6 +14,7 @@ from postgres_server import postgres  # noqa: F401  # one server for all tests o
 
 MINIMUM_TESTS = 5800  # raised as the suite grows: fewer collected than this is a failure
 
+os.environ.setdefault("ARCHSMITH_CACHE_GB", "0")  # tests leave no pictures in the user's cache
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # children of a test are small, and tests run beside each other
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

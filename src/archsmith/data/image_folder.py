@@ -1,6 +1,6 @@
 """A folder of pictures, one folder a class, or the same as a .tar.gz or .zip; pictures of any size and mode.
 
-`listing` and `archive_listing` list the files, `layout` decides what the folders mean, and this file decodes the pictures.
+`listing` and `archive_listing` list the files, `layout` decides what the folders mean, and `decoding` decodes the pictures.
 Every file is accounted for: those that cannot be read are named in a warning and in the data's description, and those that
 are not part of the data are summed up in one line on stderr.
 """
@@ -8,12 +8,10 @@ are not part of the data are summed up in one line on stderr.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +21,16 @@ import numpy as np
 from archsmith.core.errors import DataError
 from archsmith.core.shown import plain, spelled
 from archsmith.data.archive_listing import archive_contents, list_archive
-from archsmith.data.images import Bytes, ImageData
+from archsmith.data.decoding import decode_all
+from archsmith.data.images import ImageData
 from archsmith.data.labelling import Contents, Labelling, csv_listing, find_layout, suggested
 from archsmith.data.layout import Ignored, LabelledPicture, Layout, Parts, path_text
-from archsmith.data.listing import Content, Listing, folder_contents, list_folder
+from archsmith.data.listing import Listing, folder_contents, list_folder
 from archsmith.data.picture_decoding import read_picture, resize_arrays
 from archsmith.data.split_names import TEST, TRAIN, VALIDATION
 
 NO_LABELLING = Labelling()  # then it is looked for
 DEFAULT_SIZE = 32  # pixels a side, as the paper's CIFAR-10
-_WAITING_CAP = 1 << 28  # bytes of pictures that wait for being decoded
 _said: set[tuple[str, str]] = set()  # names and digests of the data whose summary was printed
 
 __all__ = [
@@ -44,9 +42,6 @@ __all__ = [
     "read_pictures",
     "resize_arrays",
 ]
-
-Decoded = tuple[bytes, Bytes | str]
-"""A file's SHA-256, with its picture or the reason why it has none."""
 
 
 @dataclass(frozen=True)
@@ -98,28 +93,32 @@ def _laid_out(name: str, listing: Listing, contents: Contents, labelling: Labell
         raise DataError(f"{name}: {error}") from None
 
 
-def read_pictures(source: PictureFiles, size: int | None, channels: int | None) -> ImageData:
+def read_pictures(pictures_in: PictureFiles, size: int | None, channels: int | None) -> ImageData:
     """The pictures decoded, `size` pixels a side.
 
     Raises DataError when a folder that may be a class cannot be opened, and when nothing can be read.
     """
-    name, listing, contents, layout = source.name, source.listing, source.contents, source.layout
+    name, listing, contents, layout = pictures_in.name, pictures_in.listing, pictures_in.contents, pictures_in.layout
     pictures, again = _once(layout.pictures, listing)
     left_out = [*layout.left_out, *_unopened(name, layout, listing)]
     side = size or DEFAULT_SIZE
-    decoded = _decode_all(contents({listing.files[picture.path].source for picture in pictures}), side, channels)
+    pictures.sort(key=lambda picture: picture.key)
+    in_memory = sorted(pictures, key=lambda picture: picture.split == TEST)
+    sources = list(dict.fromkeys(listing.files[picture.path].source for picture in in_memory))
+    decoded = decode_all(sources, contents, side, channels)
 
     digest = hashlib.sha256(f"pictures {side} {channels}".encode())
-    kept: list[tuple[LabelledPicture, Bytes]] = []
+    kept: list[tuple[LabelledPicture, str]] = []
     files: dict[str, str] = {}
-    for picture in sorted(pictures, key=lambda picture: picture.key):
-        file_hash, pixels = decoded[listing.files[picture.path].source]
+    for picture in pictures:
+        source = listing.files[picture.path].source
+        file_hash = decoded.hashes[source]
         digest.update("/".join(picture.key).encode("utf-8", "surrogateescape") + b"\0" + file_hash)
         files[path_text(picture.key)] = file_hash.hex()[:16]
-        if isinstance(pixels, str):
-            left_out.append((picture.path, pixels))
+        if source in decoded.problems:
+            left_out.append((picture.path, decoded.problems[source]))
         else:
-            kept.append((picture, pixels))
+            kept.append((picture, source))
     unreadable = [f"{path_text(path)}: {reason}" for path, reason in sorted(left_out)]
     _report(name, unreadable, len(unreadable) + len(kept))
     if not kept:
@@ -133,15 +132,12 @@ def read_pictures(source: PictureFiles, size: int | None, channels: int | None) 
     for warning in layout.warnings:
         warnings.warn(f"{spelled(name)}: {warning}", stacklevel=3)
     remarks = list(layout.warnings)
-    depth = channels or max(pixels.shape[2] for _, pixels in kept)
     number = {label: k for k, label in enumerate(layout.classes)}
     arrays: list[Any] = []
     names: list[tuple[str, ...]] = []
     for of_test in (False, True):
-        chosen = [(picture, pixels) for picture, pixels in kept if (picture.split == TEST) == of_test]
-        images = np.empty((len(chosen), side, side, depth), np.uint8)
-        for i, (_, pixels) in enumerate(chosen):
-            images[i] = pixels  # grey ones spread over three channels
+        chosen = [(picture, source) for picture, source in kept if (picture.split == TEST) == of_test]
+        images = decoded.take([source for _, source in chosen])
         arrays += [images, np.array([number[picture.label] for picture, _ in chosen], np.int64)]
         names.append(tuple(path_text(picture.path) for picture, _ in chosen))
     learned = [picture for picture, _ in kept if picture.split != TEST]
@@ -156,7 +152,7 @@ def read_pictures(source: PictureFiles, size: int | None, channels: int | None) 
         class_names=layout.classes,
         # Of the files and not of the pixels: decoders differ by a grey level from version to version.
         digest=digest.hexdigest(),
-        mirrored_is_same=depth == 3,
+        mirrored_is_same=decoded.pixels.shape[3] == 3,
         unreadable=tuple(unreadable),
         remarks=tuple(remarks),
         contents=files,
@@ -235,36 +231,3 @@ def _say_once(name: str, digest: str, summary: str) -> None:
         _said.add((name, digest))
         encoding = sys.stderr.encoding or "utf-8"
         print(plain(f"{name}: {summary}").encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
-
-
-# --- decoding ---------------------------------------------------------------------------------------------------------
-
-
-def _decode_all(contents: Iterable[Content], size: int, channels: int | None) -> dict[str, Decoded]:
-    """Pictures by their files' source, decoded in parallel and in bounded numbers."""
-    decoded: dict[str, Decoded] = {}
-    waiting: deque[tuple[str, int, Future[Decoded]]] = deque()
-    held = 0
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes without the interpreter's lock
-        for source, in_memory, read in contents:
-            waiting.append((source, in_memory, pool.submit(_decode, read, size, channels)))
-            held += in_memory
-            while len(waiting) > 256 or held > _WAITING_CAP:
-                first, given, future = waiting.popleft()
-                held -= given
-                decoded[first] = future.result()
-    return decoded | {source: future.result() for source, _, future in waiting}
-
-
-def _decode(read: Callable[[], bytes], size: int, channels: int | None) -> Decoded:
-    try:
-        content = read()
-    except OSError as error:
-        return b"", f"cannot be read ({error.strerror or error})"
-    except DataError as error:
-        return b"", str(error)
-    digest = hashlib.sha256(content).digest()
-    try:
-        return digest, read_picture(content, size, channels)
-    except DataError as error:
-        return digest, str(error)
