@@ -220,6 +220,11 @@ def test_files(test: Path) -> list[Path]:
     return [file for label in sorted(test.iterdir()) for file in sorted(label.iterdir())]
 
 
+def batched(files: Sequence[Path]) -> list[Sequence[Path]]:
+    """As many as fit on a command line."""
+    return [files[i : i + 2000] for i in range(0, len(files), 2000)]
+
+
 def graded(predictions: Iterable[Mapping[str, Any]], test: Path) -> tuple[list[bool], list[float]]:
     """Whether the answer to each test file is its folder's name, in the order of by_hand.py, and the probability."""
     answers = {Path(each["path"]).relative_to(test).as_posix(): each for each in predictions}
@@ -252,10 +257,11 @@ def run_auto(
         output = command([*arguments, "--json"], sources, work, 60 * (2 * wanted.minutes + GRACE_MINUTES))
     result = json.loads(output)
     model = work / result["model"]
-    answers = command(
-        ["-m", "archsmith", "predict", model, folder / "test", "-k", "1", "--json"], sources, work, 60 * GRACE_MINUTES
-    )
-    correct, confidence = graded(json.loads(answers), folder / "test")
+    answers = []
+    for files in batched(test_files(folder / "test")):
+        predict: list[str | Path] = ["-m", "archsmith", "predict", model, *files, "-k", "1", "--json"]
+        answers += json.loads(command(predict, sources, work, 60 * GRACE_MINUTES))
+    correct, confidence = graded(answers, folder / "test")
     paths = ("model", "report", "source", "page")
     settings = {k: v for k, v in result.items() if isinstance(v, SCALARS) and k not in (*paths, "test_accuracy")}
     said = {"reported_accuracy": result.get("test_accuracy"), "settings": settings}
