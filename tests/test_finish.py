@@ -24,6 +24,7 @@ from archsmith._finish.result import Finished
 from archsmith._finish.time import within
 from archsmith._search.trainings import TrainingProgress
 from archsmith.cli.main import main
+from archsmith.core import temperatures
 from archsmith.core.child import Child, Task, TextTask
 from archsmith.core.comparison import compare, t_quantile
 from archsmith.core.errors import AllTrialsFailed, ChildFailed, Diverged, RunLocked, UsageError
@@ -44,6 +45,7 @@ from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.core.walk import Choose
 from archsmith.executors import InProcess
+from archsmith.metrics.fitted_temperature import fitted_temperature
 from archsmith.rewards import accuracy, scaled_perplexity
 from archsmith.searchers import Reinforce
 from archsmith.training import ImageClassification, LanguageModel
@@ -571,7 +573,30 @@ def test_image_classification_can_be_finished(tmp_path: Path) -> None:
     assert finished.test_count == 359
     assert found.mean is not None
     assert found.trainings == residual.trainings == 3
-    assert smith.open_run(store, "digits").reader.document("finish")["claim"] == finished.claim
+    run = smith.open_run(store, "digits")
+    assert run.reader.document("finish")["claim"] == finished.claim
+    # Each network has a temperature of its own, fitted on its validation images, which its export divides the logits by.
+    fitted = run.reader.document(temperatures.DOCUMENT)
+    assert set(fitted) == {final.artifact for network in finished.networks for final in network.finals}
+    for name, artifact in ((None, finished.model.artifact), ("residual network", None)):
+        exported = model_of(run, name)
+        artifact = artifact or max(residual.finals, key=lambda final: final.validation).artifact
+        assert exported.temperature == fitted[artifact]["temperature"] != 1.0
+        plain = replace(exported, temperature=1.0)
+        predictions = evaluator.predictions(plain.network, "validation")
+        assert fitted_temperature(predictions).temperature == pytest.approx(fitted[artifact]["temperature"], rel=1e-3)
+        pixels = exported.inputs()[-1]
+        torch.testing.assert_close(exported.answer(pixels), plain.answer(pixels) / exported.temperature)
+        assert "logits are divided by the temperature" in readme(exported.to_json("pytorch"))
+
+
+def test_a_final_training_on_all_data_has_no_temperature(tmp_path: Path) -> None:
+    store = str(tmp_path / "runs.db")
+    evaluator = ImageClassification("digits", epochs=1, max_train=300, upsample=1.0, precision="fp32")
+    run = smith.search(smith.spaces.ConvChain(layers=1, filters=(4,)), evaluator, trials=1, store=store, name="digits")
+    smith.finish(run, plan=FinishPlan(top=1, epochs=1, seeds=1, all_data=True))
+    assert run.reader.document(temperatures.DOCUMENT) is None
+    assert model_of(run).temperature == 1.0
 
 
 # --- another measure --------------------------------------------------------------------------------------------------

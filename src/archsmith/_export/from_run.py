@@ -296,6 +296,11 @@ def _space_of(run: Run, document: Mapping[str, Any], network: Mapping[str, Any])
 def _kept(run: Run) -> Trained:
     """The network of the best trial, if its evaluator kept the weights."""
     best = run.needed_best("there is nothing to export")
+    if getattr(run.evaluator, "folds", None) is not None:
+        raise UsageError(
+            f"run {run.name!r} has no trained weights: a cross-validation keeps no weights, since those of one fold know only a "
+            f"part of the images. Train its best network on all of them first: {run.command('finish')}"
+        )
     if best.result is None or best.result.artifact is None or run.store.artifacts is None:
         raise UsageError(
             f"run {run.name!r} has no trained weights: a search keeps none unless its evaluator has keep_weights=True. "

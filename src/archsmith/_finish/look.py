@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from archsmith._finish.contenders import Contender
 from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
 from archsmith._finish.training import Trained, Trainings, trained_module, writing
 from archsmith._search import Run
 from archsmith._search.trainings import TrainingProgress
+from archsmith.core import temperatures
 from archsmith.core.child import Task
 from archsmith.core.comparison import compare
 from archsmith.core.config import to_config
@@ -20,7 +22,9 @@ from archsmith.core.data_records import DOCUMENT, data_record
 from archsmith.core.errors import UsageError
 from archsmith.core.final import Final
 from archsmith.core.finish import ACCURACY, Finishable, FinishPlan, Measure, measure_of
+from archsmith.core.temperatures import FittedTemperature, GivesPredictions
 from archsmith.core.trial import Cost
+from archsmith.metrics.fitted_temperature import fitted_temperature
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +52,7 @@ def look(
             looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": models, "done": False})
             writer.put_document("finish-looks", looks)
         networks, count, measure = [], 0, tested_by(evaluator)
+        fitted: dict[str, Any] = dict(writer.document(temperatures.DOCUMENT) or {})
         for contender in contenders:
             finals = []
             for i, trained in enumerate(contender.finals):
@@ -55,8 +60,11 @@ def look(
                 if trained.reward is not None:
                     settled = trainings.set(trained.wanted)
                     assert run.store.artifacts is not None
-                    metrics = _tested(settled, trained_module(trained, settled, run.store.artifacts), measure)
+                    module = trained_module(trained, settled, run.store.artifacts)
+                    metrics = _tested(settled, module, measure)
                     count = int(metrics.get("count", 0))
+                    if not plan.all_data and (temperature := _temperature(settled, module)) is not None:
+                        fitted[str(trained.result.artifact)] = temperature.to_json()
                 finals.append(_final(i, trained, metrics, measure, plan))
             networks.append(_network(contender, finals))
         found = networks[0]
@@ -78,6 +86,8 @@ def look(
         )
         looks[-1] = {**looks[-1], "done": True, "means": {n.name: n.mean for n in networks}}
         writer.put_document("finish-looks", looks)
+        if fitted:
+            writer.put_document(temperatures.DOCUMENT, fitted)
         writer.put_document("finish", finished.to_json())
     return finished
 
@@ -92,6 +102,15 @@ def _tested(evaluator: Finishable, model: torch.nn.Module, measure: Measure) -> 
             "what it tests by, and finish again, which is the same look at the test set"
         )
     return metrics
+
+
+def _temperature(evaluator: Finishable, model: torch.nn.Module) -> FittedTemperature | None:
+    """The temperature that suits the model's validation predictions; None if there are none, too few, or none that are finite."""
+    if not isinstance(evaluator, GivesPredictions):
+        return None
+    with suppress(UsageError):  # probabilities that are NaN; its score says so
+        return fitted_temperature(evaluator.predictions(model, "validation"))
+    return None
 
 
 def tested_by(evaluator: Finishable) -> Measure:

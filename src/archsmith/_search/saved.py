@@ -60,6 +60,10 @@ class Savings:
         self._rule = rule if isinstance(rule, Mapping) else None
         known = (config.get("child_epochs"), (self._rule or {}).get("maximum"))
         self._child_epochs = next((n for n in known if isinstance(n, int) and n > 0), None)
+        cost = config.get("epoch_cost")
+        self._epoch_cost = (
+            cost if isinstance(cost, int) and cost > 0 else 1
+        )  # passes over the data, for a cross-validation
         self._children = self._stopped = self._aside = self._cut = self._short = self._longest = 0
         self._epochs = self._again = self._done = 0.0
 
@@ -69,7 +73,7 @@ class Savings:
         if self._rule is None or result is None or result.copied_from is not None:
             return
         length = len(result.curve)
-        took = max(result.cost.epochs, length + result.cost.epochs_again)
+        took = max(result.cost.epochs, self._epoch_cost * length + result.cost.epochs_again)
         self._children += took > 0
         self._epochs += took
         self._again += result.cost.epochs_again
@@ -88,7 +92,7 @@ class Savings:
             return None
         rule = str(self._rule.get("type", "")).replace(":", ".").rpartition(".")[2]
         child_epochs = self._child_epochs or self._longest  # of an evaluator that does not say, as far as one came
-        whole = self._done + self._cut * child_epochs - self._short
+        whole = self._done + self._epoch_cost * (self._cut * child_epochs - self._short)
         return Saved(rule, self._children, self._stopped, self._aside, self._epochs, self._again, whole)
 
 

@@ -41,6 +41,7 @@ from archsmith.core.evaluator import (
     Limits,
     as_evaluator,
     counts_epochs,
+    epoch_cost,
     epochs_of,
     with_data,
     without_data,
@@ -138,7 +139,9 @@ def search(
     questions = questions_of(space)
     known = genotypes_of(space, first)
     start_phase = random_trials(searcher, space)
-    if (remark := cannot_learn(type(searcher).__name__, start_phase, budget, epochs_of(evaluator))) is not None:
+    child_epochs = epochs_of(evaluator)
+    child_cost = None if child_epochs is None else child_epochs * epoch_cost(evaluator)
+    if (remark := cannot_learn(type(searcher).__name__, start_phase, budget, child_cost)) is not None:
         warnings.warn(remark, stacklevel=3)  # one more for generators_kept
     config = {
         "space": to_config(space),
@@ -149,7 +152,8 @@ def search(
         "limits": vars(limits) | {},
         "stopping": to_config(stopping),
         "first": [genotype.to_json() for genotype in known],
-        "child_epochs": epochs_of(evaluator),
+        "child_epochs": child_epochs,
+        **({} if epoch_cost(evaluator) == 1 else {"epoch_cost": epoch_cost(evaluator)}),
         "random_trials": start_phase,
         "seed": seed,
         "measure": measure_of(evaluator).to_json() if hasattr(evaluator, "measure") else None,

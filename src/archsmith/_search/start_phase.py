@@ -17,14 +17,14 @@ def random_trials(searcher: Searcher, space: Space) -> int | None:
     return searcher.random_trials(space) if isinstance(searcher, StartsAtRandom) else None
 
 
-def cannot_learn(searcher: str, first: int | None, budget: Budget, child_epochs: int | None) -> str | None:
+def cannot_learn(searcher: str, first: int | None, budget: Budget, child_epochs: float | None) -> str | None:
     """The warning if a budget ends before the searcher learns from a result, or None.
 
     Args:
         searcher: its name.
         first: how many of its first trials are a random search; None if unknown.
         budget: the run's budget.
-        child_epochs: the epochs of one child; None if unknown.
+        child_epochs: the epochs that one child costs; None if unknown.
     """
     trials = budget.trials
     if budget.epochs is not None and child_epochs:

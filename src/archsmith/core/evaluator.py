@@ -123,6 +123,7 @@ class Evaluator(Protocol):
     - `loaded()`: the data it has read, for other processes (`core.loaded.ReadsData`).
     - `data_contents()`: a digest of each file, to name those that change (`core.data_changes.HasContents`).
     - `data_record()` and `recorded_data()`: for an export without the data (`core.data_records.RecordsData`).
+    - `epoch_cost`: the passes over the data that one reported epoch costs, as `Cost.epochs` counts them (`DeclaresEpochCost`).
     - `check_space(space)`: raises an error that would fail every child, before the search begins (`ChecksSpace`).
     - `reported_epochs`: the epochs that a whole training reports, 0 for none. Default: its field `epochs`.
     - `pure = True`: nothing is isolated or seeded for it (`DeclaresPure`).
@@ -201,6 +202,21 @@ class DeclaresMetrics(Protocol):
     def reported_metrics(self) -> Sequence[str]:
         """The names of the metrics of every result."""
         ...
+
+
+@runtime_checkable
+class DeclaresEpochCost(Protocol):
+    """An evaluator that trains several networks for a child, such as one for each fold of a cross-validation."""
+
+    @property
+    def epoch_cost(self) -> int:
+        """How many passes over the data one reported epoch costs."""
+        ...
+
+
+def epoch_cost(evaluator: object) -> int:
+    """How many passes over the data a reported epoch costs: 1 unless the evaluator declares more."""
+    return evaluator.epoch_cost if isinstance(evaluator, DeclaresEpochCost) else 1
 
 
 @runtime_checkable

@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
 
 DOCUMENT = "temperatures"
 """The document of a run that maps artifacts, which are weights, to their `FittedTemperature` as JSON."""
 
 VALIDATION = "validation images"
 OUT_OF_FOLD = "images of a cross-validation"
+
+
+@runtime_checkable
+class GivesPredictions(Protocol):
+    """An evaluator of classifiers whose probabilities can be calibrated."""
+
+    def predictions(self, model: torch.nn.Module, split: str, device: str = "cpu") -> Any:
+        """The `archsmith.metrics.predictions.Predictions` of a trained model for the split "validation" or "test"."""
+        ...
 
 
 @dataclass(frozen=True)

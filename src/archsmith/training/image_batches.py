@@ -22,7 +22,7 @@ from archsmith.nn.augment import as_floats, centre_crop, from_unit, gather_crops
 from archsmith.nn.batch_augmentation import colour_jitter, cutmix, mixup, resized_crops, trivial_augment
 
 if TYPE_CHECKING:
-    from archsmith.data.images import ImageSplits
+    from archsmith.data.images import ImageData, ImageSplits
     from archsmith.nn.augmentation.module import AugmentationPolicy
     from archsmith.training.image_classification import ImageClassification
 
@@ -82,9 +82,9 @@ class Pixels:
 
 
 @functools.lru_cache(maxsize=2)
-def pixels_of(splits: ImageSplits, whiten: bool, upsample: float, pad: float, device: str, as_bytes: bool) -> Pixels:
+def pixels_of(data: ImageData, whiten: bool, upsample: float, pad: float, device: str, as_bytes: bool) -> Pixels:
     """The training pool on a device; `as_bytes` where floats are of no use."""
-    images, labels = torch.from_numpy(splits.data.images), torch.from_numpy(splits.data.labels)
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     rows, columns = (round(pad * n) for n in images.shape[1:3])
     height, width = round(upsample * images.shape[1]) + 2 * rows, round(upsample * images.shape[2]) + 2 * columns
     pixels = Pixels(images.to(device), labels.to(device), (height, width), whiten, upsample, (rows, columns))
@@ -130,7 +130,7 @@ class TrainingBatches:
         self._moves = config.crop == "shift"
         self._changes_pixels = bool(config.colour or config.policy)
         pad, as_bytes = (config.pad, self._changes_pixels) if self._moves else (0.0, True)
-        self.pixels = pixels_of(splits, config.whiten, config.enlargement, pad, str(device), as_bytes)
+        self.pixels = pixels_of(splits.data, config.whiten, config.enlargement, pad, str(device), as_bytes)
         self._source = torch.from_numpy(splits.data.images)
         self._held: Sides = (splits.data.images.shape[1], splits.data.images.shape[2])
         self._flip = splits.data.mirrored_is_same if config.flip is None else config.flip

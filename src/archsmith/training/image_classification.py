@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from archsmith.data.images import Bytes, ImageData, ImageSplits
+    from archsmith.metrics.predictions import Predictions
 
 SCHEDULES = ("step", "cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -154,6 +155,13 @@ class ImageClassification:
             continues it, with other settings if wanted: another learning rate, schedule, size, or augmentation. Its `epochs` or
             `seconds`, and all schedules, then are of what is added; the metrics "epochs_before" and "seconds_before" tell what
             was trained before. The optimizer must stay the same.
+        folds: `evaluate` cross-validates: it divides the images to learn from and validate with into this many folds, trains a
+            child once for each, and measures it on all of them; see `training.cross_validation`, whose `folds_for` says when
+            that pays. The curve has `epochs` epochs, the cost counts those of all folds, and `seconds` is for all together. No
+            weights are kept: with `keep_weights` the artifact has the out-of-fold predictions. `train` trains once. None:
+            `evaluate` trains once and validates with the validation split.
+        fold: the number of the one fold, from 0, that is the validation split, in `evaluate`, `train` and `splits`. None: all
+            in turn.
     """
 
     data: str | os.PathLike[str] | Arrays | Sequence[Any] | Mapping[str, Any] = "digits"
@@ -201,6 +209,8 @@ class ImageClassification:
     warmup_share: float = added_later(0.0)
     seconds: float | None = added_later(None)
     continues: bool = added_later(False)
+    folds: int | None = added_later(None)
+    fold: int | None = added_later(None)
 
     default_reward = staticmethod(cubed_accuracy)
     nonrepeating: ClassVar[tuple[str, ...]] = ("latency", "latency_low", "latency_high")
@@ -210,6 +220,11 @@ class ImageClassification:
         """The metrics of every result: the latency where it is measured."""
         always = ("accuracy", "final_accuracy", "loss", "parameters", "multiply_adds", "train_loss", "train_seconds")
         return always if self.latency is None else (*always, *self.nonrepeating)
+
+    @property
+    def epoch_cost(self) -> int:
+        """How many passes over the data an epoch of the curve costs: one for each fold."""
+        return 1 if self.folds is None or self.fold is not None else self.folds
 
     def __post_init__(self) -> None:
         plain_fields(self)
@@ -276,6 +291,14 @@ class ImageClassification:
         for name in ("decay_norms", "continues"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} must be True or False, got {shown(getattr(self, name))}")
+        if self.folds is not None:
+            whole("folds", self.folds, 2)
+            if self.continues and self.fold is None:
+                raise UsageError("a cross-validation cannot be continued; give either folds or continues=True")
+        if self.fold is not None:
+            if self.folds is None:
+                raise UsageError(f"fold needs folds, the number of all, got fold={self.fold!r} without it")
+            whole_number(self.fold, "fold", 0, self.folds - 1)
         for name in ("train_size", "first_size"):
             if getattr(self, name) is not None:
                 whole_number(getattr(self, name), name, LEAST_SIDE, LARGEST_SIDE)
@@ -340,6 +363,14 @@ class ImageClassification:
 
     def splits(self) -> ImageSplits:
         """The data with its splits, read once per process. Raises DataError and UnknownName as `data.load` does."""
+        splits = self._splits_without_folds()
+        if self.folds is None or self.fold is None:
+            return splits
+        from archsmith.data.folds import fold_splits
+
+        return fold_splits(splits, self.folds, self.split_seed, self.fold)
+
+    def _splits_without_folds(self) -> ImageSplits:
         given: ImageSplits | None = loaded.given(self._data_key)
         if given is not None:
             return given
@@ -361,12 +392,12 @@ class ImageClassification:
     def loaded(self) -> dict[Hashable, Any]:
         """The data, for other processes, which may have no access to the files; see `archsmith.core.loaded`."""
         whole = self.data.read() if isinstance(self.data, Arrays) else self._whole()
-        given = {self._data_key: self.splits(), self._whole_key: whole}
+        given = {self._data_key: self._splits_without_folds(), self._whole_key: whole}
         height, width = self.splits().data.images.shape[1:3]
         if self.size is None and height == width >= 4:
             # Under their size as well, for children that decide theirs.
             sized = dataclasses.replace(self, size=height)
-            given |= {sized._data_key: self.splits(), sized._whole_key: whole}
+            given |= {sized._data_key: self._splits_without_folds(), sized._whole_key: whole}
         return given
 
     @property
@@ -434,8 +465,9 @@ class ImageClassification:
         return dataclasses.replace(self, source_size=None).splits().test_images
 
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
-        return math.ceil(len(self.splits().train) / self.batch_size)
+        """Batches of an epoch; of all folds, if there are several."""
+        each = [self] if self.epoch_cost == 1 else [dataclasses.replace(self, fold=k) for k in range(self.epoch_cost)]
+        return sum(math.ceil(len(config.splits().train) / self.batch_size) for config in each)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -464,12 +496,15 @@ class ImageClassification:
     # --- training -----------------------------------------------------------------------------------------------------
 
     def evaluate(self, space: Space, genotype: Genotype, context: Context) -> Result:
-        """Build the genotype's child from the context's seed, train it, and return its validation accuracy.
+        """Build the genotype's child from the context's seed, train it, and return its validation accuracy, or with `folds` its
+        cross-validated accuracy.
 
         Raises IllegalGenotype, Diverged when a loss becomes NaN or infinite, and LimitExceeded.
         """
-        from archsmith.training import image_training
+        from archsmith.training import cross_validation, image_training
 
+        if self.epoch_cost > 1:
+            return cross_validation.evaluate(self, space, genotype, context)
         return image_training.evaluate(self, space, genotype, context)
 
     def train(self, child: Child, context: Context, *, all_data: bool = False) -> Result:
@@ -499,6 +534,17 @@ class ImageClassification:
         from archsmith.training import image_evaluation
 
         return image_evaluation.probabilities(self, model, split, device)
+
+    def predictions(self, model: torch.nn.Module, split: str, device: str = "cpu") -> Predictions:
+        """The same with the labels, and with the files of validation pictures, for the statistics of `archsmith.metrics`."""
+        from archsmith.metrics.predictions import Predictions
+
+        splits = self.splits()
+        probabilities = self.probabilities(model, split, device).numpy()
+        if split == "test":
+            return Predictions(probabilities, splits.test_labels)
+        files = tuple(splits.data.files[k] for k in splits.validation.tolist()) if splits.data.files else ()
+        return Predictions(probabilities, splits.data.labels[splits.validation], files)
 
 
 @functools.lru_cache(maxsize=4)

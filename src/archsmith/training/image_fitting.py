@@ -221,7 +221,8 @@ def fit(
         digest = keep_checkpoint(context, model, optimizer, draws, extra=state)
     if average is not None:
         average.swap()
-    return Fitted(curve, seconds, seen / learning, digest)
+    speed = seen / learning if learning else 0.0  # none where it was paused after its last epoch
+    return Fitted(curve, seconds, speed, digest)
 
 
 @dataclass(frozen=True)
