@@ -46,7 +46,6 @@ WANTED = {"trash6": 5, "cifar10": 3, "flowers5": 3, "fashion-mnist": 3, "letters
 CURVE_MINUTES, CURVE_PAIRS = (2.0, 5.0, 20.0), 2
 IDLE_LOAD = 0.5
 GRACE_MINUTES = 10  # a command that takes so much longer than twice its time is ended
-SCALARS = (str, int, float, bool)
 
 
 @dataclass(frozen=True)
@@ -236,6 +235,19 @@ def graded(predictions: Iterable[Mapping[str, Any]], test: Path) -> tuple[list[b
     return correct, confidence
 
 
+def summary(result: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
+    """The numbers and short texts of a result, down to some depth; no paths."""
+    short: dict[str, Any] = {}
+    for name, value in result.items():
+        if isinstance(value, Mapping) and depth > 1 and (inner := summary(value, depth - 1)):
+            short[name] = inner
+        elif isinstance(value, bool | int | float) or (
+            isinstance(value, str) and len(value) < 100 and "/" not in value
+        ):
+            short[name] = value
+    return short
+
+
 def run_auto(
     wanted: Measurement, folder: Path, work: Path, sources: Path
 ) -> tuple[dict[str, Any], list[bool], list[float]]:
@@ -256,15 +268,15 @@ def run_auto(
     with Watch() as watch:
         output = command([*arguments, "--json"], sources, work, 60 * (2 * wanted.minutes + GRACE_MINUTES))
     result = json.loads(output)
+    if result.get("model") is None:
+        raise MeasurementFailed("auto exported no model")
     model = work / result["model"]
     answers = []
     for files in batched(test_files(folder / "test")):
         predict: list[str | Path] = ["-m", "archsmith", "predict", model, *files, "-k", "1", "--json"]
         answers += json.loads(command(predict, sources, work, 60 * GRACE_MINUTES))
     correct, confidence = graded(answers, folder / "test")
-    paths = ("model", "report", "source", "page")
-    settings = {k: v for k, v in result.items() if isinstance(v, SCALARS) and k not in (*paths, "test_accuracy")}
-    said = {"reported_accuracy": result.get("test_accuracy"), "settings": settings}
+    said = {"reported_accuracy": result.get("test_accuracy"), "settings": summary(result)}
     return watch.to_json() | said, correct, confidence
 
 

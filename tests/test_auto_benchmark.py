@@ -196,6 +196,18 @@ def test_answers_are_matched_to_files_by_their_names(tmp_path):
         auto.graded(said[1:], tmp_path)
 
 
+def test_a_line_keeps_numbers_and_short_texts():
+    result = {
+        "run": "digits",
+        "model": "/tmp/model",
+        "test_accuracy": 0.5,
+        "outcome": {"delivered": "network", "curve": [1, 2], "deep": {"er": 1}, "picture": "x" * 1000},
+        "finish": {"networks": []},
+        "report": None,
+    }
+    assert auto.summary(result) == {"run": "digits", "test_accuracy": 0.5, "outcome": {"delivered": "network"}}
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
