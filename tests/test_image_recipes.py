@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from archsmith.core.child import Child, Task, decided_by
+import archsmith as smith
+from archsmith.core.child import Child, Task, as_child, decided_by
 from archsmith.core.config import to_config
 from archsmith.core.errors import ChildFailed, UnknownName, UsageError
 from archsmith.core.space import FunctionSpace, sample
@@ -413,3 +415,25 @@ def test_sizes_that_only_the_data_tell_are_checked_with_them() -> None:
         ImageClassification("digits", train_size=40).task()
     with pytest.raises(UsageError, match="have 4 channels"):
         ImageClassification((np.zeros((60, 8, 8, 4), np.uint8), LABELS), colour=0.3).task()
+
+
+class Decided(smith.spaces.ConvChain):
+    """Chains whose children decide how they are trained, and with that what stands before them in an export."""
+
+    def build(self, architecture: Any, task: Any) -> Child:
+        return dataclasses.replace(
+            as_child(super().build(architecture, task)), settings={"crop": "resized", "size": 12, "whiten": False}
+        )
+
+
+def test_finish_and_export_see_pictures_as_the_child_decided(tmp_path: Path) -> None:
+    config = dataclasses.replace(PICTURES, epochs=1, upsample=1.25)
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    chains = Decided(layers=1, filters=(4,))
+    done = smith.search(chains, config, trials=1, store=store, name="decided", seed=1)
+    finished = smith.finish(done, top=1, grid={}, epochs=1, seeds=1)
+    model = smith.load(smith.export(done, tmp_path / "model"), space=chains)
+    assert model.preprocessing["upsample"] == 1.0
+    assert (model.preprocessing["height"], model.preprocessing["whiten"]) == (12, False)
+    decided = decided_by(Child(nn.Identity(), settings={"crop": "resized", "size": 12, "whiten": False}), config)
+    assert decided.test(model.network)["accuracy"] == finished.networks[0].scores[0]

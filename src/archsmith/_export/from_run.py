@@ -34,7 +34,7 @@ from archsmith.core.finish import Measure, in_todays_words, measure_of, space_fi
 from archsmith.core.genotype import Genotype
 from archsmith.core.parts import PartSpace
 from archsmith.core.shown import base_name, plain, spelled
-from archsmith.core.space import Space, build, decode, sample
+from archsmith.core.space import Space, build_decided, decode, sample
 from archsmith.core.temperatures import temperature_of
 from archsmith.discovered import Published
 from archsmith.nn.batch_norm import set_epsilon
@@ -118,7 +118,8 @@ def _model(run: Run, trained: Trained, evaluator: Any, *, described: bool) -> Mo
             f"{' and '.join(kind.__name__ for kind in _MADE)} can be exported"
         )
     with torch.random.fork_rng(devices=[]):
-        network = build(space, genotype, task).model
+        evaluator, child = build_decided(space, genotype, evaluator)
+    network = child.model
     try:
         network.load_state_dict(open_artifacts(run.store.artifacts).get(trained.artifact))
     except RuntimeError as error:

@@ -58,9 +58,8 @@ def look(
             for i, trained in enumerate(contender.finals):
                 metrics: Mapping[str, float] = {}
                 if trained.reward is not None:
-                    settled = trainings.set(trained.wanted)
                     assert run.store.artifacts is not None
-                    module = trained_module(trained, settled, run.store.artifacts)
+                    settled, module = trained_module(trained, trainings.set(trained.wanted), run.store.artifacts)
                     metrics = _tested(settled, module, measure)
                     count = int(metrics.get("count", 0))
                     if not plan.all_data and (temperature := _temperature(settled, module)) is not None:

@@ -17,7 +17,7 @@ from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, Job, Reward
 from archsmith.core.finish import Finishable, measure_of
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Space, build
+from archsmith.core.space import Space, build_decided
 from archsmith.core.store import RunWriter
 from archsmith.core.trial import Result
 
@@ -35,8 +35,8 @@ class Network:
     genotype: Genotype
 
     def build(self, evaluator: Finishable) -> Child:
-        """The child for the evaluator's task, initialised from torch's current seed."""
-        return build(self.space, self.genotype, evaluator.task())
+        """The child for the evaluator, initialised from torch's current seed."""
+        return build_decided(self.space, self.genotype, evaluator)[1]
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,9 @@ class Trainings:
         return Work(wanted.label, self.key(wanted), job, wanted.epochs, wanted.keep, about)
 
 
-def trained_module(trained: Trained, evaluator: Finishable, artifacts: str) -> torch.nn.Module:
-    """The module of a final training with its weights, in evaluation mode on the CPU. `evaluator` has its settings.
+def trained_module(trained: Trained, evaluator: Finishable, artifacts: str) -> tuple[Finishable, torch.nn.Module]:
+    """The module of a final training with its weights, in evaluation mode on the CPU, and the evaluator as its genotype decides
+    it. `evaluator` has the settings of the training.
 
     Raises StoreError when the weights are gone.
     """
@@ -152,10 +153,12 @@ def trained_module(trained: Trained, evaluator: Finishable, artifacts: str) -> t
     from archsmith.nn.batch_norm import set_epsilon
 
     assert trained.result.artifact is not None
-    module = trained.wanted.network.build(evaluator).model
+    network = trained.wanted.network
+    evaluator, child = build_decided(network.space, network.genotype, evaluator)
+    module = child.model
     module.load_state_dict(open_artifacts(artifacts).get(trained.result.artifact))
     epsilon = getattr(evaluator, "batch_norm_epsilon", None)
-    return (module if epsilon is None else set_epsilon(module, epsilon)).eval()
+    return evaluator, (module if epsilon is None else set_epsilon(module, epsilon)).eval()
 
 
 def _nothing(result: Result) -> float:

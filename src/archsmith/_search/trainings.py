@@ -18,7 +18,7 @@ from archsmith.core.evaluator import Context
 from archsmith.core.executor import Completed, Executor, Job, Progress, TrainsInCompleted, derive_seed
 from archsmith.core.finish import Finishable, Measure
 from archsmith.core.genotype import Genotype, canonical_json
-from archsmith.core.space import Space, build
+from archsmith.core.space import Space, build_decided
 from archsmith.core.trial import Result, TrialState
 
 KEPT_FAILURES = frozenset({"diverged", "parameters"})  # the child's own; the others may be the machine's: tried again
@@ -70,7 +70,7 @@ class Training:
         from archsmith.nn.seeding import seed_torch
 
         seed_torch(derive_seed(context.seed, "init"))
-        child = build(space, genotype, self.evaluator.task())
+        _, child = build_decided(space, genotype, self.evaluator)
         if child.learning_rate is not None:
             child = replace(child, learning_rate=child.learning_rate * self.factor)
         train = self.evaluator.train

@@ -14,7 +14,7 @@ from archsmith.core.evaluator import DescribesData
 from archsmith.core.final import Final
 from archsmith.core.finish import Finishable, Measure
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Space, build
+from archsmith.core.space import Space, build_decided
 
 
 def look(record: Record, data: str, models: Sequence[str | None]) -> list[dict[str, Any]]:
@@ -45,7 +45,8 @@ def tested(
 
     from archsmith.nn.batch_norm import set_epsilon
 
-    module = build(space, genotype, evaluator.task()).model
+    evaluator, child = build_decided(space, genotype, evaluator)
+    module = child.model
     module.load_state_dict(open_artifacts(record.artifacts).get(outcome.result.artifact))
     epsilon = getattr(evaluator, "batch_norm_epsilon", None)
     if epsilon is not None:

@@ -20,7 +20,7 @@ from types import FunctionType
 from typing import Any, Protocol, cast, runtime_checkable
 
 from archsmith.core.checks import PLAIN, Array, python_scalar
-from archsmith.core.child import AnyTask, Child, Task, as_child
+from archsmith.core.child import AnyTask, Child, Task, as_child, decided_by
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar, same_json
 from archsmith.core.grown import GrownSpace, edited, wander
@@ -195,6 +195,17 @@ def build(space: Space, genotype: Genotype | Architecture, task: AnyTask) -> Chi
     """The child of a genotype, or of an architecture, for a task."""
     architecture = decode(space, genotype) if isinstance(genotype, Genotype) else genotype
     return as_child(space.build(architecture, task))
+
+
+def build_decided(space: Space, genotype: Genotype | Architecture, evaluator: Any) -> tuple[Any, Child]:
+    """The evaluator with the settings that a genotype decides, and its child, built for the task of that evaluator.
+
+    Whatever trains, tests or exports a child needs both. Raises ChildFailed for settings that the evaluator does not take.
+    """
+    task = evaluator.task()
+    child = build(space, genotype, task)
+    decided = decided_by(child, evaluator)
+    return decided, child if decided.task() == task else build(space, genotype, decided.task())
 
 
 def default_task(space: Space) -> AnyTask:

@@ -41,7 +41,7 @@ SCHEDULES = ("step", "cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 CROPS = ("none", "shift", "resized")
-POLICIES = ("trivial", "autoaugment_cifar10", "autoaugment_imagenet", "autoaugment_svhn")
+POLICIES = ("trivial", *(before + name for before in ("autoaugment_", "") for name in ("cifar10", "imagenet", "svhn")))
 MIXES = ("mixup", "cutmix")
 LEAST_SIDE, LARGEST_SIDE = 8, 1024  # of training pictures
 
@@ -137,7 +137,8 @@ class ImageClassification:
         colour: how much brightness, contrast and saturation change at random: each by a factor from 1 - colour to 1 + colour.
             Grey pictures have no saturation. 0.3 is usual.
         policy: what else is done to training pictures, before they are cropped: "trivial" (TrivialAugment, Müller and Hutter
-            2021), "autoaugment_cifar10", "autoaugment_svhn" or "autoaugment_imagenet". None: nothing.
+            2021), or AutoAugment's for "cifar10", "svhn" or "imagenet" (Cubuk et al. 2019), also by the names under which
+            they were discovered, such as "autoaugment_cifar10". None: nothing.
         mix: "mixup" (Zhang et al. 2018, alpha 0.2) or "cutmix" (Yun et al. 2019, alpha 1): training pictures are blended with
             each other, and so are their labels. None: they are not.
         train_size: pixels a side of the training pictures at the end of the training. None: `size`.
@@ -392,13 +393,17 @@ class ImageClassification:
     def loaded(self) -> dict[Hashable, Any]:
         """The data, for other processes, which may have no access to the files; see `archsmith.core.loaded`."""
         whole = self.data.read() if isinstance(self.data, Arrays) else self._whole()
-        given = {self._data_key: self._splits_without_folds(), self._whole_key: whole}
-        height, width = self.splits().data.images.shape[1:3]
-        if self.size is None and height == width >= 4:
-            # Under their size as well, for children that decide theirs.
-            sized = dataclasses.replace(self, size=height)
-            given |= {sized._data_key: self._splits_without_folds(), sized._whole_key: whole}
+        given: dict[Hashable, Any] = {}
+        splits = self._splits_without_folds()
+        for config in self._sized(splits.data.images):
+            given |= {config._data_key: splits, config._whole_key: whole}
         return given
+
+    def _sized(self, images: Bytes) -> tuple[ImageClassification, ...]:
+        """This evaluator, and the one that gives the same images by their size: a child that decides its size makes it so."""
+        height, width = images.shape[1:3]
+        named = self.size is not None or height != width or height < 4
+        return (self,) if named else (self, dataclasses.replace(self, size=height))
 
     @property
     def _whole_key(self) -> Hashable:
@@ -443,7 +448,8 @@ class ImageClassification:
         shape = (0, side or height, side or width, self.channels or depth)
         none, images = np.empty(0, np.int64), np.empty(shape, np.uint8)
         whole = ImageData(str(self.data), images, none, None, None, tuple(record["classes"]), "")
-        return {self._data_key: ImageSplits(whole, none, none, images, none, official_test=False, split_digest="")}
+        splits = ImageSplits(whole, none, none, images, none, official_test=False, split_digest="")
+        return {config._data_key: splits for config in self._sized(images)}
 
     def task(self) -> Task:
         """What children are built for."""

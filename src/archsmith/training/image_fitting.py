@@ -200,10 +200,10 @@ def fit(
         curve.append(row)
         if first_epoch:
             return Fitted(curve, time.perf_counter() - began, seen / learning)
-        go_on = context.report(epoch, {k: v for k, v in row.items() if k != "epoch"})
+        go_on = context.report(epoch, {k: v for k, v in row.items() if k != "epoch"}) and not progress.is_over()
         if not go_on and not all_data and "accuracy" not in row:
             row |= validate()
-        if not go_on or progress.is_over():
+        if not go_on:
             break
     seconds = time.perf_counter() - began
     state = {

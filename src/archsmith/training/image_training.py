@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 def evaluate(config: ImageClassification, space: Space, genotype: Genotype, context: Context) -> Result:
     """See `ImageClassification.evaluate`."""
+    config, child = build_decided(config, space, genotype, context)
     with seeded(context, "init"):
-        config, child = build_decided(config, space, genotype, context)
         checkpoint = load_checkpoint(context)
         inherited = _inherited(child, context) if checkpoint is None else checkpoint.extra["inherited"]
         result = _train(config, child, context, False, checkpoint, inherited)
@@ -53,12 +53,13 @@ def evaluate(config: ImageClassification, space: Space, genotype: Genotype, cont
 def build_decided(
     config: ImageClassification, space: Space, genotype: Genotype, context: Context
 ) -> tuple[ImageClassification, Child]:
-    """The genotype's child, and the settings as it decides them, for whose task it is built."""
-    child = build(space, genotype, config.task())
+    """The settings as the genotype's child decides them, and the child, initialised from the context's seed."""
+    with seeded(context, "init"):
+        child = build(space, genotype, config.task())
     decided = decided_by(child, config)
     if decided.task() == config.task():
         return decided, child
-    with seeded(context, "init"):
+    with seeded(context, "init"):  # another network, initialised as if the settings had been these
         return decided, build(space, genotype, decided.task())
 
 
