@@ -52,7 +52,8 @@ class ImageData:
         contents: a short digest of each file, or of each array, by name.
         layout: one line on how folders and files were read: classes, splits, and what was ignored.
         validation: positions in `images` of the source's validation split, or None if it has none.
-        files, test_files: the file of each image; empty if the images are not from files.
+        files, test_files: the file of each image, and of each test image once there is a test split; empty if the images are
+            not from files.
     """
 
     name: str
@@ -179,6 +180,8 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
     if data.test_images is None or data.test_labels is None:
         pool, held_out = stratified(data.labels, TEST_FRACTION, TEST_SEED, pool)
         test_images, test_labels = data.images[held_out], data.labels[held_out]
+        if data.files:
+            data = dataclasses.replace(data, test_files=tuple(data.files[k] for k in held_out))
         which.append(held_out)
     else:
         test_images, test_labels = data.test_images, data.test_labels
