@@ -237,6 +237,9 @@ def remarks(lines: Sequence[Line]) -> list[str]:
         text.append(f"- {len(busy)} of {len(last)} lines: other programs took more than {BUSY} cores meanwhile.")
     if late := [line for line in last.values() if line["method"] == AUTO and overrun(line) > OVERRUN]:
         text.append(f"- {len(late)} runs of auto took more than {OVERRUN:g} % longer than they were allowed.")
+    said = [(line.get("reported_accuracy"), line["test_accuracy"]) for line in last.values()]
+    if other := sum(own is not None and abs(own - measured) > 1e-6 for own, measured in said):
+        text.append(f"- In {other} lines, auto reported another test accuracy than its exported model has.")
     for method in (AUTO, BY_HAND):
         commits = sorted({line["commit"] for line in last.values() if line["method"] == method})
         if commits:

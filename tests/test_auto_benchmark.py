@@ -222,7 +222,7 @@ def test_the_table():
     lines = [
         *(line(fold=f, seed=f, correct=good) for f in (0, 1)),
         *(line(fold=f, seed=f, correct=bad, method="by-hand") for f in (0, 1)),
-        line(data="letters", correct=bad, commit="def5678", seconds=700, other_cores=0.9),
+        line(data="letters", correct=bad, commit="def5678", seconds=700, other_cores=0.9, reported_accuracy=0.71),
         line(data="letters", correct=good, method="by-hand"),
         line(minutes=2, correct=bad),
         line(minutes=2, correct=good, method="by-hand"),
@@ -242,6 +242,7 @@ def test_the_table():
     assert "1 runs failed; 1 of these are still missing" in text
     assert "commits abc1234, def5678" in text
     assert "more than 5 % longer" in text
+    assert "In 1 lines, auto reported another test accuracy" in text
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
