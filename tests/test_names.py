@@ -137,5 +137,5 @@ def test_auto_makes_no_class_of_the_folder_that_it_writes_to(
             Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     assert main(["auto", ".", "--output", "a/b", "--trials", "1"]) == 2
-    assert "'cat' has 2, 'dog' has 2\n" in capsys.readouterr().err
+    assert "'cat' has 2, 'dog' has 2. Add images" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat", "dog"]
