@@ -16,6 +16,7 @@ from archsmith import searchers
 from archsmith._describe import diagram_of
 from archsmith.core.child import Child, Task, TextTask
 from archsmith.core.errors import ArchsmithError, UnknownName, UsageError
+from archsmith.core.finish import FinishPlan
 from archsmith.core.parts import PartSpace, canonical
 from archsmith.core.space import LocatesArchitectures, decode, identity, sample, space_size, trace
 from archsmith.discovered import RESIDUAL
@@ -357,3 +358,21 @@ def test_every_searcher_searches_a_network_with_its_training(searcher: str) -> N
 def test_policies_are_those_of_the_library() -> None:
     assert set(POLICIES) == {None, "trivial", *TABLES}
     assert identity(SPACE)["options"]["policies"] == list(POLICIES)
+
+
+def test_recipes_alone_are_finished_beside_those_that_people_know_and_exported(tmp_path: Path) -> None:
+    digits = smith.training.ImageClassification.desk("digits", epochs=1, max_train=60)
+    space = TrainingRecipe(model="resnet8", batch_sizes=(16, 32))
+    store = str(tmp_path / "runs.db")
+    run = smith.search(space, digits, first=[MODERN | {"batch_size": 32}], trials=1, store=store, name="r")
+    plan = FinishPlan(top=1, scale={"learning_rate": (0.5,), "weight_decay": (5.0,)}, epochs=1, seeds=1)
+    finished = smith.finish(run, plan=plan)
+    assert [network.name for network in finished.networks] == ["found", "modern", "plain", "autoaugment"]
+    assert all(network.mean is not None for network in finished.networks)
+    assert any("decides weight_decay" in note for note in finished.notes)
+    page = run.report(tmp_path / "page.html").read_text()
+    assert "resized crops from 35 % of the area" in page
+    images = torch.rand(2, 1, 8, 8)
+    for network in ("found", "modern"):
+        model = smith.load(smith.export(run, tmp_path / network, network=network))
+        assert model.deployed()(images).shape == (2, 10)
