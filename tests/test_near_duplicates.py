@@ -103,7 +103,7 @@ def test_pictures_that_were_held_out_for_the_test_have_their_files(tmp_path: Pat
         folder.mkdir(parents=True, exist_ok=True)
         picture.save(folder / f"{k}.png")
     before = split(load(str(tmp_path / "pictures"), 32), 0.2, 0)
-    names = before.data.test_files
+    names = before.test_files
     assert len(names) == len(before.test_labels)
     tested = int(Path(names[0]).stem)
     learned = int(Path(before.data.files[before.train[0]]).stem)

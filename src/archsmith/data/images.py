@@ -52,8 +52,7 @@ class ImageData:
         contents: a short digest of each file, or of each array, by name.
         layout: one line on how folders and files were read: classes, splits, and what was ignored.
         validation: positions in `images` of the source's validation split, or None if it has none.
-        files, test_files: the file of each image, and of each test image once there is a test split; empty if the images are
-            not from files.
+        files, test_files: the file of each image; empty if the images are not from files.
     """
 
     name: str
@@ -84,6 +83,7 @@ class ImageSplits:
         official_test: whether the source came with that test split.
         validation_split: where the validation split comes from, in words.
         split_digest: SHA-256 of which images are in which split, hexadecimal.
+        test_files: the file of each test image; empty if the images are not from files.
     """
 
     data: ImageData
@@ -94,6 +94,7 @@ class ImageSplits:
     official_test: bool
     split_digest: str
     validation_split: str = ""
+    test_files: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -180,11 +181,10 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
     if data.test_images is None or data.test_labels is None:
         pool, held_out = stratified(data.labels, TEST_FRACTION, TEST_SEED, pool)
         test_images, test_labels = data.images[held_out], data.labels[held_out]
-        if data.files:
-            data = dataclasses.replace(data, test_files=tuple(data.files[k] for k in held_out))
+        test_files = tuple(data.files[k] for k in held_out) if data.files else ()
         which.append(held_out)
     else:
-        test_images, test_labels = data.test_images, data.test_labels
+        test_images, test_labels, test_files = data.test_images, data.test_labels, data.test_files
     learned = pool if given is None else np.union1d(pool, given)
     if max_train is not None and max_train < 2 * len(data.class_names) and max_train < len(learned):
         raise DataError(
@@ -212,7 +212,7 @@ def split(data: ImageData, validation: float, seed: int, max_train: int | None =
         remarks.append(f"no validation image of {data.name} is of the class{'es' * (len(missing) > 1)} {names}")
     if remarks:
         data = dataclasses.replace(data, remarks=(*data.remarks, *remarks))
-    return ImageSplits(data, train, valid, test_images, test_labels, official, digest.hexdigest(), origin)
+    return ImageSplits(data, train, valid, test_images, test_labels, official, digest.hexdigest(), origin, test_files)
 
 
 def _at_most(data: ImageData, pool: Labels, count: int | None, seed: int, least: int = 1) -> Labels:

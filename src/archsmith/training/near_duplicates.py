@@ -67,7 +67,7 @@ def splits_of(splits: ImageSplits) -> tuple[Split, Split, Split]:
     return (
         Split("training", data.images, splits.train, data.labels, data.files),
         Split("validation", data.images, splits.validation, data.labels, data.files),
-        Split("test", splits.test_images, tested, splits.test_labels, data.test_files),
+        Split("test", splits.test_images, tested, splits.test_labels, splits.test_files),
     )
 
 
