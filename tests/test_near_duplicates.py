@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_sample_images
+from torch import nn
 
 from archsmith.data.images import ImageData, ImageSplits, load, split
+from archsmith.training import ImageClassification
 from archsmith.training.near_duplicates import duplicates_across
 
 
@@ -105,6 +107,9 @@ def test_pictures_that_were_held_out_for_the_test_have_their_files(tmp_path: Pat
     before = split(load(str(tmp_path / "pictures"), 32), 0.2, 0)
     names = before.test_files
     assert len(names) == len(before.test_labels)
+    evaluator = ImageClassification(str(tmp_path / "pictures"), size=32, validation=0.2)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+    assert evaluator.predictions(network, "test").files == names
     tested = int(Path(names[0]).stem)
     learned = int(Path(before.data.files[before.train[0]]).stem)
     compressed(pictures[tested], 80).save(tmp_path / "pictures" / "ab"[learned % 2] / f"{learned}.png")

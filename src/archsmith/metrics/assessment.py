@@ -9,7 +9,6 @@ import numpy as np
 from archsmith.core.errors import UsageError
 from archsmith.metrics.calibration import calibration_bins, calibration_error
 from archsmith.metrics.confusion import class_scores, confusion_matrix
-from archsmith.metrics.fitted_temperature import fitted_temperature
 from archsmith.metrics.mistakes import worst_mistakes
 from archsmith.metrics.outcome import Assessment, CalibrationReport, Mistake, PairedCounts, Score
 from archsmith.metrics.predictions import Predictions
@@ -69,16 +68,6 @@ def paired_counts(delivered: Predictions, baseline: Predictions) -> PairedCounts
     first, second = delivered.right, baseline.right
     parts = (first & second, first & ~second, ~first & second, ~first & ~second)
     return PairedCounts(*(int(part.sum()) for part in parts))
-
-
-def calibrate(validation: Predictions, test: Predictions) -> CalibrationReport | None:
-    """The temperature that suits validation predictions, and what it does to test predictions; None with too few of the former.
-
-    Args:
-        validation, test: predictions of the network as trained, without a temperature.
-    """
-    fitted = fitted_temperature(validation)
-    return None if fitted is None else calibration_report(fitted.temperature, test)
 
 
 def calibration_report(temperature: float, test: Predictions) -> CalibrationReport:

@@ -542,13 +542,13 @@ class ImageClassification:
         return image_evaluation.probabilities(self, model, split, device)
 
     def predictions(self, model: torch.nn.Module, split: str, device: str = "cpu") -> Predictions:
-        """The same with the labels, and with the files of validation pictures, for the statistics of `archsmith.metrics`."""
+        """The same with the labels and the files of the pictures, for the statistics of `archsmith.metrics`."""
         from archsmith.metrics.predictions import Predictions
 
         splits = self.splits()
         probabilities = self.probabilities(model, split, device).numpy()
         if split == "test":
-            return Predictions(probabilities, splits.test_labels)
+            return Predictions(probabilities, splits.test_labels, splits.test_files)
         files = tuple(splits.data.files[k] for k in splits.validation.tolist()) if splits.data.files else ()
         return Predictions(probabilities, splits.data.labels[splits.validation], files)
 
