@@ -361,6 +361,8 @@ def test_a_child_decides_settings_and_the_result_says_so() -> None:
         ({"optimizer": "adan"}, "not allowed.*optimizer"),
         ({"train_size": 7}, "not allowed.*train_size"),
         ({"weight_decay": -1}, "not allowed.*weight_decay"),
+        ({"decay_at": 0.5}, "not allowed"),
+        ({"momentum": 0.0}, "not allowed.*nesterov"),
     ],
 )
 def test_settings_that_a_child_cannot_decide_fail_it(settings: dict[str, Any], words: str) -> None:

@@ -16,56 +16,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archsmith.core import loaded
-from archsmith.core.checks import plain_fields, whole_number
+from archsmith.core.checks import plain_fields
 from archsmith.core.child import Child, Task
 from archsmith.core.config import added_later
-from archsmith.core.errors import ChildFailed, UnknownName, UsageError
+from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.evaluator import Context
 from archsmith.core.genotype import Genotype
-from archsmith.core.shown import shown
 from archsmith.core.space import Space
 from archsmith.core.trial import Result
 from archsmith.rewards import cubed_accuracy
 from archsmith.training.arrays import Arrays
+from archsmith.training.image_settings import DECIDABLE, check_settings, check_sides
 from archsmith.training.image_sources import located_images, located_labels
 from archsmith.training.latency import Latency
-from archsmith.training.settings import distinct, number, whole
+from archsmith.training.settings import distinct
 
 if TYPE_CHECKING:
     import torch
 
     from archsmith.data.images import Bytes, ImageData, ImageSplits
     from archsmith.metrics.predictions import Predictions
-
-SCHEDULES = ("step", "cosine", "linear", "trapezoid", "constant")
-PRECISIONS = ("auto", "fp32", "bf16")
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
-CROPS = ("none", "shift", "resized")
-POLICIES = ("trivial", *(before + name for before in ("autoaugment_", "") for name in ("cifar10", "imagenet", "svhn")))
-MIXES = ("mixup", "cutmix")
-LEAST_SIDE, LARGEST_SIDE = 8, 1024  # of training pictures
-
-DECIDABLE = frozenset(
-    (
-        *("batch_size", "learning_rate", "optimizer", "momentum", "nesterov", "weight_decay", "decay_norms", "clip"),
-        *("schedule", "decay_at", "decay_factor", "decay_from", "warmup", "warmup_share", "average", "label_smoothing"),
-        *(
-            "size",
-            "train_size",
-            "first_size",
-            "crop",
-            "crop_area",
-            "pad",
-            "upsample",
-            "flip",
-            "colour",
-            "policy",
-            "mix",
-        ),
-        *("whiten", "batch_norm_epsilon"),
-    )
-)
-"""The settings that a child may decide (`Child.settings`). What it learns from, its seeds and its time are none of them."""
 
 
 @dataclass(frozen=True)
@@ -232,104 +202,9 @@ class ImageClassification:
         object.__setattr__(self, "data", located_images(self.data))
         object.__setattr__(self, "labels", located_labels(self.labels, self.label_pattern, self.data))
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
-        for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):
-            whole(name, getattr(self, name), least)
-        for name, least in (("size", 4), ("max_train", 4)):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name), least)
-        number("learning_rate", self.learning_rate, 0, math.inf, "above 0", open_below=True)
         distinct("learning_rates", self.learning_rates)
-        for rate in self.learning_rates:
-            number("each of learning_rates", rate, 0, math.inf, "above 0", open_below=True)
         object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
-        number("momentum", self.momentum, 0, 1, "at least 0 and below 1")
-        number("decay_factor", self.decay_factor, 0, 1, "above 0 and below 1", open_below=True)
-        number("weight_decay", self.weight_decay, 0, math.inf, "at least 0")
-        number("warmup", self.warmup, 0, self.epochs, "at least 0 and below the epochs")
-        number("upsample", self.upsample, 1, 4 + 1e-9, "from 1 to 4")
-        number("pad", self.pad, 0, 0.5, "at least 0 and below 0.5")
-        number("label_smoothing", self.label_smoothing, 0, 1, "at least 0 and below 1")
-        if self.clip is not None:
-            number("clip", self.clip, 0, math.inf, "above 0, or None", open_below=True)
-        number("validation", self.validation, 0, 1, "above 0 and below 1", open_below=True)
-        number("batch_norm_epsilon", self.batch_norm_epsilon, 0, math.inf, "above 0", open_below=True)
-        if self.flip not in (None, True, False) or (isinstance(self.flip, int) and not isinstance(self.flip, bool)):
-            raise UsageError(f"flip must be True, False or None (decided by the data), got {self.flip!r}")
-        if self.channels not in (None, 1, 3):
-            raise UsageError(f"channels must be 1, 3 or None, got {self.channels!r}")
-        if self.nesterov and self.momentum == 0:
-            raise UsageError("nesterov=True needs a momentum above 0; with momentum=0 give nesterov=False")
-        if self.schedule not in SCHEDULES:
-            raise UnknownName("learning-rate schedule", str(self.schedule), SCHEDULES)
-        if self.optimizer not in OPTIMIZERS:
-            raise UnknownName("optimizer", str(self.optimizer), OPTIMIZERS, "(a child may bring any other)")
-        self._check_recipe()
-        if self.latency is not None and not isinstance(self.latency, Latency):
-            raise UsageError(f"latency must be a Latency(...) or None, got {shown(self.latency)}")
-        if self.precision not in PRECISIONS:
-            raise UnknownName("precision", str(self.precision), PRECISIONS)
-        ascending = all(a < b for a, b in zip((0.0, *self.decay_at), (*self.decay_at, 1.0), strict=True))
-        if not ascending:
-            raise UsageError(
-                f"decay_at must be fractions of the epochs, ascending between 0 and 1, got {self.decay_at}"
-            )
-
-    def _check_recipe(self) -> None:
-        """Check the settings of the pictures and of time."""
-        if self.crop not in CROPS:
-            raise UnknownName("crop", str(self.crop), CROPS)
-        if self.policy is not None and self.policy not in POLICIES:
-            raise UnknownName("policy", str(self.policy), POLICIES)
-        if self.mix is not None and self.mix not in MIXES:
-            raise UnknownName("mix", str(self.mix), MIXES)
-        number("crop_area", self.crop_area, 0, 1 + 1e-9, "above 0 and at most 1", open_below=True)
-        number("colour", self.colour, 0, 1 + 1e-9, "from 0 to 1")
-        number("average", self.average, 0, 1, "at least 0 and below 1")
-        number("decay_from", self.decay_from, 0, 1, "at least 0 and below 1")
-        number("warmup_share", self.warmup_share, 0, 1, "at least 0 and below 1")
-        if self.seconds is not None:
-            number("seconds", self.seconds, 0, math.inf, "above 0, or None", open_below=True)
-        for name in ("decay_norms", "continues"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} must be True or False, got {shown(getattr(self, name))}")
-        if self.folds is not None:
-            whole("folds", self.folds, 2)
-            if self.continues and self.fold is None:
-                raise UsageError("a cross-validation cannot be continued; give either folds or continues=True")
-        if self.fold is not None:
-            if self.folds is None:
-                raise UsageError(f"fold needs folds, the number of all, got fold={self.fold!r} without it")
-            whole_number(self.fold, "fold", 0, self.folds - 1)
-        for name in ("train_size", "first_size"):
-            if getattr(self, name) is not None:
-                whole_number(getattr(self, name), name, LEAST_SIDE, LARGEST_SIDE)
-        if self.source_size is not None:
-            whole_number(self.source_size, "source_size", 4)
-            if self.size is None or self.source_size < self.size:
-                raise UsageError(
-                    f"source_size must be at least size, the side of the network's input, got source_size={self.source_size} "
-                    f"and size={self.size}; give both, or size alone"
-                )
-        if self.size is not None:
-            self._check_sides((self.size, self.size))
-
-    def _check_sides(self, input_size: tuple[int, ...]) -> None:
-        """Raise UsageError for training pictures of a size that no one can mean with this size of the input."""
-        height, width = input_size
-        if height != width and (self.crop == "resized" or self.train_size or self.first_size):
-            raise UsageError(
-                f"crop='resized', train_size and first_size are for square pictures, and these are {height} x {width}; give size"
-            )
-        last = self.train_size or height
-        if last > 4 * height:
-            raise UsageError(
-                f"train_size must be at most four times the input's side, which is {height}, got {self.train_size}"
-            )
-        if self.first_size is not None and self.first_size > last:
-            raise UsageError(
-                f"first_size must be at most train_size, to which the pictures grow and which is {last} here, got "
-                f"{self.first_size}"
-            )
+        check_settings(self)
 
     @property
     def enlargement(self) -> float:
@@ -352,7 +227,7 @@ class ImageClassification:
             if decided.size is None or height != width or height <= decided.size:
                 return decided
             return dataclasses.replace(decided, source_size=int(height))
-        except UsageError as error:
+        except (UsageError, TypeError) as error:
             raise ChildFailed(f"the child decides a setting that is not allowed: {error}") from None
 
     @classmethod
@@ -457,7 +332,7 @@ class ImageClassification:
         height, width, depth = splits.data.images.shape[1:]
         if self.source_size is not None and self.size is not None:
             height = width = self.size
-        self._check_sides((height, width))
+        check_sides(self, (height, width))
         if depth not in (1, 3) and (self.crop == "resized" or self.colour or self.policy or self.mix):
             raise UsageError(
                 f"crop='resized', colour, policy and mix are for grey or colour pictures, and these have {depth} channels"
