@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import archsmith as smith
+from archsmith.cli.main import main
 from archsmith.core.child import Child
 from archsmith.core.errors import ChildFailed, DataError, UsageError
 from archsmith.core.space import FunctionSpace, sample
@@ -258,3 +259,29 @@ def test_a_data_set_of_twelve_pictures_and_a_class_of_three_is_searched(tmp_path
     evaluator = dataclasses.replace(evaluator, folds=folds)
     run = smith.search(SPACE, evaluator, trials=1, store=f"sqlite:///{tmp_path}/runs.db", name="run")
     assert run.best.result.metrics["accuracy"] > 0.3
+
+
+def test_the_command_line_advises_folds_and_searches_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    labels = np.arange(24) % 2
+    pictures = np.random.default_rng(0).integers(0, 255, (24, 8, 8), dtype=np.uint8) // 2 + 100 * labels[:, None, None]
+    np.savez("few.npz", x_train=pictures.astype(np.uint8), y_train=labels)
+    (tmp_path / "recipe.py").write_text(
+        "import archsmith as smith\n"
+        "from archsmith.core.budget import Budget\n"
+        "from archsmith.recipes.recipe import Recipe\n"
+        "recipe = Recipe(name='few', summary='few', space=smith.spaces.ConvChain(layers=1, filters=(4,)),\n"
+        "    evaluator=smith.training.ImageClassification.desk('few.npz', epochs=1), searcher=smith.searchers.Random(),\n"
+        "    budget=Budget(trials=1), workers=1, control=False)\n"
+    )
+    assert main(["search", "recipe.py", "--name", "split"]) == 0
+    assert "--folds 5 chooses by cross-validation" in capsys.readouterr().err
+    assert main(["search", "recipe.py", "--name", "folds", "--folds", "3"]) == 0
+    assert "chooses by cross-validation" not in capsys.readouterr().err
+    run = smith.open_run("sqlite:///runs.db", "folds")
+    assert run.evaluator.folds == 3
+    assert run.best.result.cost.epochs == 3
+    assert main(["search", "recipe.py", "--folds", "1"]) == 2
+    assert "folds must be a whole number of at least 2" in capsys.readouterr().err

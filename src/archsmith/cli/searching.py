@@ -66,6 +66,13 @@ LabelPatternOption = Annotated[
         help="Pictures: where the label is in their file names, such as '(?P<label>\\[a-z]+)[._]'.",  # not markup
     ),
 ]
+FoldsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--folds",
+        help="Pictures: choose by cross-validation with this many folds, where classes have few (default: a validation split).",
+    ),
+]
 SizeOption = Annotated[
     int | None,
     typer.Option(
@@ -146,6 +153,7 @@ def search(
     labels: LabelsOption = None,
     label_pattern: LabelPatternOption = None,
     size: SizeOption = None,
+    folds: FoldsOption = None,
     trials: TrialsOption = None,
     seconds: SecondsOption = None,
     epochs: EpochsOption = None,
@@ -186,13 +194,13 @@ def search(
     A FILE.py holds a value named `recipe` (an archsmith.recipes.Recipe): your own space, searcher or evaluator.
     """
     from archsmith._compare.contest import searcher_of
-    from archsmith.recipes.data import with_labels, with_size
+    from archsmith.recipes.data import advised_folds, with_folds, with_labels, with_size
 
     where = Where.named(executor, workers, address, cpus, gpus, faults)
     if go_on_with and name is None:
         raise UsageError("--resume needs --name: it says which run to go on with")
     found = with_labels(_adapted(load_recipe(recipe), data, trials, seconds, epochs), labels, label_pattern)
-    found = with_size(found, size)
+    found = with_folds(with_size(found, size), folds)
     found = found if searcher is None else replace(found, searcher=searcher_of(searcher, found))
     found = asynchronous(found, shards, replicas, children, accumulate, workers)
     where = with_workers(where, found)
@@ -200,6 +208,11 @@ def search(
     found = found if not first else replace(found, first=known_points(first, found.space, store))
     found = replace(found, control=found.control and control)
     tell_data(found)
+    if (advised := advised_folds(found)) is not None:
+        say(
+            "the classes have few images, and a small validation split says little of a network: --folds "
+            f"{advised} chooses by cross-validation, for {advised} times the epochs"
+        )
     if estimate:
         _tell_estimate(found, as_json)
         return

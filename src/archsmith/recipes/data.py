@@ -82,6 +82,30 @@ def with_size(recipe: Recipe, size: int | None) -> Recipe:
     return replace(recipe, evaluator=replace(own, size=size, source_size=round(own.source_size * size / own.size)))
 
 
+def with_folds(recipe: Recipe, folds: int | None) -> Recipe:
+    """The recipe with networks chosen by cross-validation; None leaves it.
+
+    Its finish then trains the search's best network without tuning, which a handful of validation images cannot judge.
+    Raises UsageError where the recipe is not of images, and for fewer than two folds.
+    """
+    if folds is None:
+        return recipe
+    if not isinstance(recipe.evaluator, ImageClassification):
+        raise UsageError(f"--folds is for images, and recipe {recipe.name!r} trains on none; leave it out")
+    finish = None if recipe.finish is None else replace(recipe.finish, top=1, scale={}, grid={})
+    return replace(recipe, evaluator=replace(recipe.evaluator, folds=folds), finish=finish)
+
+
+def advised_folds(recipe: Recipe) -> int | None:
+    """The folds that the recipe's data are too few to do without; None if it has folds, or needs none. Reads the data."""
+    evaluator = recipe.evaluator
+    if not isinstance(evaluator, ImageClassification) or evaluator.folds is not None:
+        return None
+    from archsmith.data.folds import fold_counts, folds_for
+
+    return folds_for(fold_counts(evaluator.splits()))
+
+
 def _as_run_name(name: str) -> str:
     """A file's name, shortened and without the characters that the name of a run cannot have."""
     return "".join("_" if unicodedata.category(c)[0] == "C" or c in "/\\" else c for c in name)[:60].strip(" .")
