@@ -174,7 +174,8 @@ def evaluator_on(
     if searched is None:
         return replace(ImageClassification.desk(data), **settings)
     # Whether a mirrored image is the same is a matter of the data, and those are others now.
-    return replace(searched, data=data, flip=None, keep_weights=False, **settings)
+    sized = searched.at_size(settings["size"])
+    return replace(sized, data=data, flip=None, keep_weights=False, **settings)
 
 
 def task_of(evaluator: Finishable, ways: Sequence[str]) -> Task:

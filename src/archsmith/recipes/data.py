@@ -76,10 +76,7 @@ def with_size(recipe: Recipe, size: int | None) -> Recipe:
         raise UsageError(f"--size is for images, and recipe {recipe.name!r} trains on none; leave it out")
     if not LEAST_SIZE <= size <= MOST_SIZE:
         raise UsageError(f"--size must be from {LEAST_SIZE} to {MOST_SIZE} pixels a side, got {size}")
-    own = recipe.evaluator
-    if own.size is None or own.source_size is None:
-        return replace(recipe, evaluator=replace(own, size=size))
-    return replace(recipe, evaluator=replace(own, size=size, source_size=round(own.source_size * size / own.size)))
+    return replace(recipe, evaluator=recipe.evaluator.at_size(size))
 
 
 def with_folds(recipe: Recipe, folds: int | None) -> Recipe:

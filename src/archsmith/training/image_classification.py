@@ -211,6 +211,13 @@ class ImageClassification:
         """The factor by which pictures are enlarged before the middle is taken: `upsample`, unless the crop does not use it."""
         return self.upsample if self.crop == "shift" else 1.0
 
+    def at_size(self, size: int | None) -> ImageClassification:
+        """The same for inputs of `size` pixels a side (None: as the pictures are); `source_size` stays in proportion."""
+        source = None
+        if size is not None and self.size is not None and self.source_size is not None:
+            source = round(self.source_size * size / self.size)
+        return dataclasses.replace(self, size=size, source_size=source)
+
     def with_settings(self, settings: Mapping[str, Any]) -> ImageClassification:
         """The evaluator with settings that a child decided. The pictures in memory stay those of this evaluator, as long as they
         are not smaller than what the child wants. Raises ChildFailed for settings that a child cannot decide, and for values
