@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 from sklearn.datasets import load_sample_images
 from torch import nn
 
 from archsmith.data.images import ImageData, ImageSplits, load, split
+from archsmith.data.near_duplicates import near_duplicates
 from archsmith.training import ImageClassification
 from archsmith.training.near_duplicates import duplicates_across
 
@@ -38,6 +39,8 @@ CHANGES = {
     "scaled": lambda p: p.resize((40, 40)).resize(p.size),
     "darker": lambda p: ImageEnhance.Brightness(p).enhance(0.8),
     "paler": lambda p: ImageEnhance.Contrast(p).enhance(0.7),
+    "mirrored": ImageOps.mirror,
+    "grey": lambda p: p.convert("L").convert("RGB"),
 }
 
 
@@ -88,6 +91,26 @@ def test_pictures_that_only_look_alike_are_not_the_same() -> None:
     assert duplicates_across(splits) == ((), 0)
     flat = [Image.new("RGB", (16, 16), (k, 200 - k, 100)) for k in range(40)]  # of one colour each
     assert duplicates_across(splits_of(flat[:20], flat[20:30], flat[30:]))[1] == 0
+
+
+def test_pictures_of_noise_and_of_smooth_colours_are_not_the_same() -> None:
+    draws = np.random.default_rng(0)
+    noise = draws.integers(0, 256, (300, 20, 30, 3), dtype=np.uint8)
+    assert near_duplicates(noise[:200], noise[200:]) == []
+    assert near_duplicates(noise[:200], noise[150:]) == [(150 + k, k, pytest.approx(1.0)) for k in range(50)]
+    slopes = np.linspace(0, draws.uniform(20, 250, 300), 32).T[:, None, :, None] * np.ones((1, 32, 1, 3))
+    assert near_duplicates(slopes[:200].astype(np.uint8), slopes[200:].astype(np.uint8)) == []
+    assert near_duplicates(noise[:0], noise) == near_duplicates(noise, noise[:0]) == []
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "size", "least", "most"),
+    [("trash6_256px.tar", 32, 8, 20), ("flowers5_128px.tar.gz", 32, 8, 20), ("fashion-mnist", None, 0, 10)],
+)
+def test_real_data_have_few_pairs(data_folder: Path, name: str, size: int | None, least: int, most: int) -> None:
+    images = load(str(data_folder / name), size).images[:20_000]
+    assert least <= len(near_duplicates(images[np.arange(len(images)) % 5 > 0], images[::5])) <= most
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])

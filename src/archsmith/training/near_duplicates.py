@@ -1,8 +1,4 @@
-"""Finds the same picture in two splits, also where it was scaled, compressed anew, or made lighter or darker.
-
-A picture's descriptor is itself at 16 x 16 pixels, moved and scaled to mean 0 and length 1; the product of two is their
-correlation. Turned, mirrored and cropped copies are not found.
-"""
+"""Finds the same picture in two splits, also where it was changed; `data.near_duplicates` tells which are the same."""
 
 from __future__ import annotations
 
@@ -11,18 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from archsmith.data.duplicates import identities
 from archsmith.data.images import Bytes, ImageSplits, Labels
+from archsmith.data.near_duplicates import Fingerprints, fingerprints, near_duplicates
 from archsmith.metrics.outcome import DuplicatePair
 
-MOST_DISTANT = 0.01  # from a correlation of 1
-USUAL_SHARE = 0.05  # of the usual distance to the closest picture: aligned silhouettes are close without being the same
-COARSE, FINE = 8, 16
-STRUCTURE = 2.0  # grey levels by which the parts of a picture deviate in one of its channels, at least
 _BLOCK = 512
 
 
@@ -51,14 +41,9 @@ class Split:
         return [int(identity) for block in self.blocks() for identity in identities(block)]
 
     @functools.cached_property
-    def coarse(self) -> Tensor:
-        """The descriptors by which the closest picture is chosen."""
-        return torch.cat([_descriptors(block, COARSE) for block in self.blocks()])
-
-    @functools.cached_property
-    def fine(self) -> Tensor:
-        """The descriptors by which it is judged."""
-        return torch.cat([_descriptors(block, FINE) for block in self.blocks()])
+    def fingerprints(self) -> Fingerprints:
+        """What the pictures are compared by."""
+        return fingerprints(self.images, self.positions)
 
 
 def splits_of(splits: ImageSplits) -> tuple[Split, Split, Split]:
@@ -115,20 +100,6 @@ def _same(one: Split, other: Split) -> Iterator[tuple[float, int, int]]:
     known = {identity: k for k, identity in reversed(list(enumerate(one.identities)))}
     equal = {j: known[identity] for j, identity in enumerate(other.identities) if identity in known}
     yield from ((-1.0, i, j) for j, i in equal.items())
-    closest = torch.cat([(part @ one.coarse.T).argmax(1) for part in torch.split(other.coarse, _BLOCK)])
-    distances = (1 - (other.fine * one.fine[closest]).sum(1)).numpy()
-    usual = distances[distances > MOST_DISTANT]
-    limit = min(MOST_DISTANT, USUAL_SHARE * float(np.median(usual))) if len(usual) else MOST_DISTANT
-    for j in np.flatnonzero(distances <= limit).tolist():
+    for i, j, likeness in near_duplicates(one.fingerprints, other.fingerprints):
         if j not in equal:
-            yield float(distances[j]), int(closest[j]), j
-
-
-def _descriptors(images: Bytes, side: int) -> Tensor:
-    """The descriptors as rows. Those of pictures without structure are 0, and so like no other's."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).float().permute(0, 3, 1, 2)
-    small = F.adaptive_avg_pool2d(pixels, side)
-    structured = small.std((2, 3), correction=0).amax(1, keepdim=True) > STRUCTURE
-    row = small.flatten(1)
-    row = row - row.mean(1, keepdim=True)
-    return torch.where(structured, row / row.norm(dim=1, keepdim=True).clamp_min(1e-6), 0.0)
+            yield 1 - likeness, i, j
