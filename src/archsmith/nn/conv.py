@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from archsmith.core.channels import Groups, NetworkChannels
+from archsmith.nn.channel_trace import ChannelTrace
+from archsmith.nn.global_average import GlobalAverage as GlobalAverage
+
 
 class ConvLayer(nn.Module):
     """Convolution, batch norm, ReLU, with "same" padding: a stride s gives ceil(height / s) by ceil(width / s).
@@ -143,19 +147,6 @@ class Join(nn.Module):
         return padded[0] if len(padded) == 1 else torch.cat(padded, 1)
 
 
-class GlobalAverage(nn.Module):
-    """The mean over height and width.
-
-    Written so because children are trained channels-last: `x.mean((2, 3))` hands a contiguous gradient back, and
-    ReLU's backward pass is many times slower on mixed layouts. In a contiguous network it is this form that mixes
-    them, and a step takes a quarter longer and more (benchmarks/global_average.py).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, c, h, w] -> [n, c]."""
-        return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
-
-
 class WiredNetwork(nn.Module):
     """Layers in order, each of which reads the join of any earlier states, and a linear classifier.
 
@@ -168,6 +159,8 @@ class WiredNetwork(nn.Module):
         sizes: height and width of each state.
         channels: of all the states that the classifier reads, together.
         num_classes: how many logits it gives.
+        names: of the layers, the same for corresponding layers of two networks. Empty: their numbers.
+        image_channels: of an image.
     """
 
     def __init__(
@@ -178,9 +171,13 @@ class WiredNetwork(nn.Module):
         sizes: Sequence[tuple[int, int]],
         channels: int,
         num_classes: int,
+        names: Sequence[str] = (),
+        image_channels: int = 3,
     ) -> None:
         super().__init__()
+        self.image_channels = image_channels
         self.layers = nn.ModuleList(layers)
+        self.names = list(names) or [str(k) for k in range(len(layers))]
         self.inputs = [tuple(states) for states in (*inputs, outputs)]
         self.joins = nn.ModuleList(Join([sizes[k] for k in states]) for states in self.inputs)
         self.pool = GlobalAverage()
@@ -195,6 +192,26 @@ class WiredNetwork(nn.Module):
         last = self.joins[-1](*[states[k] for k in self.inputs[-1]])
         logits: Tensor = self.classifier(self.pool(last))
         return logits
+
+    def channel_groups(self) -> NetworkChannels:
+        """Its layers and their channels. A convolution that is new behind the others starts as the identity."""
+        trace = ChannelTrace()
+        states: list[Groups] = [trace.group("image", self.image_channels)]
+        for k, (layer, name) in enumerate(zip(self.layers, self.names, strict=True)):
+            reads = tuple(group for state in self.inputs[k] for group in states[state])
+            name = f"layer {name} {type(layer).__name__}"
+            match layer:
+                case ConvLayer():
+                    states.append(trace.path(layer, name, reads, module=f"layers.{k}", start="identity"))
+                case FullyConnected():
+                    states.append(trace.path(layer, name, reads, module=f"layers.{k}"))
+                case nn.BatchNorm2d():
+                    states.append(trace.norm(f"layers.{k}", name, trace.version(name, reads), "identity"))
+                case _:
+                    states.append(trace.version(name, reads))
+        last = tuple(group for state in self.inputs[-1] for group in states[state])
+        trace.linear("classifier", "classifier", last, self.classifier)
+        return trace.channels()
 
 
 def initialise(network: nn.Module) -> None:

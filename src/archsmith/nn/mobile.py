@@ -14,32 +14,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from archsmith.core.channels import NetworkChannels, Start
+from archsmith.nn.channel_trace import ChannelTrace
 from archsmith.nn.conv import GlobalAverage
 from archsmith.nn.mobile_plan import Layer, Plan
-
-
-class SqueezeExcite(nn.Module):
-    """Each channel times a number from 0 to 1 that is made of the means of all.
-
-    Linear layers stand for the 1x1 convolutions of the released code, which see one pixel.
-
-    Args:
-        channels: of the map.
-        squeeze: units between the two linear layers.
-    """
-
-    def __init__(self, channels: int, squeeze: int) -> None:
-        super().__init__()
-        self.average = GlobalAverage()
-        self.reduce = nn.Linear(channels, squeeze)
-        self.relu = nn.ReLU(inplace=True)
-        self.expand = nn.Linear(squeeze, channels)
-        self.gate = nn.Sigmoid()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, c, h, w] -> the same."""
-        gate: Tensor = self.gate(self.expand(self.relu(self.reduce(self.average(x)))))
-        return x * gate.unsqueeze(2).unsqueeze(3)
+from archsmith.nn.squeeze_excite import SqueezeExcite as SqueezeExcite
 
 
 class MobileLayer(nn.Module):
@@ -60,6 +39,7 @@ class MobileLayer(nn.Module):
         if layer.operation != "conv":
             parts += _conv(hidden, layer.filters, 1)[:-1]
         self.body = nn.Sequential(*parts)
+        self.operation = layer.operation
         self.adds = layer.skip != "none"
         self.skip = (
             nn.AvgPool2d(3, layer.stride, padding=1, count_include_pad=False)
@@ -86,6 +66,7 @@ class MobileNetwork(nn.Module):
         filters, stride = plan.stem
         self.stem = nn.Sequential(*_conv(plan.image, filters, 3, stride))
         self.layers = nn.Sequential(*(MobileLayer(layer) for layer in plan.layers))
+        self.blocks = [layer.block for layer in plan.layers]
         self.head = nn.Sequential(*_conv(plan.layers[-1].filters, plan.head, 1))
         self.average = GlobalAverage()
         self.dropout = nn.Dropout(training["dropout"]) if training["dropout"] else nn.Identity()
@@ -101,6 +82,23 @@ class MobileNetwork(nn.Module):
         features = self.average(self.head(self.layers(self.stem(image))))
         logits: Tensor = self.classifier(self.dropout(features))
         return logits
+
+    def channel_groups(self) -> NetworkChannels:
+        """Its layers and their channels. The layers of a block are counted from its beginning."""
+        trace = ChannelTrace()
+        image = trace.group("image", self.stem[0].in_channels)  # type: ignore[arg-type]
+        state = trace.state("stem", trace.path(self.stem, "stem", image, module="stem"))
+        for at, layer in enumerate(self.layers):
+            assert isinstance(layer, MobileLayer)
+            name = f"block {self.blocks[at]} layer {at - self.blocks.index(self.blocks[at])}"
+            start: Start = "zero" if layer.adds else "identity" if layer.operation == "conv" else "drawn"
+            # A residual branch gives the channels that it is added to.
+            width = next(part.out_channels for part in reversed(layer.body) if isinstance(part, nn.Conv2d))
+            gives = state if layer.adds else trace.group(name, width)
+            trace.path(layer.body, f"{name} {layer.operation}", state, gives, module=f"layers.{at}.body", start=start)
+            state = trace.state(name, gives)
+        trace.linear("classifier", "classifier", trace.path(self.head, "head", state, module="head"), self.classifier)
+        return trace.channels()
 
 
 def _conv(channels: int, filters: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:

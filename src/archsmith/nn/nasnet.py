@@ -9,11 +9,14 @@ the source export follow it. Images are [batch, channels, height, width].
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from archsmith.core.channels import Groups, NetworkChannels
+from archsmith.nn.channel_trace import ChannelTrace
 from archsmith.nn.conv import GlobalAverage
 from archsmith.nn.nasnet_layers import Halving, Layer, Path, Step
 from archsmith.nn.nasnet_plan import Cell as CellPlan
@@ -70,6 +73,7 @@ class Cell(nn.Module):
 
     def __init__(self, plan: CellPlan, keep: float) -> None:
         super().__init__()
+        self.name = plan.name
         self.inputs = [block.inputs for block in plan.blocks]
         self.concat = [block.combination == "concat" for block in plan.blocks]
         self.outputs = [k for k, _ in plan.concatenated]
@@ -105,6 +109,28 @@ class Cell(nn.Module):
         last = [_apply(module, states[k]) for k, module in zip(self.outputs, self.fitted, strict=True)]
         return torch.cat(last, 1) if len(last) > 1 else last[0]
 
+    def trace(self, trace: ChannelTrace, module: str, current: Groups, older: Groups) -> Groups:
+        """Add its layers; gives the channels that come out. Operations correspond if they differ in their kernels alone."""
+        states = [
+            _traced(trace, part, f"{module}.prepared.{k}", f"{self.name} state {k}", reads)
+            for k, (part, reads) in enumerate(zip(self.prepared, (current, older), strict=True))
+        ]
+        for b, (inputs, concat, pair) in enumerate(zip(self.inputs, self.concat, self.operations, strict=True)):
+            name, at = f"{self.name} state {b + 2}", f"{module}.operations.{b}"
+            ends: list[Groups] = []
+            for side, (k, part) in enumerate(zip(inputs, pair, strict=True)):  # type: ignore[call-overload]
+                own = f"{name} side {side} {_signature(part)}"
+                end = trace.path(part, own, states[k], module=f"{at}.{side}")
+                pooled = end == states[k] and not isinstance(part, nn.Identity)
+                ends.append(trace.version(own, end) if pooled else end)
+            # What is added has the channels of the sum, in the same order.
+            states.append((*ends[0], *ends[1]) if concat else trace.group(name, trace.size(ends[0])))
+        last = [
+            _traced(trace, part, f"{module}.fitted.{at}", f"{self.name} output {k}", states[k])
+            for at, (k, part) in enumerate(zip(self.outputs, self.fitted, strict=True))
+        ]
+        return tuple(chain.from_iterable(last))
+
 
 class NASNet(nn.Module):
     """The network: a stem, cells that each read the two before, a classifier.
@@ -121,6 +147,7 @@ class NASNet(nn.Module):
         super().__init__()
         number, keep = len(plan.cells), skeleton["drop_path_keep"]
         self.reads = [(cell.current, cell.older) for cell in plan.cells]
+        self.image_channels = plan.stem[0].shape.channels
         self.stem = path(plan.stem)
         # The deeper a cell, the more of it is dropped; the last one's share is the whole.
         self.cells = nn.ModuleList(Cell(cell, 1 - (k + 1) / number * (1 - keep)) for k, cell in enumerate(plan.cells))
@@ -160,6 +187,20 @@ class NASNet(nn.Module):
         for module in self.drops:
             module.keep = 1 - min(1.0, max(0.0, done)) * (1 - module.least)
 
+    def channel_groups(self) -> NetworkChannels:
+        """Its layers and their channels."""
+        trace = ChannelTrace()
+        outputs = [trace.path(self.stem, "stem", trace.group("image", self.image_channels), module="stem")]
+        for k, (cell, (current, older)) in enumerate(zip(self.cells, self.reads, strict=True)):
+            assert isinstance(cell, Cell)
+            outputs.append(cell.trace(trace, f"cells.{k}", outputs[current], outputs[older]))
+        trace.linear("classifier", "classifier", outputs[-1], self.classifier)
+        if self.auxiliary is not None:
+            features = outputs[self.auxiliary_after + 1]
+            features = trace.path(self.auxiliary.features, "auxiliary", features, module="auxiliary.features")
+            trace.linear("auxiliary.classifier", "auxiliary classifier", features, self.auxiliary.classifier)
+        return trace.channels()
+
     def _outputs(self, image: Tensor) -> list[Tensor]:
         outputs = [self.stem(image)]
         for cell, (current, older) in zip(self.cells, self.reads, strict=True):
@@ -189,6 +230,28 @@ def _apply(module: nn.Module, x: Tensor) -> Tensor:
     """What the module makes of it; identities leave no trace in an export."""
     out: Tensor = x if isinstance(module, nn.Identity) else module(x)
     return out
+
+
+def _traced(trace: ChannelTrace, part: nn.Module, module: str, name: str, reads: Groups) -> Groups:
+    """What comes out of a step."""
+    halves = next(
+        ((key, half) for key, half in part.named_modules(prefix=module) if isinstance(half, FactorisedReduction)), None
+    )
+    if halves is None:
+        return trace.path(part, name, reads, module=module)
+    key, half = halves
+    first = trace.path(half.first, f"{name} first", reads, module=f"{key}.first")
+    second = trace.path(half.second, f"{name} second", reads, module=f"{key}.second")
+    return trace.norm(f"{key}.norm", f"{name} norm", (*first, *second))
+
+
+def _signature(operation: nn.Module) -> str:
+    """What the layers of an operation are, without the sizes of their kernels."""
+    return " ".join(
+        f"{type(part).__name__}{'' if isinstance(part, nn.MaxPool2d | nn.AvgPool2d) else (part.groups > 1, part.dilation)}"
+        for part in operation.modules()
+        if isinstance(part, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)
+    )
 
 
 def path(layers: Path) -> nn.Module:

@@ -26,8 +26,10 @@ MAX_MODULES = 4 * MAX_LAYERS  # pools of single states included
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One module of a child: it reads states, and its output is the next one."""
+    """One module of a child: it reads states, and its output is the next one. `name` does not depend on how many states
+    are pooled before it."""
 
+    name: str
     layer: Mapping[str, Any]
     inputs: tuple[int, ...]
     in_channels: int
@@ -48,11 +50,11 @@ class Plan:
         """Of several states after they are concatenated."""
         return sum(self.states[k][0] for k in states)
 
-    def add(self, layer: Mapping[str, Any], inputs: Sequence[int]) -> int:
+    def add(self, name: str, layer: Mapping[str, Any], inputs: Sequence[int]) -> int:
         """One more module; gives the number of its state."""
         sizes = [self.states[k][1] for k in inputs]
         channels, size = self.channels(inputs), (max(h for h, _ in sizes), max(w for _, w in sizes))
-        self.steps.append(Step(layer, tuple(inputs), channels, size))
+        self.steps.append(Step(name, layer, tuple(inputs), channels, size))
         self.states.append(self._output(layer, channels, size))
         self.activations += channels * size[0] * size[1]
         limits = (
@@ -112,10 +114,10 @@ def plan_of(architecture: Architecture, task: Task) -> Plan:
     for i, layer in enumerate(layers):
         if i in pools:
             for j in [j for j in state if last_reader.get(j, -1) >= i]:
-                state[j] = plan.add(_POOL, [state[j]])
+                state[j] = plan.add(f"pool before {i}", _POOL, [state[j]])
         inputs = [state[j] for j in layer["inputs"] or [-1]]  # rule 1: with no input a layer reads the image
-        for _ in range(block):
-            output = plan.add(layer, inputs)
+        for k in range(block):
+            output = plan.add(f"{i}.{k}", layer, inputs)
             inputs = [*inputs, output]
         state[i] = output
     plan.outputs = tuple(state[j] for j in last)  # rule 2: what no layer has read, the classifier reads

@@ -175,6 +175,8 @@ class ConvChain:
             [size for _, size in plan.states],
             plan.channels(plan.outputs),
             task.num_classes,
+            [step.name for step in plan.steps],
+            task.input_shape[0],
         )
         return Child(model, learning_rate=architecture.get("learning_rate"))
 

@@ -8,14 +8,17 @@ architecture as plain data is described in `archsmith.spaces.residual_network.ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from archsmith.core.channels import Groups, NetworkChannels
 from archsmith.core.child import Task
+from archsmith.nn.channel_trace import ChannelTrace
 from archsmith.nn.conv import GlobalAverage, initialise
-from archsmith.nn.mobile import SqueezeExcite
+from archsmith.nn.squeeze_excite import SqueezeExcite
 
 _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -59,6 +62,7 @@ class Block(nn.Module):
         shortcut: str,
     ) -> None:
         super().__init__()
+        self.kind, self.width = stage["block"], stage["width"]
         width, inverted = stage["width"], stage["block"] == "inverted"
         before = preactivation and not inverted
         convolutions = _convolutions(stage, channels, stride)
@@ -94,6 +98,22 @@ class Block(nn.Module):
         activated: Tensor = self.activation(out)
         return activated
 
+    def trace(self, trace: ChannelTrace, module: str, stage: str, name: str, reads: Groups) -> Groups:
+        """Add its layers, which are part of a stage; gives the channels that come out."""
+        gives = reads
+        if isinstance(self.shortcut, Subsample) and self.shortcut.extra >= 0:
+            extra = trace.group(f"{stage} extra", self.shortcut.extra) if self.shortcut.extra else ()
+            gives = (*reads, *extra)
+        elif not (self.adds and isinstance(self.shortcut, nn.Identity)):
+            gives = trace.group(stage, self.width)
+        if isinstance(self.shortcut, nn.Sequential):
+            trace.path(self.shortcut, f"{stage} shortcut", reads, gives, module=f"{module}.shortcut", start="identity")
+        parts = chain.from_iterable(
+            part.named_modules(prefix=f"{module}.{of}") for of, part in (("first", self.first), ("body", self.body))
+        )
+        trace.path(parts, f"{name} {self.kind}", reads, gives, start="zero" if self.adds else "drawn")
+        return gives
+
 
 class Network(nn.Module):
     """Stem, stages, a 1×1 convolution where the architecture has a head, the mean over the map, dropout, a linear classifier.
@@ -123,6 +143,7 @@ class Network(nn.Module):
                     )
                 )
                 channels = stage["width"]
+        self.depths = [stage["depth"] for stage in architecture["stages"]]
         opens = architecture["stages"][0]["block"] == "inverted"  # such a block has no activation in front
         closes = architecture["stages"][-1]["block"] == "inverted"  # nor behind
         if not preactivation or opens:
@@ -150,6 +171,20 @@ class Network(nn.Module):
         features = self.pool(self.head(self.blocks(self.stem(image))))
         logits: Tensor = self.classifier(self.dropout(features))
         return logits
+
+    def channel_groups(self) -> NetworkChannels:
+        """Its layers and their channels. The blocks of a stage are counted from its beginning."""
+        trace = ChannelTrace()
+        image = trace.group("image", self.stem[0].in_channels)  # type: ignore[arg-type]
+        state = trace.state("stem", trace.path(self.stem, "stem", image, module="stem"))
+        places = [(i, k) for i, depth in enumerate(self.depths) for k in range(depth)]
+        for at, (block, (i, k)) in enumerate(zip(self.blocks, places, strict=True)):
+            assert isinstance(block, Block)
+            state = block.trace(trace, f"blocks.{at}", f"stage {i}", f"stage {i} block {k}", state)
+            trace.state(f"stage {i}", state)
+        state = trace.path(self.head, "head", state, module="head")
+        trace.linear("classifier", "classifier", state, self.classifier)
+        return trace.channels()
 
 
 def start_at_identity(network: nn.Module) -> None:
