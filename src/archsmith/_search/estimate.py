@@ -173,6 +173,10 @@ class Probe:
         return None
 
     @property
+    def parent_genotype(self) -> None:
+        return None
+
+    @property
     def step_seconds(self) -> float:
         """Of one batch. Raises UsageError when there were none."""
         if len(self._times) < 2:

@@ -204,6 +204,7 @@ class Loop:
                 # One that goes on does so from now: no worker could have begun before it was decided.
                 proposed_at=trial.proposed_at if trial.result is None else self.run.elapsed(),
                 parent=trial.parent,
+                parent_genotype=None if self.artifacts is None else self._parents.genotype_of(trial),
                 until=self._aside.until(trial),
                 resume=trial.result,
             )

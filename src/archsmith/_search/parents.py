@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from archsmith.core.genotype import Genotype
 from archsmith.core.searcher import LiveSearcher, NeedsParents
 from archsmith.core.store import RunReader, RunWriter
 from archsmith.core.trial import Trial
@@ -38,6 +39,11 @@ class Parents:
         parent = trial.parent
         digest = None if parent is None else self._digest(parent)
         return {} if parent is None or digest is None else {parent: digest}
+
+    def genotype_of(self, trial: Trial) -> Genotype | None:
+        """The genotype of the trial's parent, if that kept weights."""
+        parent = trial.parent
+        return None if parent is None or self._digest(parent) is None else self._run.trial(parent).genotype
 
     def told(self, trial: Trial) -> bool:
         """Take in a finished trial, after the searcher has; whether it kept weights."""

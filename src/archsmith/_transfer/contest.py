@@ -175,7 +175,7 @@ def evaluator_on(
         return replace(ImageClassification.desk(data), **settings)
     # Whether a mirrored image is the same is a matter of the data, and those are others now.
     sized = searched.at_size(settings["size"])
-    return replace(sized, data=data, flip=None, keep_weights=False, **settings)
+    return replace(sized, data=data, flip=None, keep_weights=False, inherit_weights=False, **settings)
 
 
 def task_of(evaluator: Finishable, ways: Sequence[str]) -> Task:

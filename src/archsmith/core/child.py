@@ -116,8 +116,8 @@ class Child:
         augmentation: from a batch of training images, [count, channels, height, width], to a batch of the same shape, in
             place of the evaluator's flips and crops. Pixels are floats from 0 to 1, before they are whitened.
         augments_bytes: whether the augmentation takes and gives bytes (uint8) instead.
-        inherits: whether it starts from the weights of the trial it was made from, wherever layers have the same name
-            and shapes, if those were kept.
+        inherits: whether it starts from the weights of the trial it was made from, if those were kept: wherever layers have the
+            same name and shapes, and of networks that describe their channels, wider and deeper ones too.
         settings: values for fields of the evaluator, by name, that the genotype decides, such as `{"weight_decay": 5e-4}`.
             An evaluator that takes them is a `TakesSettings`. The other fields of a child, where they are given, have
             priority over them.
@@ -127,7 +127,7 @@ class Child:
     learning_rate: float | None = None
     optimizer: Callable[[Iterable[Any], float], torch.optim.Optimizer] | None = None
     augmentation: Callable[[torch.Tensor], torch.Tensor] | None = None
-    inherits: bool = False
+    inherits: bool | None = None
     augments_bytes: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 

@@ -67,6 +67,11 @@ class Context(Protocol):
         ...
 
     @property
+    def parent_genotype(self) -> Genotype | None:
+        """The genotype of `parent`, if that trial kept weights; None otherwise."""
+        ...
+
+    @property
     def resume(self) -> Mapping[str, Any] | None:
         """The tensors that this child kept by `pause`, to go on from; empty where it needed none, None where it begins at
         its first epoch."""

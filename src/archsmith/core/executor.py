@@ -29,6 +29,7 @@ class Job:
         earlier: the digests of artifacts that earlier trials kept, by trial number: the parent's, if it kept one.
         proposed_at: when it was proposed, in seconds of the run's clock; None where nobody counts.
         parent: the trial that its genotype was made from, or None.
+        parent_genotype: the genotype of that trial, if it kept weights that this one may start from.
         until: the epoch after which it is to be put aside, or None: it is trained to its end.
         resume: what it had come to when it was put aside, or None; its checkpoint, where there is one, is where to go on.
     """
@@ -46,6 +47,7 @@ class Job:
     parent: int | None = None
     until: int | None = None
     resume: Result | None = None
+    parent_genotype: Genotype | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from archsmith.executors.seeding import seeded
 
 if TYPE_CHECKING:
     from archsmith.core.artifacts import Artifacts
+    from archsmith.core.genotype import Genotype
 
 _MEMORY_SECONDS = 0.1  # between two looks at the memory from `check`: reading it takes some 20 microseconds
 
@@ -106,6 +107,11 @@ class JobContext:
     def parent(self) -> int | None:
         """The trial that the child's genotype was made from."""
         return self._job.parent
+
+    @property
+    def parent_genotype(self) -> Genotype | None:
+        """The genotype of that trial."""
+        return self._job.parent_genotype
 
     @property
     def resume(self) -> Mapping[str, Any] | None:

@@ -63,9 +63,8 @@ class ChannelTrace:
 
         Returns the channels that come out, which are those that go in where nothing mixes channels.
         """
-        if isinstance(modules, nn.Module):
-            modules = modules.named_modules(prefix=module)
-        layers = [(key, part) for key, part in modules if isinstance(part, nn.Conv2d | nn.BatchNorm2d | SqueezeExcite)]
+        parts = modules.named_modules(prefix=module) if isinstance(modules, nn.Module) else modules
+        layers = [(key, part) for key, part in parts if isinstance(part, nn.Conv2d | nn.BatchNorm2d | SqueezeExcite)]
         mixing = [part for _, part in layers if isinstance(part, nn.Conv2d) and part.groups == 1]
         left = {kind: sum(isinstance(part, kind) for _, part in layers) for kind in (nn.Conv2d, nn.BatchNorm2d)}
         weighted = [key for key, part in layers if not isinstance(part, SqueezeExcite)]

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -36,7 +36,7 @@ class Source(NamedTuple):
     """A channel of the parent."""
 
     group: str
-    index: int
+    number: int
 
 
 Sources: TypeAlias = list[Source | None]
@@ -58,7 +58,14 @@ class Grown:
     identities: dict[str, float] = field(default_factory=dict)
 
 
-def inherit_grown(model: nn.Module, parent: nn.Module, weights: Mapping[str, Tensor], *, noise: float = 0.0) -> int:
+def inherit_grown(
+    model: nn.Module,
+    parent: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    noise: float = 0.0,
+    images: Callable[[], Tensor] | None = None,
+) -> int:
     """Start `model` from the weights of another network; gives how many parameters have values from there.
 
     Args:
@@ -66,6 +73,8 @@ def inherit_grown(model: nn.Module, parent: nn.Module, weights: Mapping[str, Ten
         parent: the other network. Its own weights do not matter, so it may be on the device "meta".
         weights: of the other network.
         noise: see `grow`.
+        images: some that the network will be trained on. A batch norm that starts as the identity takes its statistics from
+            them, so that it is about the identity in training too. None: in evaluation only.
 
     If one of them does not describe its channels, or they are of different kinds, layers are copied that have the same name
     and shapes.
@@ -79,20 +88,42 @@ def inherit_grown(model: nn.Module, parent: nn.Module, weights: Mapping[str, Ten
     count = inherit(model, {key: t for key, t in weights.items() if key.rpartition(".")[0] not in described})
     grown = grow(model.state_dict(), own, weights, theirs, noise=noise)
     model.load_state_dict(grown.state)
-    for name, factor in grown.identities.items():
-        norm = model.get_submodule(name)
-        assert isinstance(norm, nn.BatchNorm2d)
+    norms = {model.get_submodule(name): factor for name, factor in grown.identities.items()}
+    for norm, factor in norms.items():
         pass_through(norm, factor)
+    if norms and images is not None:
+        _settle(model, norms, images())
     return count + sum(p.numel() for name in grown.inherited for p in model.get_submodule(name).parameters())
 
 
-def pass_through(norm: nn.BatchNorm2d, factor: float = 1.0) -> None:
+def pass_through(norm: nn.Module, factor: float = 1.0) -> None:
     """Make a batch norm multiply by a factor, in evaluation, with the statistics that it has."""
+    assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     with torch.no_grad():
         norm.weight.copy_(factor * (norm.running_var + norm.eps).sqrt())
         norm.bias.copy_(factor * norm.running_mean)
+
+
+def _settle(model: nn.Module, norms: Mapping[nn.Module, float], images: Tensor) -> None:
+    """Give batch norms that are the identity the statistics of what they read of some images."""
+
+    def measure(norm: nn.Module, args: tuple[Tensor]) -> None:
+        values = args[0].transpose(0, 1).flatten(1)
+        assert isinstance(norm, nn.BatchNorm2d)
+        norm.running_mean, norm.running_var = values.mean(1), values.var(1)
+        pass_through(norm, norms[norm])
+
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
 
 
 def grow(
@@ -159,8 +190,8 @@ class _Channels:
         for group in groups:
             if group not in self._found and group in self._own.versions:
                 base, made_by = self._own.versions[group]
-                sources = [s and Source(version_of(s.group, made_by), s.index) for s in self.find((base,))]
-                self._found[group] = [s if s and s.group in self._theirs.sizes else None for s in sources]
+                made = [s and Source(version_of(s.group, made_by), s.number) for s in self.find((base,))]
+                self._found[group] = [s if s and s.group in self._theirs.sizes else None for s in made]
             elif group not in self._found:
                 size, there = self._own.sizes[group], self._parents(group)
                 if not there:
@@ -262,9 +293,9 @@ def _columns(weight: Tensor, reads: Sources, read: Sequence[Source]) -> Tensor:
     if not any(channel in where for channel in copies):  # other inputs altogether
         return weight[:, torch.arange(len(reads)) % weight.shape[1]] / math.ceil(len(reads) / weight.shape[1])
     columns = weight.new_zeros(weight.shape[0], len(reads), *weight.shape[2:])
-    for k, channel in enumerate(reads):
-        if channel is not None and (there := where.get(channel)):
-            columns[:, k] = weight[:, there].sum(1) / copies[channel]
+    for k, copied in enumerate(reads):
+        if copied is not None and (there := where.get(copied)):
+            columns[:, k] = weight[:, there].sum(1) / copies[copied]
     return columns
 
 
@@ -305,7 +336,7 @@ def _identity(weight: Tensor, layer: LayerChannels, reads: Sources, channels: _C
     identity = torch.zeros_like(weight)
     first = {source: k for k, source in reversed(list(enumerate(reads))) if source is not None}  # the latest come first
     if channels.knows(layer.gives):
-        passed = [first.get(source) if source is not None else None for source in channels.of(layer.gives)]
+        passed = [None if of is None else first.get(of) for of in channels.of(layer.gives)]
     else:
         order = sorted(list(first.values())[: weight.shape[0]])
         passed = [order[k % len(order)] for k in range(weight.shape[0])]

@@ -158,7 +158,7 @@ class LiveBayesianOptimization:
 
     def _most_promising(self, at_random: Callable[[], Proposal], rng: random.Random) -> tuple[Columns, Proposal] | None:
         """The candidate of the highest expected improvement; None when there is none."""
-        parents = sorted(self._results, key=lambda result: result[3], reverse=True)[:_PARENTS]
+        parents = self._parents()
 
         def mutated() -> Proposal:
             if rng.random() < 0.1:
@@ -189,6 +189,14 @@ class LiveBayesianOptimization:
                 tries=1 + wanted // 2,
             )
         return best
+
+    def _parents(self) -> list[_Told]:
+        """The results whose genotypes are mutated: the best."""
+        return sorted(self._results, key=lambda result: result[3], reverse=True)[:_PARENTS]
+
+    def needs(self) -> set[int]:
+        """The trials that may become parents, whose weights a child may inherit."""
+        return {number for number, *_ in self._parents()}
 
     def _promise(self, rows: Sequence[Columns]) -> tuple[list[float], list[float]]:
         """Expected improvement and mean of genotypes; the first is zero where it is beyond all numbers."""

@@ -43,6 +43,7 @@ class RecordingContext:
     stop_after: int | None = None
     fail_at: int | None = None
     parent: int | None = None
+    parent_genotype: Genotype | None = None
     earlier: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     reported: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     kept: dict[str, Mapping[str, Any]] = field(default_factory=dict)

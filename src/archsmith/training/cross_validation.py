@@ -150,6 +150,7 @@ class _FoldContext:
         self.seed = seed
         self.device, self.threads, self.limits = whole.device, whole.threads, whole.limits
         self.parent: int | None = None
+        self.parent_genotype: Genotype | None = None
         self.resume: Mapping[str, Any] | None = None
         self.paused = False
 

@@ -89,7 +89,12 @@ class ImageClassification:
         channels_last: whether images lie in memory with the channels innermost, which suits convolutions on most
             processors; results differ from the other layout by rounding only.
         keep_weights: whether `evaluate` keeps the trained weights as an artifact of the trial. Children that inherit
-            weights need it: those of `GrownGraph` in evolution.
+            weights need it: those of `GrownGraph` in evolution, and all with `inherit_weights`.
+        inherit_weights: whether every child starts from the weights of the trial that it was made from, made wider and deeper
+            without changing what the network computes (Net2Net; `archsmith.nn.net2net`). It needs a searcher whose
+            proposals have parents (`RegularizedEvolution`, `LargeScaleEvolution`, `BayesianOptimization`) and
+            `keep_weights`. A child's result is then that of all trainings in its line, not comparable with that of a network
+            trained from the beginning.
         latency: measures how long each child takes for an input, before it is trained, with threads of its own; the
             metric "latency", in milliseconds. Unlike all else it does not repeat to the bit. None: not measured.
         labels: a CSV with the file names and the labels of the pictures of a folder or archive, and with their splits where
@@ -182,6 +187,7 @@ class ImageClassification:
     continues: bool = added_later(False)
     folds: int | None = added_later(None)
     fold: int | None = added_later(None)
+    inherit_weights: bool = added_later(False)
 
     default_reward = staticmethod(cubed_accuracy)
     nonrepeating: ClassVar[tuple[str, ...]] = ("latency", "latency_low", "latency_high")

@@ -54,6 +54,13 @@ def check_settings(config: ImageClassification) -> None:
         raise UsageError(f"flip must be True, False or None (decided by the data), got {config.flip!r}")
     if config.channels not in (None, 1, 3):
         raise UsageError(f"channels must be 1, 3 or None, got {config.channels!r}")
+    for name in ("keep_weights", "inherit_weights"):
+        if not isinstance(getattr(config, name), bool):
+            raise UsageError(f"{name} must be True or False, got {shown(getattr(config, name))}")
+    if config.inherit_weights and not config.keep_weights:
+        raise UsageError(
+            "inherit_weights=True needs keep_weights=True: a child starts from what the trial before it has kept"
+        )
     if config.nesterov and config.momentum == 0:
         raise UsageError("nesterov=True needs a momentum above 0; with momentum=0 give nesterov=False")
     if config.schedule not in SCHEDULES:

@@ -21,9 +21,9 @@ from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.batch_norm import forgetting_within, set_epsilon
 from archsmith.nn.count import count
-from archsmith.nn.inheritance import inherit
 from archsmith.nn.seeding import seed_torch
 from archsmith.training.image_fitting import Start, fit, start_of
+from archsmith.training.inheriting import inherit_from_parent
 from archsmith.training.isolation import check_parameters, seeded
 from archsmith.training.learning_rates import best_learning_rate
 from archsmith.training.resuming import Checkpoint, load_checkpoint
@@ -38,7 +38,9 @@ def evaluate(config: ImageClassification, space: Space, genotype: Genotype, cont
     config, child = build_decided(config, space, genotype, context)
     with seeded(context, "init"):
         checkpoint = load_checkpoint(context)
-        inherited = _inherited(child, context) if checkpoint is None else checkpoint.extra["inherited"]
+        inherited = (
+            inherit_from_parent(config, space, child, context) if checkpoint is None else checkpoint.extra["inherited"]
+        )
         result = _train(config, child, context, False, checkpoint, inherited)
         if inherited is not None:
             result = dataclasses.replace(result, metrics={**result.metrics, "inherited_parameters": inherited})
@@ -61,16 +63,6 @@ def build_decided(
         return decided, child
     with seeded(context, "init"):  # another network, initialised as if the settings had been these
         return decided, build(space, genotype, decided.task())
-
-
-def _inherited(child: Child, context: Context) -> int | None:
-    """Take over the weights that the child inherits; gives how many, or None where there is no parent to inherit from.
-
-    Raises StoreError where its parent's were kept and are gone: it would be trained as something else than it is.
-    """
-    parent = context.parent if child.inherits else None
-    weights = context.artifact(parent) if parent is not None else None
-    return None if weights is None else inherit(child.model, weights)
 
 
 def train(config: ImageClassification, child: Child, context: Context, *, all_data: bool = False) -> Result:
