@@ -18,7 +18,7 @@ from archsmith._page.html import size
 from archsmith._page.pictures import data_address, shown
 from archsmith._search.run import Run
 from archsmith.cli.main import app
-from archsmith.metrics.outcome import AutoOutcome, DeliveredNetwork, OtherNetwork, Score, Stage
+from archsmith.metrics.outcome import AutoOutcome, DeliveredNetwork, OtherNetwork, Score, Stage, SuspectedLabel
 from archsmith.report import write_report
 from auto_runs import of_pairs, record, searched
 from test_report import HOSTILE, Page, a_run, done, page_of
@@ -247,6 +247,13 @@ def test_several_seeds_stay_in_sight_and_one_does_not(tmp_path: Path) -> None:
         run.store.write(run.name).put_document("auto", LEAST.to_json())
         made = page_of(run, tmp_path)
         assert ('id="finish"' in folded(made)) == (seeds == 1)
+
+
+def test_a_file_is_named_by_the_end_of_its_path(tmp_path: Path) -> None:
+    suspects = (SuspectedLabel("photos/cats/1.png", "cat", "dog", 0.9, "validation"), SuspectedLabel("", "a", "b", 0.8))
+    source = page(replace(LEAST, suspects=suspects), tmp_path).source
+    assert '<span class="file" title="photos/cats/1.png">1.png (validation)</span>' in source
+    assert source.count('class="file"') == 1
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

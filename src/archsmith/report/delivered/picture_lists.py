@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from archsmith._page.html import Html, Piece, count, details, join, number, percent, tag
 from archsmith._page.pictures import card, shown
+from archsmith.core.shown import base_name
 from archsmith.metrics.outcome import AutoOutcome, DuplicatePair, Mistake, SuspectedLabel
 
 MOST_SHOWN = 12  # pictures that are not folded away
@@ -86,14 +87,13 @@ def _mistake(m: Mistake) -> Html:
 
 
 def _suspect(s: SuspectedLabel) -> Html:
-    where = f" ({s.split})" if s.split else ""
     return card(
         s.picture,
         _described(s.file, s.label),
         "labelled ",
         tag("b", s.label),
         tag("span", "looks like ", tag("b", s.likely), f", {percent(s.probability)}"),
-        _file(f"{s.file}{where}" if s.file else s.split),
+        _file(s.file, f"({s.split})" if s.split else ""),
     )
 
 
@@ -111,8 +111,10 @@ def _pair(pair: DuplicatePair) -> Html:
     return tag("figure", pictures, tag("figcaption", *caption), cls="card pair")
 
 
-def _file(name: str) -> Html | None:
-    return tag("span", name, cls="file", title=name) if name else None
+def _file(name: str, where: str = "") -> Html | None:
+    """The last part of a path, which tells most where there is little room, and the whole path under the pointer."""
+    said = " ".join(filter(None, (base_name(name) or name, where)))
+    return tag("span", said, cls="file", title=name) if said else None
 
 
 def _described(file: str, label: str) -> str:
