@@ -5,7 +5,8 @@ A class's threshold is the mean probability that the classifier gives it among t
 the threshold of another class than its label's counts as that class: it is off the diagonal of the paper's confident joint.
 
 The probabilities must be of a classifier that did not learn from the items, or it has learned the wrong labels too. So the
-labels of a validation set can be checked after any training, and those of training images after a cross-validation alone.
+labels of a validation set can be checked after any training, and those of training images after a cross-validation alone. A
+weak classifier's own mistakes are listed too, so the first of the list are the ones to look at.
 """
 
 from __future__ import annotations
