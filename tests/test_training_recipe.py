@@ -85,7 +85,7 @@ def test_only_what_applies_is_asked(space: TrainingRecipe) -> None:
         assert {f"{optimizer}.learning_rate"} == {name for name in names if name.endswith("learning_rate")}
         assert "sgd.momentum" not in names, "one option is not asked"
         architecture = decode(space, genotype)
-        assert ("momentum" in architecture["optimizer"]) == (optimizer == "sgd")
+        assert ("momentum" in architecture["optimizer"]) == (optimizer in ("sgd", "muon"))
         area = architecture["augmentation"]["crop"] == "resized"
         assert ("crop_area" in architecture["augmentation"]) == area
         assert ("augmentation.crop_area" in names) == (area and space is SPACE)
@@ -94,7 +94,7 @@ def test_only_what_applies_is_asked(space: TrainingRecipe) -> None:
 
 
 def test_momentum_is_asked_of_sgd_alone() -> None:
-    space = TrainingRecipe(momentums=(0.0, 0.9))
+    space = TrainingRecipe(sgd_momentums=(0.0, 0.9))
     asked = {sample(space, Random(seed)).answers.get("sgd.momentum") for seed in range(30)}
     assert asked == {0.0, 0.9, None}
     plain = recipe(optimizer={**recipe()["optimizer"], "momentum": 0.0})
@@ -371,7 +371,7 @@ def test_recipes_alone_are_finished_beside_those_that_people_know_and_exported(t
     run = smith.search(space, digits, first=[MODERN | {"batch_size": 32}], trials=1, store=store, name="r")
     plan = FinishPlan(top=1, scale={"learning_rate": (0.5,), "weight_decay": (5.0,)}, epochs=1, seeds=1)
     finished = smith.finish(run, plan=plan)
-    assert [network.name for network in finished.networks] == ["found", "modern", "plain", "autoaugment"]
+    assert [network.name for network in finished.networks] == ["found", "modern", "muon", "plain", "autoaugment"]
     assert all(network.mean is not None for network in finished.networks)
     assert any("decides weight_decay" in note for note in finished.notes)
     page = run.report(tmp_path / "page.html").read_text()

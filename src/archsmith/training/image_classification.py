@@ -60,9 +60,10 @@ class ImageClassification:
         learning_rate: the peak; a child that decides its own overrides it.
         learning_rates: tried for one epoch each, the one with the best validation accuracy is kept, and the training begins
             anew; a child that decides its own rate is not asked. The epochs are counted. Empty: `learning_rate`.
-        optimizer: "sgd", "adam" (betas 0.9 and 0.999), "adamw" (the same with decoupled weight decay) or "rmsprop"
-            (MnasNet's: decay 0.9, epsilon 0.001); a child that brings its own overrides it.
-        momentum: of stochastic gradient descent and of rmsprop.
+        optimizer: "sgd", "adam" (betas 0.9 and 0.999), "adamw" (the same with decoupled weight decay), "rmsprop" (MnasNet's: decay
+            0.9, epsilon 0.001), or "muon" (orthogonal steps for filters, SGD for the rest; see `nn.muon`); a child that brings
+            its own overrides it.
+        momentum: of stochastic gradient descent, of rmsprop, and of the filters that Muon learns (0.6 is good).
         nesterov: whether the momentum is Nesterov's.
         weight_decay: of all parameters, as DenseNet has it; see `decay_norms`.
         schedule: of the learning rate: "step" (falls at each of `decay_at`), "cosine" (to zero), "linear" (to zero), "trapezoid"
@@ -138,6 +139,7 @@ class ImageClassification:
             `evaluate` trains once and validates with the validation split.
         fold: the number of the one fold, from 0, that is the validation split, in `evaluate`, `train` and `splits`. None: all
             in turn.
+        fixed: names of settings that a child does not decide, whatever its genotype says.
     """
 
     data: str | os.PathLike[str] | Arrays | Sequence[Any] | Mapping[str, Any] = "digits"
@@ -188,6 +190,7 @@ class ImageClassification:
     folds: int | None = added_later(None)
     fold: int | None = added_later(None)
     inherit_weights: bool = added_later(False)
+    fixed: tuple[str, ...] = added_later(())
 
     default_reward = staticmethod(cubed_accuracy)
     nonrepeating: ClassVar[tuple[str, ...]] = ("latency", "latency_low", "latency_high")
@@ -210,6 +213,7 @@ class ImageClassification:
         object.__setattr__(self, "decay_at", tuple(self.decay_at))
         distinct("learning_rates", self.learning_rates)
         object.__setattr__(self, "learning_rates", tuple(self.learning_rates))
+        object.__setattr__(self, "fixed", tuple(self.fixed))
         check_settings(self)
 
     @property
@@ -232,6 +236,7 @@ class ImageClassification:
             raise ChildFailed(
                 f"a child cannot decide {', '.join(unknown)} of its training; it may decide {', '.join(sorted(DECIDABLE))}"
             )
+        settings = {name: value for name, value in settings.items() if name not in self.fixed}
         try:
             if "size" not in settings:
                 return dataclasses.replace(self, **settings)

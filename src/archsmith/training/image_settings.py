@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = ("step", "cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
 CROPS = ("none", "shift", "resized")
 POLICIES = ("trivial", *(before + name for before in ("autoaugment_", "") for name in ("cifar10", "imagenet", "svhn")))
 MIXES = ("mixup", "cutmix")
@@ -95,6 +95,8 @@ def _check_recipe(config: ImageClassification) -> None:
     for name in ("decay_norms", "continues"):
         if not isinstance(getattr(config, name), bool):
             raise UsageError(f"{name} must be True or False, got {shown(getattr(config, name))}")
+    if unknown := sorted(map(str, set(config.fixed) - DECIDABLE)):
+        raise UnknownName("setting in fixed", unknown[0], DECIDABLE)
     if config.folds is not None:
         whole("folds", config.folds, 2)
         if config.continues and config.fold is None:

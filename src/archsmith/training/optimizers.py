@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from archsmith.core.child import Child
+from archsmith.nn.muon import Muon, muon_groups
+from archsmith.training.isolation import resolve_precision
 
 if TYPE_CHECKING:
     from archsmith.training.image_classification import ImageClassification
@@ -17,6 +19,15 @@ def optimizer_of(config: ImageClassification, child: Child, learning_rate: float
     """The optimizer that a child brings, or else that of the configuration."""
     if child.optimizer is not None:
         return child.optimizer(child.model.parameters(), learning_rate)
+    if config.optimizer == "muon":
+        device = next(child.model.parameters()).device
+        return Muon(
+            muon_groups(child.model, decay_norms=config.decay_norms),
+            learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            precision=torch.bfloat16 if resolve_precision(config.precision, device) == "bf16" else torch.float32,
+        )
     parameters = _groups(config, child.model)
     if config.optimizer in ("adam", "adamw"):
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW

@@ -7,9 +7,9 @@
      "size": {"train": 1.0, "first": 1.0},
      "average": 0.998, "schedule": {"name": "cosine", "warmup": 0.15}}
 
-- `learning_rate` is that of a batch of 64. For other batches it is multiplied by batch / 64 (Goyal et al. 2017), with AdamW by
-  the square root of that (Malladi et al. 2022).
-- `momentum` (Nesterov's) is there for "sgd" only, and `crop_area` for "resized" crops only. `flip` None: decided by the data.
+- `learning_rate` is that of a batch of 64. For other batches it is multiplied by batch / 64 (Goyal et al. 2017), with AdamW and
+  Muon by the square root of that (Malladi et al. 2022): the size of their steps does not follow the gradient's.
+- `momentum` (Nesterov's) is there for "sgd" and "muon" only, and `crop_area` for "resized" crops only. `flip` None: decided by the data.
 - `size` has the side of the training pictures as a part of the evaluator's size, at the end of the training, and of that side
   at the beginning (Tan and Le 2021).
 - `average` is the decay of a moving average of the weights; 0: none. `warmup` is a part of the training.
@@ -30,7 +30,8 @@ from archsmith.nn.augmentation.autoaugment_tables import TABLES
 from archsmith.nn.mobile_plan import check_keys, fraction, whole
 
 KIND = "training_recipe"
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw", "muon")
+WITH_MOMENTUM = ("sgd", "muon")
 CROPS = ("none", "shift", "resized")
 POLICIES = (None, "trivial", *TABLES)
 MIXES = (None, "mixup", "cutmix")
@@ -66,7 +67,7 @@ def check_architecture(architecture: Any) -> None:
 
 def _check_optimizer(optimizer: Any) -> None:
     name = optimizer.get("name") if isinstance(optimizer, Mapping) else None
-    momentum = ("momentum",) if name == "sgd" else ()
+    momentum = ("momentum",) if name in WITH_MOMENTUM else ()
     check_keys(
         "optimizer of a training recipe", optimizer, ("name", "learning_rate", "weight_decay", "decay_norms", *momentum)
     )
@@ -125,7 +126,7 @@ def one_of(what: str, value: Any, options: tuple[str | None, ...]) -> None:
 def learning_rate_of(architecture: Architecture) -> float:
     """The peak learning rate at the recipe's batch size."""
     optimizer, batches = architecture["optimizer"], architecture["batch_size"] / REFERENCE_BATCH
-    return float(optimizer["learning_rate"] * (math.sqrt(batches) if optimizer["name"] == "adamw" else batches))
+    return float(optimizer["learning_rate"] * (batches if optimizer["name"] == "sgd" else math.sqrt(batches)))
 
 
 def settings_of(architecture: Architecture, size: int) -> dict[str, Any]:
@@ -151,7 +152,7 @@ def settings_of(architecture: Architecture, size: int) -> dict[str, Any]:
 
 def _optimizer_settings(optimizer: Mapping[str, Any]) -> dict[str, Any]:
     settings = {"optimizer": optimizer["name"]} | {name: optimizer[name] for name in ("weight_decay", "decay_norms")}
-    if optimizer["name"] == "sgd":
+    if "momentum" in optimizer:
         settings |= {"momentum": optimizer["momentum"], "nesterov": optimizer["momentum"] > 0}
     return settings
 

@@ -9,7 +9,7 @@ from archsmith.core.diagram import Diagram, Edge, Node
 from archsmith.core.genotype import Architecture
 from archsmith.spaces.training_recipe.architecture import learning_rate_of
 
-_OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
+_OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW", "muon": "Muon"}
 _POLICIES = {"trivial": "TrivialAugment"}
 _MIXES = {"mixup": "mixup", "cutmix": "CutMix"}
 

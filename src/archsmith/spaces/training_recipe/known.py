@@ -54,6 +54,12 @@ def modern() -> dict[str, Any]:
     )
 
 
+def muon() -> dict[str, Any]:
+    """The same with Muon (Jordan et al. 2024) in batches of 128: docs/decisions/0047-muon.md has what that brings."""
+    optimizer = {"name": "muon", "learning_rate": 0.07, "weight_decay": 5e-4, "decay_norms": False, "momentum": 0.6}
+    return modern() | {"optimizer": optimizer, "batch_size": 128}
+
+
 def plain() -> dict[str, Any]:
     """He et al. 2016, section 4.2: shifts, steps, weight decay of everything. A batch of 128 has a learning rate of 0.1."""
     return _recipe(learning_rate=0.05, weight_decay=1e-4, batch_size=128, schedule="step")
@@ -64,5 +70,5 @@ def autoaugment() -> dict[str, Any]:
     return _recipe(learning_rate=0.05, weight_decay=5e-4, batch_size=128, policy="cifar10", schedule="cosine")
 
 
-KNOWN = {"modern": modern, "plain": plain, "autoaugment": autoaugment}
+KNOWN = {"modern": modern, "muon": muon, "plain": plain, "autoaugment": autoaugment}
 """The recipes by name, as functions."""

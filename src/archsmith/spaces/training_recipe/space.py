@@ -48,10 +48,11 @@ class TrainingRecipe:
 
     Args:
         model: the network that is trained where the space is searched alone, by name (`archsmith.nn.models`).
-        optimizers: of "sgd" (Nesterov's momentum) and "adamw".
-        sgd_learning_rates, adamw_learning_rates: the peak at a batch of 64. It is scaled with the batch size.
-        sgd_weight_decays, adamw_weight_decays: AdamW's is decoupled, so it is larger.
-        momentums: of "sgd".
+        optimizers: of "sgd" (Nesterov's momentum), "adamw" and "muon".
+        sgd_learning_rates, adamw_learning_rates, muon_learning_rates: the peak at a batch of 64. It is scaled with the batch size.
+        sgd_weight_decays, adamw_weight_decays, muon_weight_decays: AdamW's is decoupled, so it is larger. Muon's is of what it
+            leaves to SGD, since it keeps the norm of filters.
+        sgd_momentums, muon_momentums: Nesterov's.
         decay_norms: whether weight decay applies to norms and biases.
         batch_sizes: pictures a step.
         label_smoothings: the part of the target that is spread over all classes.
@@ -74,9 +75,12 @@ class TrainingRecipe:
     optimizers: tuple[str, ...] = OPTIMIZERS
     sgd_learning_rates: tuple[float, ...] = (0.0125, 0.025, 0.05, 0.1, 0.2)
     adamw_learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
+    muon_learning_rates: tuple[float, ...] = (0.0175, 0.035, 0.07, 0.14)
     sgd_weight_decays: tuple[float, ...] = (1e-4, 5e-4, 2e-3)
     adamw_weight_decays: tuple[float, ...] = (0.01, 0.05, 0.2)
-    momentums: tuple[float, ...] = (0.9,)
+    muon_weight_decays: tuple[float, ...] = (5e-4,)
+    sgd_momentums: tuple[float, ...] = (0.9,)
+    muon_momentums: tuple[float, ...] = (0.6,)
     decay_norms: tuple[bool, ...] = (False, True)
     batch_sizes: tuple[int, ...] = (32, 64, 128)
     label_smoothings: tuple[float, ...] = (0.0, 0.1)
@@ -106,10 +110,11 @@ class TrainingRecipe:
         return cls(
             sgd_learning_rates=(0.05, 0.1, 0.2),
             adamw_learning_rates=(1e-3, 2e-3),
+            muon_learning_rates=(0.035, 0.07),
             sgd_weight_decays=(5e-4, 2e-3),
             adamw_weight_decays=(0.05,),
             decay_norms=(False,),
-            batch_sizes=(32, 64),
+            batch_sizes=(32, 64, 128),
             crops=("shift", "resized"),
             crop_areas=(0.35,),
             flips=(None,),
@@ -149,6 +154,7 @@ class TrainingRecipe:
         rates, decays = {
             "sgd": (self.sgd_learning_rates, self.sgd_weight_decays),
             "adamw": (self.adamw_learning_rates, self.adamw_weight_decays),
+            "muon": (self.muon_learning_rates, self.muon_weight_decays),
         }[name]
         optimizer = {
             "name": name,
@@ -157,7 +163,8 @@ class TrainingRecipe:
             "weight_decay": ask(f"{name}.weight_decay", decays),
             "decay_norms": ask("optimizer.decay_norms", self.decay_norms),
         }
-        return optimizer | ({"momentum": ask("sgd.momentum", self.momentums)} if name == "sgd" else {})
+        momenta = {"sgd": self.sgd_momentums, "muon": self.muon_momentums}
+        return optimizer | ({"momentum": ask(f"{name}.momentum", momenta[name])} if name in momenta else {})
 
     def _augmentation(self, ask: Callable[[str, Sequence[Any]], Any]) -> dict[str, Any]:
         crop = ask("augmentation.crop", self.crops)
@@ -223,7 +230,8 @@ class TrainingRecipe:
         )
 
     def standards(self) -> Mapping[str, Architecture | None]:
-        """What a recipe that was searched is compared with: "modern", "plain" (He et al. 2016) and "autoaugment" (Cubuk et al. 2019)."""
+        """What a recipe that was searched is compared with: "modern", "muon" (Jordan et al. 2024), "plain" (He et al. 2016) and
+        "autoaugment" (Cubuk et al. 2019)."""
         return {name: made() for name, made in KNOWN.items()}
 
     def layers_and_depth(self, architecture: Architecture, task: Task) -> tuple[int, int]:
@@ -295,16 +303,16 @@ def _check_options(space: TrainingRecipe) -> None:
     for name, what, options in names:
         for value in getattr(space, name):
             one_of(what, value, options)
-    for name in ("sgd_learning_rates", "adamw_learning_rates"):
+    for name in ("sgd_learning_rates", "adamw_learning_rates", "muon_learning_rates"):
         for value in getattr(space, name):
             positive(f"{name} of {of}", value)
     for name in ("crop_areas", "train_sizes", "first_sizes"):
         for value in getattr(space, name):
             positive(f"{name} of {of}", value, 1)
-    for name in ("sgd_weight_decays", "adamw_weight_decays"):
+    for name in ("sgd_weight_decays", "adamw_weight_decays", "muon_weight_decays"):
         for value in getattr(space, name):
             fraction(f"{name} of {of}", value, 0, 1e6)
-    for name in ("momentums", "label_smoothings", "averages", "warmups"):
+    for name in ("sgd_momentums", "muon_momentums", "label_smoothings", "averages", "warmups"):
         for value in getattr(space, name):
             fraction(f"{name} of {of}", value, 0, 1)
     for value in space.colours:
