@@ -50,6 +50,7 @@ class Wanted:
         epochs: for how long.
         seed: the child's.
         all_data, keep: as in `Training`.
+        resume: the result of an earlier training whose state it goes on from; None: it begins at its first epoch.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Wanted:
     seed: int
     all_data: bool = False
     keep: bool = False
+    resume: Result | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Trainings:
         fingerprint = self.run.config.get("data")
         if fingerprint is not None:
             config = {**config, "data": fingerprint}  # wherever it is kept
+        resumed = {} if wanted.resume is None else {"resume": wanted.resume.checkpoint}
         return digest_of(
             {
                 "genotype": wanted.network.genotype.to_json(),
@@ -111,6 +114,7 @@ class Trainings:
                 "seed": wanted.seed,
                 "all_data": wanted.all_data,
                 "keep": wanted.keep,
+                **resumed,
             }
         )
 
@@ -133,6 +137,7 @@ class Trainings:
             reward=_nothing if wanted.all_data else self.reward,
             seed=wanted.seed,
             limits=self.limits,
+            resume=wanted.resume,
         )
         about = {
             "genotype": genotype.to_json(),

@@ -119,6 +119,17 @@ class Context(Protocol):
 
 
 @runtime_checkable
+class MayEndEarly(Protocol):
+    """A context whose training may be asked, while it runs, to come to its end by a moment. A training whose length is a time
+    looks at it before each step, and lets its schedules reach their end by then."""
+
+    @property
+    def ends_at(self) -> float | None:
+        """The moment, by `time.monotonic`; None while nobody asked."""
+        ...
+
+
+@runtime_checkable
 class Evaluator(Protocol):
     """Trains a child and returns a result. A frozen dataclass; it may also offer:
 

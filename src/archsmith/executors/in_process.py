@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -54,6 +55,7 @@ class InProcess:
         self._threads_before: int | None = None
         self._generators: GeneratorStates | None = None  # the caller's, while a child runs that may draw from them
         self._closed = False
+        self._ends_at: float | None = None
 
     @property
     def slots(self) -> int:
@@ -78,6 +80,13 @@ class InProcess:
                     del self._queue[position]
                     self._events.append(Completed(trial, TrialState.STOPPED, Result()))
                 return
+
+    def end_within(self, seconds: float) -> None:
+        """Ask the training that runs to end by then, as if its time had been planned so. Safe in a signal handler.
+
+        Only trainings whose length is a time heed it; see `core.evaluator.MayEndEarly`.
+        """
+        self._ends_at = time.monotonic() + seconds
 
     def completed(self, timeout: float | None = None) -> Sequence[Event]:
         """What happened, in order. Trains the next job, however long it takes."""
@@ -110,7 +119,10 @@ class InProcess:
 
                 self._threads_before = torch.get_num_threads()
                 torch.set_num_threads(self.threads)
-            context = JobContext(job, device=self.device, threads=self.threads, tell=self._tell)
+            self._ends_at = None
+            context = JobContext(
+                job, device=self.device, threads=self.threads, tell=self._tell, ends_at=lambda: self._ends_at
+            )
             pure = is_pure(job.evaluator)
             self._generators = None if pure else GeneratorStates.now()
             try:

@@ -58,16 +58,25 @@ class JobContext:
         threads: how many threads the training may use; None: what torch, or the machine, has.
         tell: is given each epoch's progress; says whether to go on.
         index: which of several workers this is: "auto" spreads them over the CUDA devices.
+        ends_at: gives the moment by which the training was asked to end, if it was; see `MayEndEarly`.
     """
 
     def __init__(
-        self, job: Job, *, device: str, threads: int | None, tell: Callable[[Progress], bool], index: int = 0
+        self,
+        job: Job,
+        *,
+        device: str,
+        threads: int | None,
+        tell: Callable[[Progress], bool],
+        index: int = 0,
+        ends_at: Callable[[], float | None] | None = None,
     ) -> None:
         self._job = job
         self._device = device
         self._threads = threads
         self._tell = tell
         self._index = index
+        self._ends_at = ends_at
         self.curve: list[dict[str, float]] = []
         self._numbers = 0  # in the curve
         self.stopped = False
@@ -102,6 +111,11 @@ class JobContext:
     def limits(self) -> Limits:
         """What the child may use."""
         return self._job.limits
+
+    @property
+    def ends_at(self) -> float | None:
+        """The moment by which the training was asked to end, or None."""
+        return self._ends_at() if self._ends_at is not None else None
 
     @property
     def parent(self) -> int | None:

@@ -105,7 +105,7 @@ def fit(
     """
     model, device = child.model, torch.device(context.device)
     began = time.perf_counter()
-    progress = Progress(config, start.spent, began)
+    progress = Progress(config, start.spent, began, context)
     draws = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same batches
     training = TrainingBatches(config, child, splits, device, draws)
     validation = validation_pictures(config, splits, training.pixels, device)

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from archsmith.core.evaluator import Context, MayEndEarly
+
 if TYPE_CHECKING:
     from archsmith.training.image_classification import ImageClassification
 
@@ -23,11 +25,13 @@ class Progress:
         config: the settings.
         spent: the seconds that this training took before it was paused, if it was.
         began: when it went on, by `time.perf_counter`.
+        context: asked for the moment by which a training of given seconds is to end earlier; None: nobody can ask.
     """
 
     config: ImageClassification
     spent: float
     began: float
+    context: Context | None = None
 
     def elapsed(self) -> float:
         """The seconds of this training so far."""
@@ -35,14 +39,22 @@ class Progress:
 
     def is_over(self) -> bool:
         """Whether its time is up."""
-        return self.config.seconds is not None and self.elapsed() >= self.config.seconds
+        return self.config.seconds is not None and self.elapsed() >= self._seconds()
 
     def share(self, epochs: float) -> float:
         """The part of the training that is done after so many epochs, 0 to 1. What comes first ends it: epochs or seconds."""
         by_epochs = epochs / self.config.epochs
         if self.config.seconds is None:
             return by_epochs
-        return min(1.0, max(by_epochs, self.elapsed() / self.config.seconds))
+        return min(1.0, max(by_epochs, self.elapsed() / self._seconds()))
+
+    def _seconds(self) -> float:
+        """How long the training lasts, as far as is known now."""
+        assert self.config.seconds is not None
+        ends_at = self.context.ends_at if isinstance(self.context, MayEndEarly) else None
+        if ends_at is None:
+            return self.config.seconds
+        return max(1e-9, min(self.config.seconds, self.elapsed() + ends_at - time.monotonic()))
 
 
 def learning_rate_factor(config: ImageClassification, epochs: float, share: float | None = None) -> float:
