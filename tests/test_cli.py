@@ -107,6 +107,14 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
         (["search", "amoebanet-desk", "--replicas", "3"], "--searcher reinforce"),
         (["search", "landscape", "--searcher", "reinforced"], "did you mean 'reinforce'"),
         (["auto", "digits", "--seconds", "-3"], "got -3"),
+        (["auto", "digits", "--time", "soon"], "--time must be a duration"),
+        (["auto", "digits", "--time", "5s"], "at least 15 seconds, got 5"),
+        (["auto", "digits", "--time", "5m", "--seconds", "3"], "either --time or --seconds"),
+        (["auto", "digits", "--time", "1m", "--baseline-time", "59s"], "give a shorter baseline time"),
+        (
+            ["auto", "digits", "--trials", "3", "--baseline-time", "1m"],
+            "--baseline-time is for pictures with a time budget",
+        ),
         (["search", "landscape", "--data", "x"], "no data set"),
         (["search", "landscape", "--size", "64"], "for images"),
         (["search", "text", "--size", "64"], "for images"),
@@ -230,8 +238,11 @@ def test_auto_does_the_whole_job_on_a_file_of_images_and_goes_on_by_name(tmp_pat
     found = json.loads(done.stdout)
     alone = archsmith("finish", "t", "--json", folder=tmp_path)
     assert json.loads(alone.stdout) == found["finish"], alone.stderr
-    hurried = archsmith("auto", "tiny.npz", "--seconds", "60", "--name", "t", "--json", folder=tmp_path)
-    assert json.loads(hurried.stdout)["finish"] == found["finish"], hurried.stderr
+    by_time = archsmith("auto", "tiny.npz", "--seconds", "60", "--name", "t", folder=tmp_path)
+    assert by_time.returncode == 2
+    assert "run 't' was not begun by `auto` with a time" in by_time.stderr
+    again = archsmith("auto", "tiny.npz", "--trials", "40", "--name", "t", "--json", folder=tmp_path)
+    assert json.loads(again.stdout)["finish"] == found["finish"], again.stderr
     assert found["run"]["counts"]["done"] == found["control"]["counts"]["done"] == 40
     assert {n["name"] for n in found["finish"]["networks"]} == {"found", "residual network", "random search"}
     assert found["finish"]["looks"] == 1
@@ -244,7 +255,7 @@ def test_auto_does_the_whole_job_on_a_file_of_images_and_goes_on_by_name(tmp_pat
     assert "tested     found" in told
 
     np.savez(tmp_path / "other.npz", x_train=255 - images, y_train=labels)
-    refused = archsmith("auto", "other.npz", "--name", "t", folder=tmp_path)
+    refused = archsmith("auto", "other.npz", "--trials", "40", "--name", "t", folder=tmp_path)
     assert refused.returncode == 2
     assert "the data of run 't' has changed" in refused.stderr
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from archsmith._search import Run, build, open_run, search
     from archsmith._transfer.correlate import correlate
     from archsmith._transfer.transfer import transfer
+    from archsmith.automl import auto
     from archsmith.core.child import Child, Task, TextTask, TranslationTask
     from archsmith.core.errors import AllTrialsFailed, ArchsmithError, Diverged, LimitExceeded, NoReward
     from archsmith.core.finish import FinishPlan
@@ -50,6 +51,7 @@ __all__ = [
     "Trial",
     "TrialState",
     "__version__",
+    "auto",
     "build",
     "compare",
     "correlate",
@@ -91,6 +93,7 @@ _HOME = {
     "TranslationTask": "core.child",
     "Trial": "core.trial",
     "TrialState": "core.trial",
+    "auto": "automl",
     "build": "_search",
     "compare": "_compare",
     "correlate": "_transfer",

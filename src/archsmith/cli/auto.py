@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, summary_json
-from archsmith.cli.runs import begin_new, begin_or_go_on, beside, say, tell_data
+from archsmith.cli.auto_options import AutoOptions
+from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, print_columns
+from archsmith.cli.runs import free_name, say
 from archsmith.cli.searching import LabelPatternOption, LabelsOption, SizeOption, TrialsOption
-from archsmith.cli.where import Where, WorkersOption, cores
-from archsmith.core.budget import Budget
-from archsmith.core.config import to_config
+from archsmith.cli.where import WorkersOption, cores
+from archsmith.core.duration import duration_text, seconds_of
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import command_text, without_passwords
 
-SEARCH_SHARE = 0.4  # of a budget in seconds: as much again for random search, and the rest to finish
+if TYPE_CHECKING:
+    from archsmith.recipes import Recipe
+
+DEFAULT_TIME = "10m"
+_STARTED = time.monotonic()  # this module is imported as the command starts, before torch is
 
 
 def register(app: typer.Typer) -> None:
     """Add this command to the command line."""
     app.command(name="auto")(auto)
-
-
-@contextmanager
-def _folder_for_now(path: Path) -> Iterator[None]:
-    """Make a folder for the body, to check what will be written into it. Left empty among classes, it would be one of them."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {path}: {error.strerror or error}; name another --output") from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # another process has written into it
-            for folder in missing:
-                folder.rmdir()
 
 
 def auto(
@@ -54,10 +38,29 @@ def auto(
             "file, or a folder with train.txt, valid.txt and test.txt. Or a data set's name."
         ),
     ],
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--time", metavar="20m", help=f"How long everything may take, such as 1h30m (default: {DEFAULT_TIME})."
+        ),
+    ] = None,
     labels: LabelsOption = None,
     label_pattern: LabelPatternOption = None,
     size: SizeOption = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="How long all of it may take, about.")] = None,
+    baseline_time: Annotated[
+        str | None,
+        typer.Option("--baseline-time", metavar="3m", help="For the baseline's training (default: one sixth)."),
+    ] = None,
+    control: Annotated[
+        bool, typer.Option("--control", help="Run random search beside the search, with as much time.")
+    ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds", help="Compare over so many final trainings of each network, and no longer by time alone."
+        ),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="The same as --time, in seconds.")] = None,
     trials: TrialsOption = None,
     workers: WorkersOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -72,102 +75,68 @@ def auto(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The whole job on a data set: search, random search for comparison, finish, report, export.
+    """The whole job on a data set: search, compare with a baseline, train, test once, report, export.
 
-    Without a budget it takes some minutes on two cores, which shows the machinery and no more; give it --seconds 3600.
-    Interrupted, the same command with --name goes on where it was.
+    Pictures get a plan for the --time. The first Ctrl-C wraps up within a minute; after a kill, the same command with --name
+    goes on where it was.
     """
-    from archsmith._export import check_folder, export
-    from archsmith._finish.time import within
-    from archsmith._page.document import check_place
-    from archsmith.cli.models import finish_run, print_finished
+    from archsmith.cli.auto_by_trials import auto_by_trials
     from archsmith.recipes import for_data
     from archsmith.recipes.data import with_size
+    from archsmith.training import ImageClassification
 
-    began = time.monotonic()
-    recipe = with_size(for_data(data, labels=labels, label_pattern=label_pattern), size)
+    if seconds is not None and time_budget is not None:
+        raise UsageError("give either --time or --seconds, which is the same in seconds")
     if seconds is not None and not seconds > 0:
         raise UsageError(f"--seconds must be above zero, got {seconds:g}")
-    if seconds is not None:
-        recipe = replace(recipe, budget=Budget(trials=trials, seconds=SEARCH_SHARE * seconds))
-    elif trials is not None:
-        recipe = replace(recipe, budget=Budget(trials=trials))
-    where = Where(workers=workers if workers is not None else cores())
-
-    def same_command(name: str) -> str:
-        again = ["archsmith", "auto", data, "--name", name]
-        for option, given, default in (("--store", store, DEFAULT_STORE), ("--output", str(output), "out")):
-            again += [option, given] if given != default else []
-        for option, said in (("--labels", labels), ("--label-pattern", label_pattern)):
-            again += [option, said] if said is not None else []
-        for option, amount in (
-            ("--size", size),
-            ("--seconds", seconds),
-            ("--trials", trials),
-            ("--seed", seed or None),
-        ):
-            again += [option, f"{amount:.15g}"] if amount is not None else []
-        again += ["--force"] if force else []
-        return without_passwords(shlex.join(again))
-
-    def places(name: str) -> tuple[Path, Path, Path]:
-        return output / f"{name}.html", output / name, output / f"{name}-source"
-
-    def check_and_tell(name: str) -> None:
-        page, *folders = places(name)
-        with _folder_for_now(output):
-            check_place(page, "report", force=force)  # before hours of training
-            for folder in folders:
-                check_folder(folder)
-        say(f"1/4 searching {recipe.summary} ({recipe.budget}), as run {name!r} in {without_passwords(store)}")
-
-    with _folder_for_now(output):
-        pass
-    tell_data(recipe)
-    if name is None:
-        run = begin_new(
-            recipe, name=None, store=store, seed=seed, where=where, go_on=same_command, before=check_and_tell
-        )
-    else:
-        check_and_tell(name)
-        go_on = same_command(name)
-        run = begin_or_go_on(recipe, name=name, store=store, seed=seed, where=where, go_on=go_on, data=data)
-    name, go_on = run.name, same_command(run.name)
-    page, folder, source = places(name)
-    say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
-    control = beside(run, store=store, where=where, go_on=go_on, data=data, always=True)
-    assert control is not None
-    hand_designed = getattr(run.evaluator, "baseline_name", "residual network")
-    say(f"3/4 finishing: the best of each, and of the same size the {hand_designed}, trained on over several seeds")
-    note = run.config["note"]
-    if seconds is not None and recipe.finish is not None and not note.get("fitted"):
-        left = seconds - (time.monotonic() - began)
-        plan = within(recipe.finish, [run, control], seconds=left, workers=where.number(None))
-        # On record, so that going on after an interruption finishes by the same plan and uses what it trained.
-        with closing(run.store.write(run.name)) as writer:
-            writer.configure({"note": {**note, "finish": to_config(plan), "fitted": True}})
-    try:
-        finished = finish_run(run, control=control.name, where=where)
-    except KeyboardInterrupt:
-        say(f"interrupted; every finished training is kept. Go on with: {go_on}")
-        raise
-    say("4/4 writing the page and the model")
-    output.mkdir(parents=True, exist_ok=True)
-    run.report(page, control=control.name, force=force)
-    model = export(run, format="pytorch", path=folder)
-    export(run, format="source", path=source)
-    if as_json:
-        found = {
-            "run": summary_json(run.summary),
-            "control": summary_json(control.summary),
-            "finish": finished.to_json(),
-        }
-        print(json.dumps(found | {"report": str(page), "model": str(model), "source": str(source)}, indent=2))
+    total = seconds if time_budget is None else seconds_of(time_budget, "--time")
+    recipe = with_size(for_data(data, labels=labels, label_pattern=label_pattern), size)
+    options = AutoOptions(data, labels, label_pattern, size, workers, store, name, seed, output, force, as_json)
+    of_pictures = isinstance(recipe.evaluator, ImageClassification)
+    if not of_pictures or trials is not None or seeds is not None:
+        if baseline_time is not None:
+            raise UsageError("--baseline-time is for pictures with a time budget: give it with --time alone")
+        auto_by_trials(recipe, options, seconds=total, trials=trials, seeds=seeds, control=control)
         return
-    print_finished(finished)
-    print(f"page    {page}")
-    files = "IMAGE..." if finished.measure.name == "accuracy" else "TEXT..."
-    print(f"model   {model}     try it: {command_text('predict', str(model))} {files}")
-    print(f"source  {source}     one plain PyTorch file that needs no archsmith")
-    if seconds is None and trials is None:
-        say("So short a run shows the machinery at work and claims no difference between searchers.")
+    by_time(recipe, options, total or seconds_of(DEFAULT_TIME), baseline_time, control)
+
+
+def by_time(recipe: Recipe, options: AutoOptions, total: float, baseline_time: str | None, control: bool) -> None:
+    """A network for pictures within a time budget."""
+    from archsmith.automl import auto as auto_
+    from archsmith.cli.auto_view import AutoView
+    from archsmith.report.outcome import outcome_lines
+
+    name = options.name if options.name is not None else free_name(options.store, recipe.name)
+    options.check_outputs(name)
+    again = options.command(name, "--time", f"{total:g}")
+    say(f"{duration_text(total)} for everything, as run {name!r} in {without_passwords(options.store)}")
+    try:
+        with AutoView(total, _STARTED) as watch:
+            result = auto_(
+                options.data,
+                time=total,
+                size=options.size,
+                labels=options.labels,
+                label_pattern=options.label_pattern,
+                baseline_time=None if baseline_time is None else seconds_of(baseline_time, "--baseline-time"),
+                control=control,
+                workers=options.workers if options.workers is not None else cores(),
+                store=options.store,
+                name=name,
+                seed=options.seed,
+                output=options.output,
+                force=options.force,
+                began=_STARTED,
+                watch=watch,
+            )
+    except KeyboardInterrupt:
+        say(f"interrupted; every finished training is kept. Go on with: {again}")
+        raise
+    if options.as_json:
+        print(json.dumps(result.to_json(), indent=2))
+        return
+    print_columns(outcome_lines(result.outcome))
+    print(f"page    {result.page}")
+    print(f"model   {result.model}     try it: {command_text('predict', str(result.model))} IMAGE...")
+    print(f"source  {result.source}     one plain PyTorch file that needs no archsmith")

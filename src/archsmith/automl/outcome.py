@@ -1,0 +1,188 @@
+"""What was delivered, measured: predictions, calibration, latency, suspected wrong labels, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from archsmith._page.pictures import data_address
+from archsmith._search import Run
+from archsmith._search.writing import writing
+from archsmith.core.artifacts import open_artifacts
+from archsmith.core.genotype import Genotype
+from archsmith.metrics.assessment import assess, calibration_report, paired_counts, score
+from archsmith.metrics.fitted_temperature import fitted_temperature
+from archsmith.metrics.label_errors import label_errors
+from archsmith.metrics.outcome import (
+    BASELINE,
+    DOCUMENT,
+    AutoOutcome,
+    DeliveredNetwork,
+    OtherNetwork,
+    Stage,
+    SuspectedLabel,
+)
+from archsmith.metrics.predictions import Predictions
+from archsmith.metrics.temperature import with_temperature
+from archsmith.training import ImageClassification, Latency
+from archsmith.training.near_duplicates import duplicates_across
+
+MOST_SUSPECTS = 24
+_OTHERWISE = "wait for it to end"
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with its weights, after its training.
+
+    Args:
+        name: "found" or "baseline".
+        genotype: what it is built from.
+        title: what a person calls it.
+        training: how its weights came about.
+        model: the module.
+        evaluator: with the settings of its training.
+        artifact: its weights.
+        seconds, epochs: its training, that of earlier stages included.
+        parameters: how many it has.
+        trial: the trial that proposed it; None for the baseline.
+    """
+
+    name: str
+    genotype: Genotype
+    title: str
+    training: str
+    model: nn.Module
+    evaluator: ImageClassification
+    artifact: str
+    seconds: float
+    epochs: float
+    parameters: int
+    trial: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The predictions of a network on both splits."""
+
+    network: TrainedNetwork
+    validation: Predictions
+    test: Predictions
+
+    @classmethod
+    def of(cls, network: TrainedNetwork) -> Measured:
+        """Predict for both."""
+        predictions = [network.evaluator.predictions(network.model, split) for split in ("validation", "test")]
+        return cls(network, *predictions)
+
+
+def record_outcome(
+    run: Run,
+    measured: Sequence[Measured],
+    *,
+    stages: Sequence[Stage],
+    time_budget: float,
+    model: Path | None,
+    notes: Sequence[str] = (),
+) -> AutoOutcome:
+    """Write the run's outcome document.
+
+    Args:
+        run: the search.
+        measured: the delivered network, then the others.
+        stages: the plan of the time, and what became of it.
+        time_budget: in seconds.
+        model: the exported folder; None if nothing was written.
+        notes: what else a reader should know.
+    """
+    first, *others = measured
+    splits = first.network.evaluator.splits()
+    pictures = first.network.evaluator.test_images()
+    fitted = fitted_temperature(first.validation)
+    calibration = None
+    shown = first.test
+    if fitted is not None:
+        calibration = calibration_report(fitted.temperature, first.test)
+        scaled = with_temperature(first.test.probabilities, fitted.temperature)
+        shown = Predictions(scaled, first.test.labels, first.test.files)
+    network = first.network
+    latency = Latency().measure(network.model, network.evaluator.task().input_shape)
+    summary = run.summary
+    other = others[0] if others else None
+    compared = None
+    if other is not None:
+        compared = OtherNetwork(
+            name=other.network.title,
+            seconds=other.network.seconds,
+            equal_time=other.network.seconds >= 0.95 * (network.seconds + _searching(stages)),
+            validation=score(other.validation),
+            test=score(other.test),
+            parameters=other.network.parameters,
+            epochs=other.network.epochs,
+        )
+    assert run.store.artifacts is not None
+    artifacts = open_artifacts(run.store.artifacts)
+
+    def kept(predictions: Predictions) -> str:
+        return artifacts.put({k: torch.from_numpy(v.copy()) for k, v in predictions.tensors().items()})
+
+    baseline_delivered = network.name == BASELINE
+    names = splits.data.class_names
+    suspected = label_errors(first.validation)
+    suspects = tuple(
+        SuspectedLabel(
+            file=first.validation.files[error.index] if first.validation.files else "",
+            label=names[error.label],
+            likely=names[error.suggested],
+            probability=error.suggested_probability,
+            split="validation",
+            picture=data_address(splits.data.images[splits.validation[error.index]]),
+        )
+        for error in suspected[:MOST_SUSPECTS]
+    )
+    duplicates, duplicates_found = duplicates_across(splits, data_address)
+    outcome = AutoOutcome(
+        delivered=DeliveredNetwork(
+            source=network.name,
+            name=network.title,
+            training=network.training,
+            seconds=network.seconds,
+            epochs=network.epochs,
+            validation=score(first.validation),
+            test=score(first.test),
+            parameters=network.parameters,
+            file_bytes=None if model is None else sum(f.stat().st_size for f in model.rglob("*") if f.is_file()),
+            latency=latency.median,
+            size=network.evaluator.task().input_shape[-1],
+            trial=network.trial,
+        ),
+        baseline=None if baseline_delivered else compared,
+        found=compared if baseline_delivered else None,
+        assessment=assess(shown, names, picture=lambda k: data_address(pictures[k])),
+        paired=paired_counts(first.test, other.test) if other is not None and not baseline_delivered else None,
+        stages=tuple(stages),
+        time_budget=time_budget,
+        children=sum(summary.counts.values()),
+        epochs=summary.epochs,
+        calibration=calibration,
+        suspects=suspects,
+        suspects_found=len(suspected),
+        duplicates=tuple(duplicates),
+        duplicates_found=duplicates_found,
+        notes=tuple(notes),
+        validation_predictions=kept(first.validation),
+        test_predictions=kept(first.test),
+        baseline_test_predictions=kept(other.test) if other is not None and not baseline_delivered else None,
+    )
+    with writing(run, _OTHERWISE) as writer:
+        writer.put_document(DOCUMENT, outcome.to_json())
+    return outcome
+
+
+def _searching(stages: Sequence[Stage]) -> float:
+    """The seconds that the search took, which the delivered network had besides its training."""
+    return sum(stage.used or 0.0 for stage in stages if stage.name in ("search", "choosing"))

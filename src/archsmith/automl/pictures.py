@@ -1,0 +1,132 @@
+"""What the pictures are, and the trainer that suits them: how large they are read, and how large a network sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from archsmith.data.folds import fold_counts, folds_for
+from archsmith.data.picture_size import PictureSize, picture_size
+from archsmith.training import ImageClassification
+from archsmith.training.arrays import Arrays
+
+SMALL = 40  # pixels a side: pictures that hold no more are shifted, not cropped and resized
+SOURCE_SIDE = 128  # of the pictures in memory, from which crops are cut
+INPUT_SIDE = 80  # of a network's input
+TRAINING_PART = (
+    0.8  # of the input's side: networks do better on larger pictures than they were trained on (Touvron et al. 2019)
+)
+FIRST_PART = 0.5  # of the training side: the side at the beginning of a training
+TESTED_PER_SECOND = 300.0  # pictures, roughly, read and classified
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Facts on a data set of pictures, and sizes that follow from them.
+
+    Args:
+        train, validation, test: how many there are.
+        classes: how many classes.
+        channels: 1 or 3.
+        own: the pictures' own side in pixels.
+        detail: the side that holds all their detail.
+        source: the side at which training pictures are held.
+        size: the side of a network's input.
+        training: the side of training pictures at the end of a training.
+        first: the side at its beginning.
+        folds: of the cross-validation that compares networks; None: there are enough pictures for a validation split.
+    """
+
+    train: int
+    validation: int
+    test: int
+    classes: int
+    channels: int
+    own: int
+    detail: int
+    source: int
+    size: int
+    training: int
+    first: int
+    folds: int | None = None
+
+    @property
+    def small(self) -> bool:
+        """Whether they are so small that crops would take away too much."""
+        return self.size <= SMALL
+
+    @property
+    def testing_seconds(self) -> float:
+        """How long testing takes, about: two networks, and reading the pictures."""
+        return 2 * self.test / TESTED_PER_SECOND
+
+
+def pictures_of(trainer: ImageClassification, asked: int | None) -> Pictures:
+    """Facts on the trainer's pictures, and the sizes that follow.
+
+    Args:
+        trainer: with the data.
+        asked: the side of the input, if a person has said it.
+    """
+    found = _size_of(trainer)
+    source, size, training, first = sides(found.own, found.detail, asked)
+    read = replace(trainer, size=size, source_size=source if source != size else None)
+    splits = read.splits()
+    return Pictures(
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=len(splits.test_labels),
+        classes=len(splits.data.class_names),
+        channels=int(splits.data.images.shape[3]),
+        own=found.own,
+        detail=found.detail,
+        source=source,
+        size=size,
+        training=training,
+        first=first,
+        folds=folds_for(fold_counts(splits)),
+    )
+
+
+def trainer_for(trainer: ImageClassification, pictures: Pictures) -> ImageClassification:
+    """The trainer with the pictures' sizes. What a genotype does not decide is set here."""
+    return replace(
+        trainer,
+        size=pictures.size,
+        source_size=pictures.source if pictures.source != pictures.size else None,
+        train_size=pictures.training if pictures.training != pictures.size else None,
+        first_size=pictures.first if pictures.first != pictures.training else None,
+        upsample=1.0,
+        pad=0.125,
+        fixed=("schedule", "warmup_share", "train_size", "first_size"),
+    )
+
+
+def _size_of(trainer: ImageClassification) -> PictureSize:
+    if isinstance(trainer.data, Arrays):
+        return picture_size(trainer.splits().data)
+    labels = None if trainer.labels is None else str(trainer.labels)
+    return picture_size(str(trainer.data), labels=labels, label_pattern=trainer.label_pattern)
+
+
+def sides(own: int, detail: int, asked: int | None = None) -> tuple[int, int, int, int]:
+    """The sides of source, input, training pictures, and of training pictures at first.
+
+    Args:
+        own: the pictures' own side.
+        detail: the side that holds all their detail.
+        asked: the input's side, if a person has said it.
+    """
+    useful = min(own, max(detail, 32))
+    if asked is None and useful <= SMALL:
+        return useful, useful, useful, useful
+    size = asked if asked is not None else min(INPUT_SIDE, _step(own))
+    if size <= SMALL:
+        return size, size, size, size
+    training = max(32, _step(TRAINING_PART * size))
+    source = max(size, min(own, round(SOURCE_SIDE / INPUT_SIDE * size)))
+    return source, size, training, max(24, _step(FIRST_PART * training))
+
+
+def _step(side: float) -> int:
+    """The nearest multiple of 8 pixels."""
+    return max(8, round(side / 8) * 8)

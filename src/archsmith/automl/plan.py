@@ -1,0 +1,96 @@
+"""The plan of a time budget: how many seconds each stage gets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from archsmith.core.errors import UsageError
+
+LEAST_SECONDS = 15.0  # less is not enough to start, train and export anything
+DELIVERED_SHARE = 0.42  # of the whole time: what the delivered weights get at least
+FINAL_SHARE = 0.72  # of the time that reading, the baseline and closing leave
+CHOOSING_SHARE = 0.35  # of the search: what its best children get to go on with
+STARTING_SECONDS = 4.0  # of a pool of workers
+TRIAL_SHARE = 1 / 40  # of the whole time: one child's training
+TRIAL_SECONDS = (8.0, 90.0)  # and no less, no more
+
+
+@dataclass(frozen=True)
+class TimePlan:
+    """Seconds by stage. `total` bounds everything, from the start of the command to its end.
+
+    Args:
+        total: the time budget.
+        reading: what starting and reading the data took.
+        search: for children, side by side.
+        choosing: for the best of them, which go on.
+        baseline: for the baseline's training.
+        final: for the training whose weights are delivered.
+        closing: for testing, export and the page.
+        trial: of one child's training.
+        trials: how many children the search trains.
+    """
+
+    total: float
+    reading: float
+    search: float
+    choosing: float
+    baseline: float
+    final: float
+    closing: float
+    trial: float
+    trials: int
+
+    @property
+    def rows(self) -> list[tuple[str, float]]:
+        """The stages in order, with their seconds."""
+        names = ("reading", "search", "choosing", "baseline", "final", "closing")
+        return [(name, getattr(self, name)) for name in names]
+
+
+def time_plan(
+    total: float,
+    *,
+    spent: float,
+    workers: int,
+    testing: float = 0.0,
+    baseline: float | None = None,
+    search: bool = True,
+    control: bool = False,
+) -> TimePlan:
+    """Divide a time budget.
+
+    Args:
+        total: the budget in seconds.
+        spent: what starting and reading took.
+        workers: children that are trained side by side.
+        testing: seconds that testing is expected to take.
+        baseline: the baseline's seconds (default: one sixth of the budget).
+        search: whether there is anything to search.
+        control: whether random search gets as much time as the search.
+
+    Raises UsageError if the budget is too short for anything, or the baseline leaves too little of it.
+    """
+    if total < LEAST_SECONDS:
+        raise UsageError(f"the time must be at least {LEAST_SECONDS:g} seconds, got {total:g}; give 2m or more")
+    closing = min(60.0, max(6.0, 0.03 * total)) + testing
+    least = DELIVERED_SHARE * total
+    given, baseline = baseline, total / 6 if baseline is None else baseline
+    room = total - spent - closing
+    if given is not None and given > room - least:
+        raise UsageError(
+            f"a baseline of {given:.0f} seconds leaves less than {100 * DELIVERED_SHARE:.0f} % of {total:.0f} seconds for the "
+            "network that is delivered; give a shorter baseline time or more time"
+        )
+    baseline = max(0.0, min(baseline, room - least))
+    left = max(1.0, room - baseline)
+    final = min(left, max(least, FINAL_SHARE * left)) if search else left
+    searching = left - final
+    trial = min(TRIAL_SECONDS[1], max(TRIAL_SECONDS[0], TRIAL_SHARE * total))
+    choosing = CHOOSING_SHARE * searching
+    side = (searching - choosing - STARTING_SECONDS) / (2 if control else 1)
+    trials = workers * math.floor(side / trial) if side > 0 else 0
+    if trials < 2:  # one child alone decides nothing
+        return TimePlan(total, spent, 0.0, 0.0, baseline, left, closing, trial, 0)
+    return TimePlan(total, spent, searching - choosing, choosing, baseline, final, closing, trial, trials)

@@ -1,0 +1,73 @@
+"""What both ways of `archsmith auto` are asked: by time, and by trials."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from archsmith.cli.looking import DEFAULT_STORE
+from archsmith.core.errors import UsageError
+from archsmith.core.shown import without_passwords
+
+
+@dataclass(frozen=True)
+class AutoOptions:
+    """Options of the command."""
+
+    data: str
+    labels: str | None
+    label_pattern: str | None
+    size: int | None
+    workers: int | None
+    store: str
+    name: str | None
+    seed: int
+    output: Path
+    force: bool
+    as_json: bool
+
+    def command(self, name: str, *more: str) -> str:
+        """The same command for a run of that name."""
+        again = ["archsmith", "auto", self.data, "--name", name, *more]
+        for option, given, default in (("--store", self.store, DEFAULT_STORE), ("--output", str(self.output), "out")):
+            again += [option, given] if given != default else []
+        for option, said in (("--labels", self.labels), ("--label-pattern", self.label_pattern)):
+            again += [option, said] if said is not None else []
+        again += ["--size", str(self.size)] if self.size is not None else []
+        again += ["--seed", str(self.seed)] if self.seed else []
+        again += ["--force"] if self.force else []
+        return without_passwords(shlex.join(again))
+
+    def outputs(self, name: str) -> tuple[Path, Path, Path]:
+        """The page, the model's folder, and the folder of its source."""
+        return self.output / f"{name}.html", self.output / name, self.output / f"{name}-source"
+
+    def check_outputs(self, name: str) -> None:
+        """Raise UsageError if a page or a model cannot be written, before hours of training."""
+        from archsmith._export import check_folder
+        from archsmith._page.document import check_place
+
+        page, *folders = self.outputs(name)
+        with folder_for_now(self.output):
+            check_place(page, "report", force=self.force)
+            for folder in folders:
+                check_folder(folder)
+
+
+@contextmanager
+def folder_for_now(path: Path) -> Iterator[None]:
+    """Make a folder for the body, to check what will be written into it. Left empty among classes, it would be one of them."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {path}: {error.strerror or error}; name another --output") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # another process has written into it
+            for folder in missing:
+                folder.rmdir()

@@ -1,0 +1,189 @@
+"""The whole job on pictures within a time budget."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import archsmith as smith
+from archsmith.automl import DataRead, StageStarted
+from archsmith.automl.candidates import batch_size, known_points, search_space, title_of
+from archsmith.automl.interruption import Interruption
+from archsmith.automl.pictures import Pictures, sides
+from archsmith.core.child import Task
+from archsmith.core.errors import UsageError
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import build, decode, sample
+from archsmith.metrics.outcome import DOCUMENT, AutoOutcome
+
+
+def shapes(folder: Path, count: int = 40, side: int = 24) -> Path:
+    """Photographs of sorts: circles, crosses and stripes in any colours."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    for name in ("circle", "cross", "stripes"):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            u, v = x - rng.uniform(-0.3, 0.3), y - rng.uniform(-0.3, 0.3)
+            shape = {
+                "circle": u**2 + v**2 < 0.3,
+                "cross": np.minimum(abs(u), abs(v)) < 0.15,
+                "stripes": np.sin(9 * (u + v)) > 0,
+            }[name]
+            pixels = np.where(shape[..., None], rng.integers(150, 235, 3), rng.integers(20, 90, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, smith.automl.AutoResult, list[object]]:
+    place = tmp_path_factory.mktemp("auto")
+    events: list[object] = []
+    result = smith.auto(
+        shapes(place / "shapes"),
+        time=40,
+        store=f"sqlite:///{place}/runs.db",
+        output=place / "out",
+        workers=2,
+        watch=events.append,
+    )
+    return place, result, events
+
+
+def test_it_writes_a_model_that_predicts_what_was_tested(
+    done: tuple[Path, smith.automl.AutoResult, list[object]],
+) -> None:
+    place, result, _ = done
+    delivered = result.outcome.delivered
+    assert delivered.test is not None
+    assert delivered.test.count == 24
+    assert result.model is not None
+    data = place / "shapes"
+    held_out = [data / name for name in result.run.evaluator.splits().test_files]  # type: ignore[attr-defined]
+    predictions = smith.predict(result.model, held_out)
+    assert len(held_out) == 24
+    assert sum(p.label == Path(p.path).parent.name for p in predictions) == delivered.test.correct
+    assert result.source is not None
+    assert (result.source / "model.py").exists()
+    assert result.page is not None
+    assert "validation" in result.page.read_text()
+
+
+def test_it_tells_its_plan_and_keeps_to_its_stages(done: tuple[Path, smith.automl.AutoResult, list[object]]) -> None:
+    _, result, events = done
+    stages = [event.name for event in events if isinstance(event, StageStarted)]
+    assert stages[0] == "search"
+    assert stages[-3:] == ["baseline", "final", "closing"]
+    (read,) = (event for event in events if isinstance(event, DataRead))
+    assert read.pictures.size == 24
+    outcome = result.outcome
+    assert [stage.name for stage in outcome.stages] == ["reading", "search", "choosing", "baseline", "final", "closing"]
+    assert outcome.time_budget == 40
+    assert outcome.children == len(list(result.run.trials()))
+    assert {n.name for n in result.finished.networks} == {"found", "baseline"}
+    assert result.finished.looks == 1
+    assert AutoOutcome.from_json(result.run.reader.document(DOCUMENT)) == outcome
+
+
+def test_a_second_call_trains_and_tests_nothing(done: tuple[Path, smith.automl.AutoResult, list[object]]) -> None:
+    place, result, _ = done
+    store = f"sqlite:///{place}/runs.db"
+    again = smith.auto(place / "shapes", time=40, store=store, name=result.run.name, output=None)
+    assert again.outcome == result.outcome
+    assert again.finished.looks == 1
+    with pytest.raises(UsageError, match="has changed"):
+        smith.auto(shapes(place / "others", 30), time=40, store=store, name=result.run.name, output=None)
+
+
+def test_the_first_interruption_wraps_up_with_a_model(tmp_path: Path) -> None:
+    shapes(tmp_path / "shapes")
+    began = subprocess.Popen(
+        [sys.executable, "-m", "archsmith", "auto", "shapes", "--time", "30m", "--name", "cut", "--workers", "1"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert began.stderr is not None
+    for line in began.stderr:
+        if line.startswith("trial 0"):
+            began.send_signal(signal.SIGINT)
+            break
+    told, errors = began.communicate()
+    assert began.returncode == 0, errors
+    assert "model   out/cut" in told
+    assert (tmp_path / "out" / "cut" / "model.safetensors").exists()
+    run = smith.open_run(f"sqlite:///{tmp_path}/runs.db", "cut")
+    outcome = AutoOutcome.from_json(run.reader.document(DOCUMENT))
+    assert "interrupted" in " ".join(outcome.notes)
+    assert outcome.delivered.training == "continued from trial 0"
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def pictures(own: int, detail: int, train: int = 2000, channels: int = 3) -> Pictures:
+    source, size, training, first = sides(own, detail)
+    return Pictures(train, train // 9, train // 4, 5, channels, own, detail, source, size, training, first)
+
+
+@pytest.mark.parametrize(
+    ("own", "detail", "expected"),
+    [
+        (256, 216, (128, 80, 64, 32)), (128, 32, (32, 32, 32, 32)), (32, 30, (32, 32, 32, 32)), (8, 8, (8, 8, 8, 8)),
+        (64, 60, (64, 64, 48, 24)), (4000, 512, (128, 80, 64, 32)),
+    ],
+)  # fmt: skip
+def test_sizes_follow_from_the_pictures(own: int, detail: int, expected: tuple[int, ...]) -> None:
+    assert sides(own, detail) == expected
+
+
+def test_a_size_that_was_asked_for_is_taken() -> None:
+    assert sides(256, 216, 160) == (256, 160, 128, 64)
+    assert sides(256, 216, 32) == (32, 32, 32, 32)
+    assert sides(16, 16, 64)[:2] == (64, 64)
+
+
+@pytest.mark.parametrize(
+    "facts", [pictures(256, 200), pictures(32, 30), pictures(8, 8, 100), pictures(64, 64, 20_000, 1)]
+)
+def test_known_points_lie_in_the_space_and_can_be_built(facts: Pictures) -> None:
+    space = search_space(facts)
+    points = [space.genotype(point) for point in known_points(facts)]
+    assert len({point.key for point in points}) == len(points) >= 5
+    task = Task((facts.channels, facts.size, facts.size), facts.classes)
+    for genotype in (*points, sample(space, Random(0))):
+        assert isinstance(genotype, Genotype)
+        child = build(space, genotype, task)
+        assert child.settings["batch_size"] == batch_size(facts)
+        assert title_of(decode(space, genotype)).startswith(
+            "a res" if "blocks" in title_of(decode(space, genotype)) else "a ResNet"
+        )
+
+
+def test_the_first_interruption_is_gentle_where_the_body_says_so() -> None:
+    called = []
+    with Interruption() as interruption:
+        with interruption.gently(lambda: called.append(1)):
+            signal.raise_signal(signal.SIGINT)
+        assert called == [1]
+        assert interruption.wrapping_up
+        assert interruption.is_first()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert not interruption.is_first()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_a_gentle_way_the_first_interruption_raises() -> None:
+    with Interruption() as interruption:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interruption.is_first()

@@ -1,0 +1,55 @@
+"""How a time budget is divided."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archsmith.automl.plan import DELIVERED_SHARE, TRIAL_SECONDS, time_plan
+from archsmith.core.errors import UsageError
+
+MINUTES = 60.0
+
+
+@given(
+    total=st.floats(120, 24 * 3600),
+    spent=st.floats(0, 0.2),
+    workers=st.integers(1, 64),
+    testing=st.floats(0, 0.1),
+    control=st.booleans(),
+)
+def test_the_stages_fill_the_time_and_the_delivered_network_gets_its_share(
+    total: float, spent: float, workers: int, testing: float, control: bool
+) -> None:
+    plan = time_plan(total, spent=spent * total, workers=workers, testing=testing * total, control=control)
+    assert sum(seconds for _, seconds in plan.rows) == pytest.approx(total, rel=1e-6)
+    assert all(seconds >= 0 for _, seconds in plan.rows)
+    assert plan.final >= DELIVERED_SHARE * total * 0.999
+    assert plan.trials == 0 or plan.trials * plan.trial / workers * (2 if control else 1) <= plan.search
+    assert TRIAL_SECONDS[0] <= plan.trial <= TRIAL_SECONDS[1]
+
+
+def test_ten_minutes_on_two_cores() -> None:
+    plan = time_plan(10 * MINUTES, spent=15, workers=2)
+    assert plan.baseline == 100
+    assert plan.trials >= 8
+    assert plan.final > 300
+
+
+def test_the_baseline_gets_what_was_asked() -> None:
+    assert time_plan(10 * MINUTES, spent=10, workers=2, baseline=200).baseline == 200
+    with pytest.raises(UsageError, match="baseline of 500 seconds leaves less than"):
+        time_plan(10 * MINUTES, spent=10, workers=2, baseline=500)
+
+
+def test_too_little_time_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"at least 15 seconds, got 5"):
+        time_plan(5, spent=1, workers=2)
+
+
+def test_a_short_time_is_spent_without_a_search() -> None:
+    plan = time_plan(40, spent=10, workers=2)
+    assert plan.trials == 0
+    assert plan.search == plan.choosing == 0
+    assert plan.final > 0
