@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archsmith._finish.contenders import Contender
 from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     import torch
 
 
+Tester: TypeAlias = (
+    "Callable[[Contender, Finishable, torch.nn.Module], tuple[Mapping[str, float], FittedTemperature | None]]"
+)
+"""Tests a model of a contender; gives the metrics, and the temperature that suits the model if there is one."""
+
+
 def look(
     run: Run,
     evaluator: Finishable,
@@ -38,8 +44,14 @@ def look(
     plan: FinishPlan,
     candidates: Mapping[str, Sequence[str]],
     notes: list[str],
+    *,
+    test: Tester | None = None,
 ) -> Finished:
-    """Look at the test set, with the run held: the look is on record before anything is seen."""
+    """Look at the test set, with the run held: the look is on record before anything is seen.
+
+    `test` is how a model is tested (default: by its evaluator).
+    """
+    test = test if test is not None else _test
     models = [t.result.artifact for c in contenders for t in c.finals if t.reward is not None]
     if trainings.watch is not None:
         trainings.watch(TrainingProgress("testing", f"{len(models)} models", 0, len(models)))
@@ -60,9 +72,9 @@ def look(
                 if trained.reward is not None:
                     assert run.store.artifacts is not None
                     settled, module = trained_module(trained, trainings.set(trained.wanted), run.store.artifacts)
-                    metrics = _tested(settled, module, measure)
+                    metrics, temperature = test(contender, settled, module)
                     count = int(metrics.get("count", 0))
-                    if not plan.all_data and (temperature := _temperature(settled, module)) is not None:
+                    if not plan.all_data and temperature is not None:
                         fitted[str(trained.result.artifact)] = temperature.to_json()
                 finals.append(_final(i, trained, metrics, measure, plan))
             networks.append(_network(contender, finals))
@@ -89,6 +101,12 @@ def look(
             writer.put_document(temperatures.DOCUMENT, fitted)
         writer.put_document("finish", finished.to_json())
     return finished
+
+
+def _test(
+    contender: Contender, evaluator: Finishable, model: torch.nn.Module
+) -> tuple[Mapping[str, float], FittedTemperature | None]:
+    return _tested(evaluator, model, tested_by(evaluator)), _temperature(evaluator, model)
 
 
 def _tested(evaluator: Finishable, model: torch.nn.Module, measure: Measure) -> Mapping[str, float]:

@@ -23,11 +23,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from torch import nn
+
 from archsmith._export import export
 from archsmith._finish.contenders import FOUND, Contender
 from archsmith._finish.look import look
 from archsmith._finish.result import Finished
-from archsmith._finish.training import Network, Trained, Trainings, Wanted, trained_module
+from archsmith._finish.training import Network, Trained, Trainings, Wanted
 from archsmith._search import Run, search
 from archsmith._search.data_check import check_same_data
 from archsmith._search.known_points import genotypes_of
@@ -37,19 +39,21 @@ from archsmith.automl.candidates import known_points, search_space, title_of
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.outcome import Measured, TrainedNetwork, record_outcome
 from archsmith.automl.pictures import Pictures, pictures_of, trainer_for
-from archsmith.automl.plan import TimePlan, time_plan
+from archsmith.automl.plan import TimePlan, closing_seconds, time_plan
 from archsmith.core import loaded
 from archsmith.core.duration import seconds_of
 from archsmith.core.errors import ChildFailed, UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, Progress, derive_seed
-from archsmith.core.finish import FinishPlan
+from archsmith.core.finish import Finishable, FinishPlan
 from archsmith.core.genotype import Genotype
 from archsmith.core.global_state import generators_kept
 from archsmith.core.shown import base_name
 from archsmith.core.space import Space, decode
+from archsmith.core.temperatures import FittedTemperature
 from archsmith.core.trial import Result, Trial
 from archsmith.executors import InProcess, ProcessPool
+from archsmith.metrics.fitted_temperature import fitted_temperature
 from archsmith.metrics.outcome import BASELINE, DOCUMENT, AutoOutcome, Stage
 from archsmith.rewards import default_reward
 from archsmith.searchers import BayesianOptimization, Random
@@ -257,8 +261,17 @@ class _Job:
                 raise ChildFailed("no training came to its end; the test set was not looked at")
             contenders.sort(key=_validation, reverse=True)
             self._begin("closing", self.plan.closing)
-            finished = look(run, self.trainer, trainings, contenders, FinishPlan(top=1, seeds=1), {}, [])
-            measured = [Measured.of(self._network(run, trainings, c, chosen)) for c in contenders]
+            measured: list[Measured] = []
+
+            def test(
+                contender: Contender, evaluator: Finishable, model: nn.Module
+            ) -> tuple[Mapping[str, float], FittedTemperature | None]:
+                """Predict once, for the test and for the page."""
+                measured.append(Measured.of(self._network(contender, evaluator, model, chosen)))
+                return measured[-1].metrics, fitted_temperature(measured[-1].validation)
+
+            plan = FinishPlan(top=1, seeds=1)
+            finished = look(run, self.trainer, trainings, contenders, plan, {}, [], test=test)
         return self._deliver(run, finished, measured)
 
     # --- stages -------------------------------------------------------------------------------------------------------
@@ -400,6 +413,7 @@ class _Job:
 
     def _final(self, trainings: Trainings, here: InProcess, chosen: _Candidate) -> Contender | None:
         """The chosen network goes on until the time is over."""
+        self.plan = replace(self.plan, closing=self._closing_seconds(chosen))
         left = self.plan.total - (_now() - self.started) - self.plan.closing
         seconds = max(left, WRAP_UP_SECONDS / 2)
         if self.interruption.wrapping_up:
@@ -408,6 +422,13 @@ class _Job:
         wanted = self._goes_on(chosen, _to_the_end(chosen, seconds), label=FOUND, keep=True)
         trained = self._train_here(trainings, here, wanted)
         return _contender(FOUND, f"chosen among {max(1, self.plan.trials)} networks", trained)
+
+    def _closing_seconds(self, chosen: _Candidate) -> float:
+        """How long closing will take, from how fast a network was trained: it classifies at least twice as fast."""
+        rate = chosen.trained.result.metrics.get("images_per_second")
+        if not rate:
+            return self.plan.closing
+        return closing_seconds(self.plan.total, 2 * (self.pictures.test + self.pictures.validation) / (2 * rate))
 
     def _train_here(self, trainings: Trainings, here: InProcess, wanted: Wanted) -> Trained:
         """A training in this process with all threads; the first Ctrl-C shortens it."""
@@ -455,14 +476,14 @@ class _Job:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _network(self, run: Run, trainings: Trainings, contender: Contender, chosen: _Candidate) -> TrainedNetwork:
+    def _network(
+        self, contender: Contender, evaluator: Finishable, model: nn.Module, chosen: _Candidate
+    ) -> TrainedNetwork:
         """A network after its training."""
         (trained,) = contender.finals
-        assert run.store.artifacts is not None
+        assert isinstance(evaluator, ImageClassification)
         assert trained.result.artifact is not None
         wanted, metrics = trained.wanted, trained.result.metrics
-        evaluator, model = trained_module(trained, trainings.set(wanted), run.store.artifacts)
-        assert isinstance(evaluator, ImageClassification)
         found = contender.name == FOUND
         return TrainedNetwork(
             name=contender.name,

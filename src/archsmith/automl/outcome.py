@@ -27,7 +27,7 @@ from archsmith.metrics.outcome import (
     SuspectedLabel,
 )
 from archsmith.metrics.predictions import Predictions
-from archsmith.metrics.temperature import with_temperature
+from archsmith.metrics.temperature import log_loss, with_temperature
 from archsmith.training import ImageClassification, Latency
 from archsmith.training.near_duplicates import duplicates_across
 
@@ -78,6 +78,15 @@ class Measured:
         """Predict for both."""
         predictions = [network.evaluator.predictions(network.model, split) for split in ("validation", "test")]
         return cls(network, *predictions)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What a test gives: accuracy, loss and count."""
+        return {
+            "accuracy": self.test.accuracy or 0.0,
+            "loss": log_loss(self.test),
+            "count": float(len(self.test)),
+        }
 
 
 def record_outcome(

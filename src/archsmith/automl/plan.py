@@ -49,6 +49,11 @@ class TimePlan:
         return [(name, getattr(self, name)) for name in names]
 
 
+def closing_seconds(total: float, testing: float) -> float:
+    """How long testing, the exports and the page take together, in a time budget; `testing` is how long the test takes."""
+    return min(20.0, max(6.0, 0.03 * total)) + testing
+
+
 def time_plan(
     total: float,
     *,
@@ -74,7 +79,7 @@ def time_plan(
     """
     if total < LEAST_SECONDS:
         raise UsageError(f"the time must be at least {LEAST_SECONDS:g} seconds, got {total:g}; give 2m or more")
-    closing = min(60.0, max(6.0, 0.03 * total)) + testing
+    closing = closing_seconds(total, testing)
     least = DELIVERED_SHARE * total
     given, baseline = baseline, total / 6 if baseline is None else baseline
     room = total - spent - closing
