@@ -11,18 +11,11 @@ from torch import Tensor
 
 from archsmith.core.child import TranslationTask
 from archsmith.core.errors import UsageError
+from archsmith.core.special_tokens import BEGIN, END, PADDING
 from archsmith.nn.beam_search import beam_search, greedy
 from archsmith.nn.cell_graph import CellGraph, lstm, tree
 from archsmith.nn.count import count_parameters
-from archsmith.nn.translation import (
-    BEGIN,
-    END,
-    PADDING,
-    Translator,
-    hidden_of_equal_computation,
-    solve_hidden,
-    translator,
-)
+from archsmith.nn.translation import Translator, hidden_of_equal_computation, solve_hidden, translator
 
 NAS_CELL = tree(
     [
