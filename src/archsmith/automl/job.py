@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,6 +61,7 @@ from archsmith.store import open_store
 from archsmith.training import ImageClassification
 
 MAX_EPOCHS = 100_000  # trainings end by the clock
+MOST_CHOSEN = 16  # children that go on
 NOTE = "auto"  # in the record of a run that `auto` began
 WRAP_UP_SECONDS = 20.0  # of the final training after Ctrl-C
 SEARCH_WARMUP = 0.3  # of a child's training: the part in which the learning rate rises
@@ -76,11 +77,13 @@ class StageStarted:
         name: "search", "choosing", "baseline", "final" or "closing".
         seconds: how long it will take, about.
         plan: the whole plan.
+        epochs: passes over the training pictures that the stage's time is enough for, about; None: not measured yet.
     """
 
     name: str
     seconds: float
     plan: TimePlan
+    epochs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def auto(
         labels, label_pattern: where the labels are, as of `ImageClassification`.
         baseline_time: for the baseline's training (default: one sixth of the time).
         control: whether random search runs beside the search, with as much time.
-        workers: children that are trained side by side (default: one for each core).
+        workers: children that are trained side by side (default: one for each CUDA device, or else for each core).
         store: where the run is kept.
         name: the run's name there (default: made from the data's). One that exists goes on.
         seed: all randomness comes from it. Results still vary, because the clock decides how long is trained.
@@ -178,10 +181,9 @@ def auto(
     started = _now() if began is None else began
     total = seconds_of(time)
     baseline = None if baseline_time is None else seconds_of(baseline_time, "baseline_time")
-    cores = workers if workers is not None else os.cpu_count() or 1
+    side_by_side = workers if workers is not None else _default_workers()
     asked = ImageClassification(data, labels=labels, label_pattern=label_pattern)
-    if name is not None:
-        _check_begun_by_time(store, name)
+    recorded = None if name is None else _recorded_plan(store, name)
     with Interruption() as interruption:
         pictures = pictures_of(asked, size)
         trainer = trainer_for(asked, pictures)
@@ -189,20 +191,24 @@ def auto(
             if watch is not None:
                 watch(DataRead(trainer.describe_data(), pictures))
             check_enough(trainer)
+            spent = _now() - started
             plan = time_plan(
                 total,
-                spent=_now() - started,
-                workers=cores,
+                spent=spent,
+                workers=side_by_side,
                 testing=pictures.testing_seconds,
                 baseline=baseline,
                 control=control,
             )
+            if recorded is not None:  # so that what was trained is used
+                plan = replace(recorded, total=total, reading=spent)
             job = _Job(
                 trainer=trainer,
                 pictures=pictures,
                 plan=plan,
                 started=started,
-                workers=cores,
+                workers=side_by_side,
+                threads=workers if workers is not None else _cores(),
                 store=store,
                 name=name if name is not None else _free_name(store, base_name(str(data))),
                 seed=seed,
@@ -223,6 +229,7 @@ class _Job:
     plan: TimePlan
     started: float
     workers: int
+    threads: int
     store: str
     name: str
     seed: int
@@ -250,7 +257,7 @@ class _Job:
         with closing(self._pool()) as pool:
             trainings = Trainings(run, self.trainer, reward, pool, Limits(), self.watch)
             chosen, known = self._choose(run, trainings)
-        with closing(InProcess(threads=self.workers)) as here:
+        with closing(InProcess(threads=self.threads)) as here:
             trainings = Trainings(run, self.trainer, reward, here, Limits(), self.watch)
             shared = chosen.genotype == known.genotype
             baseline, known = self._baseline(trainings, here, known, shared=shared)
@@ -301,13 +308,14 @@ class _Job:
                 child,
                 searcher=Random() if trials <= len(self.points) else BayesianOptimization(initial=2),
                 trials=trials,
-                executor=InProcess(threads=self.workers) if alone else self._pool(),
+                seconds=2 * self.plan.search + 60,  # so that nothing can hold it up for ever
+                executor=InProcess(threads=self.threads) if alone else self._pool(),
                 store=store,
                 name=self.name,
                 seed=self.seed,
                 limits=Limits(seconds=10 * self.plan.trial + 60),
                 first=self.points[:trials],
-                note={NOTE: {"time": self.plan.total}},
+                note={NOTE: asdict(self.plan)},
                 watch=self.watch,
             )
         except KeyboardInterrupt:
@@ -336,7 +344,9 @@ class _Job:
 
     def _choose(self, run: Run, trainings: Trainings) -> tuple[_Candidate, _Candidate]:
         """The best children go on from where they stopped; gives the one to train on, and the baseline."""
-        best = run.different(2 * self.workers, lambda trial: trial.genotype, "there is nothing to train")
+        best = run.different(
+            max(4, min(2 * self.workers, MOST_CHOSEN)), lambda trial: trial.genotype, "there is nothing to train"
+        )
         baseline = next((t for t in run.trials() if t.genotype == self.points[0] and t.reward is not None), None)
         if baseline is not None and baseline.genotype not in [trial.genotype for trial in best]:
             best[-1:] = [baseline]
@@ -418,7 +428,7 @@ class _Job:
         seconds = max(left, WRAP_UP_SECONDS / 2)
         if self.interruption.wrapping_up:
             seconds = min(seconds, WRAP_UP_SECONDS)
-        self._begin("final", seconds)
+        self._begin("final", seconds, self._epochs_in(seconds, chosen))
         wanted = self._goes_on(chosen, _to_the_end(chosen, seconds), label=FOUND, keep=True)
         trained = self._train_here(trainings, here, wanted)
         return _contender(FOUND, f"chosen among {max(1, self.plan.trials)} networks", trained)
@@ -516,11 +526,16 @@ class _Job:
     def _pool(self) -> Executor:
         return ProcessPool(self.workers) if self.workers > 1 else InProcess()
 
-    def _begin(self, stage: str, seconds: float) -> None:
+    def _begin(self, stage: str, seconds: float, epochs: float | None = None) -> None:
         self._end_stage()
         self._stage = stage
         if self.watch is not None:
-            self.watch(StageStarted(stage, seconds, self.plan))
+            self.watch(StageStarted(stage, seconds, self.plan, epochs))
+
+    def _epochs_in(self, seconds: float, candidate: _Candidate) -> float | None:
+        """How many passes over the training pictures a candidate makes in so much time, if its speed was measured."""
+        rate = candidate.trained.result.metrics.get("images_per_second")
+        return seconds * rate / self.pictures.train if rate else None
 
     def _end_stage(self) -> None:
         """Count the seconds of the stage that ends."""
@@ -598,13 +613,31 @@ def _validation(contender: Contender) -> float:
     return trained.reward if trained.reward is not None else 0.0
 
 
-def _check_begun_by_time(store: str, name: str) -> None:
-    """Raise UsageError if the store has a run of that name that `auto` did not begin with a time."""
+def _recorded_plan(store: str, name: str) -> TimePlan | None:
+    """The plan of the run of that name; None if there is no such run.
+
+    Raises UsageError if `auto` did not begin it with a time.
+    """
     opened = open_store(store)
-    if name in {run.name for run in opened.runs()} and NOTE not in Run(opened, name).config["note"]:
+    if name not in {run.name for run in opened.runs()}:
+        return None
+    plan = Run(opened, name).config["note"].get(NOTE)
+    if not isinstance(plan, Mapping):
         raise UsageError(
             f"run {name!r} was not begun by `auto` with a time; give the options that it was begun with, or another name"
         )
+    return TimePlan(**plan)
+
+
+def _default_workers() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else _cores()
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_name(store: str, stem: str) -> str:

@@ -13,7 +13,7 @@ from archsmith.cli.auto_options import AutoOptions
 from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, print_columns
 from archsmith.cli.runs import free_name, say
 from archsmith.cli.searching import LabelPatternOption, LabelsOption, SizeOption, TrialsOption
-from archsmith.cli.where import WorkersOption, cores
+from archsmith.cli.where import WorkersOption
 from archsmith.core.duration import duration_text, seconds_of
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import command_text, without_passwords
@@ -121,7 +121,7 @@ def by_time(recipe: Recipe, options: AutoOptions, total: float, baseline_time: s
                 label_pattern=options.label_pattern,
                 baseline_time=None if baseline_time is None else seconds_of(baseline_time, "--baseline-time"),
                 control=control,
-                workers=options.workers if options.workers is not None else cores(),
+                workers=options.workers,
                 store=options.store,
                 name=name,
                 seed=options.seed,

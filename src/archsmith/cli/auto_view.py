@@ -81,6 +81,8 @@ class AutoView:
             self._stage = event.name
             title = TITLES[event.name] if event.seconds or event.name != "search" else "training a known network"
             self._line = title + (f", about {duration_text(event.seconds)}" if event.seconds else "")
+            if event.epochs is not None:
+                self._line += f" or {event.epochs:,.0f} passes over the pictures"
             self._say(self._line)
         elif isinstance(event, Trial):
             self._note_trial(event)
