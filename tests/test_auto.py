@@ -20,7 +20,7 @@ from archsmith.automl.pictures import Pictures, sides
 from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import build, decode, sample
+from archsmith.core.space import build, sample
 from archsmith.metrics.outcome import DOCUMENT, AutoOutcome
 
 
@@ -102,6 +102,44 @@ def test_a_second_call_trains_and_tests_nothing(done: tuple[Path, smith.automl.A
         smith.auto(shapes(place / "others", 30), time=40, store=store, name=result.run.name, output=None)
 
 
+class Killed(Exception):
+    """What ends a call in the middle."""
+
+
+def test_a_call_that_ended_after_its_trainings_repeats_none_and_tests_once(tmp_path: Path) -> None:
+    store, data = f"sqlite:///{tmp_path}/runs.db", shapes(tmp_path / "shapes")
+
+    def end(event: object) -> None:
+        if isinstance(event, StageStarted) and event.name == "closing":
+            raise Killed
+
+    with pytest.raises(Killed):
+        smith.auto(data, time=20, store=store, name="run", output=None, workers=1, watch=end)
+    run = smith.open_run(store, "run")
+    trained = sorted(run.reader.documents())
+    assert sum(name.startswith("finish/") for name in trained) >= 2
+    assert run.reader.document(DOCUMENT) is None
+    result = smith.auto(data, time=60, store=store, name="run", output=None, workers=1)
+    assert [name for name in sorted(run.reader.documents()) if name.startswith("finish/")] == [
+        name for name in trained if name.startswith("finish/")
+    ]
+    assert result.finished.looks == 1
+    with pytest.raises(UsageError, match="was not begun by `auto`"):
+        other = smith.search(result.run.space, lambda architecture: 1.0, trials=1, store=store, name="other")
+        smith.auto(data, time=20, store=store, name=other.name, output=None)
+
+
+def test_places_are_checked_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "out" / "run").mkdir(parents=True)
+    (tmp_path / "out" / "run" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="no earlier export"):
+        smith.auto(
+            tmp_path / "no-data", time=20, store=f"sqlite:///{tmp_path}/r.db", name="run", output=tmp_path / "out"
+        )
+    with pytest.raises(UsageError, match="artifact"):
+        smith.auto(tmp_path / "no-data", time=20, store="memory://", output=None)
+
+
 def test_the_first_interruption_wraps_up_with_a_model(tmp_path: Path) -> None:
     shapes(tmp_path / "shapes")
     began = subprocess.Popen(
@@ -163,14 +201,19 @@ def test_known_points_lie_in_the_space_and_can_be_built(facts: Pictures) -> None
         assert isinstance(genotype, Genotype)
         child = build(space, genotype, task)
         assert child.settings["batch_size"] == batch_size(facts)
-        assert title_of(decode(space, genotype)).startswith(
-            "a res" if "blocks" in title_of(decode(space, genotype)) else "a ResNet"
-        )
+
+
+def test_networks_have_titles() -> None:
+    facts = pictures(256, 200)
+    titles = [title_of(point) for point in known_points(facts)]
+    assert titles[0] == "a ResNet-18 of width 40"
+    assert "a ResNet-18 of width 40 with squeeze-and-excitation" in titles
+    assert "a ResNet-10 of width 32" in titles
 
 
 def test_the_first_interruption_is_gentle_where_the_body_says_so() -> None:
     called = []
-    with Interruption() as interruption:
+    with Interruption() as interruption, interruption.gently():
         with interruption.gently(lambda: called.append(1)):
             signal.raise_signal(signal.SIGINT)
         assert called == [1]
@@ -183,7 +226,8 @@ def test_the_first_interruption_is_gentle_where_the_body_says_so() -> None:
 
 
 def test_without_a_gentle_way_the_first_interruption_raises() -> None:
-    with Interruption() as interruption:
+    with Interruption() as interruption, interruption.gently(), interruption.abruptly():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert interruption.is_first()
+        assert interruption.wrapping_up

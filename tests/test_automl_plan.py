@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsmith.automl.plan import DELIVERED_SHARE, TRIAL_SECONDS, time_plan
+from archsmith.automl.plan import DELIVERED_SHARE, MOST_TRIALS, TRIAL_SECONDS, TimePlan, time_plan
 from archsmith.core.errors import UsageError
 
 MINUTES = 60.0
@@ -27,7 +27,23 @@ def test_the_stages_fill_the_time_and_the_delivered_network_gets_its_share(
     assert all(seconds >= 0 for _, seconds in plan.rows)
     assert plan.final >= DELIVERED_SHARE * total * 0.999
     assert plan.trials == 0 or plan.trials * plan.trial / workers * (2 if control else 1) <= plan.search
-    assert TRIAL_SECONDS[0] <= plan.trial <= TRIAL_SECONDS[1]
+    assert plan.trials <= MOST_TRIALS
+    assert plan.trials == 0 or TRIAL_SECONDS[0] <= plan.trial
+    assert plan.trial <= TRIAL_SECONDS[1] or plan.trials > MOST_TRIALS - 2 * workers
+
+
+@given(total=st.floats(15, 36_000), spent=st.floats(0, 1), workers=st.integers(1, 64), testing=st.floats(0, 1))
+def test_a_plan_fits_or_says_how_long_it_would_take(total: float, spent: float, workers: int, testing: float) -> None:
+    def plan_for(seconds: float) -> TimePlan:
+        return time_plan(seconds, spent=spent * total, workers=workers, testing=testing * total)
+
+    seconds = total
+    try:
+        plan = plan_for(seconds)
+    except UsageError as error:
+        seconds = 60 * int(str(error).rpartition("give ")[2].partition("m or more")[0])
+        plan = plan_for(seconds)
+    assert sum(stage for _, stage in plan.rows) == pytest.approx(seconds, rel=1e-6)
 
 
 def test_ten_minutes_on_two_cores() -> None:

@@ -14,7 +14,7 @@ from archsmith.core.errors import UsageError
     ("text", "seconds"),
     [
         ("20m", 1200), ("1h30m", 5400), ("90s", 90), ("1h", 3600), ("1 h 30 min", 5400), ("2d", 172_800), ("0.5h", 1800), ("90", 90),
-        ("1.5", 1.5), (90, 90), (0.25, 0.25), ("1H30M", 5400), (" 10m ", 600), ("10 minutes", 600), ("1hour", 3600), ("30sec", 30),
+        ("1.5", 1.5), (90, 90), (0.25, 0.25), ("1H30M", 5400), (" 10m ", 600), ("10 minutes", 600), ("1hour", 3600), ("30sec", 30), ("10mins", 600), ("90secs", 90), ("2hrs", 7200), ("3days", 259_200),
     ],
 )  # fmt: skip
 def test_durations_are_read(text: str | float, seconds: float) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "accuracy",
     "bleu",
     "cubed_accuracy",
+    "final_accuracy",
     "latency_weighted",
     "scaled_perplexity",
     "squared_accuracy",
@@ -31,6 +32,11 @@ def accuracy(result: Result) -> float:
     """
     last = [row["accuracy"] for row in result.curve[-5:] if "accuracy" in row]
     return max(last) if last and "accuracy" not in result.metrics else _metric(result, "accuracy")
+
+
+def final_accuracy(result: Result) -> float:
+    """The metric "final_accuracy": the validation accuracy of the weights that a training ends with."""
+    return _metric(result, "final_accuracy")
 
 
 def cubed_accuracy(result: Result) -> float:

@@ -46,10 +46,13 @@ def look(
     notes: list[str],
     *,
     test: Tester | None = None,
+    again: bool = True,
 ) -> Finished:
     """Look at the test set, with the run held: the look is on record before anything is seen.
 
-    `test` is how a model is tested (default: by its evaluator).
+    Args:
+        test: how a model is tested (default: by its evaluator).
+        again: whether a further test of the same models counts as another look; it gives the same numbers.
     """
     test = test if test is not None else _test
     models = [t.result.artifact for c in contenders for t in c.finals if t.reward is not None]
@@ -59,7 +62,8 @@ def look(
         if record := data_record(evaluator):  # of a run from before there were any
             writer.put_document(DOCUMENT, record)
         looks = list(writer.document("finish-looks") or [])
-        resumed = bool(looks) and not looks[-1]["done"] and looks[-1]["models"] == models  # a kill while it looked
+        same = bool(looks) and looks[-1]["models"] == models
+        resumed = same and not (looks[-1]["done"] and again)  # a kill while it looked
         if not resumed:
             looks.append({"at": datetime.now(UTC).isoformat(timespec="seconds"), "models": models, "done": False})
             writer.put_document("finish-looks", looks)

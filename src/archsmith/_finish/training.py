@@ -51,6 +51,8 @@ class Wanted:
         seed: the child's.
         all_data, keep: as in `Training`.
         resume: the result of an earlier training whose state it goes on from; None: it begins at its first epoch.
+        seconds: its length by the clock, where that is no part of what it is recorded under: a killed call that goes on later
+            has other times, and uses what was trained.
     """
 
     label: str
@@ -61,6 +63,7 @@ class Wanted:
     all_data: bool = False
     keep: bool = False
     resume: Result | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Trainings:
 
     def key(self, wanted: Wanted) -> str:
         """A digest of all that decides what comes of a training."""
-        config = to_config(self.set(wanted))
+        config = to_config(self.set(replace(wanted, seconds=None)))
         fingerprint = self.run.config.get("data")
         if fingerprint is not None:
             config = {**config, "data": fingerprint}  # wherever it is kept
@@ -120,7 +123,8 @@ class Trainings:
 
     def set(self, wanted: Wanted) -> Finishable:
         """The evaluator with the settings of a training."""
-        changed: Finishable = replace(self.evaluator, **{**wanted.settings, "epochs": wanted.epochs})  # type: ignore[type-var]
+        timed = {} if wanted.seconds is None else {"seconds": wanted.seconds}
+        changed: Finishable = replace(self.evaluator, **{**wanted.settings, "epochs": wanted.epochs, **timed})  # type: ignore[type-var]
         return changed
 
     def _factor(self, wanted: Wanted) -> float:

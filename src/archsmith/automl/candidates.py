@@ -45,7 +45,7 @@ def search_space(pictures: Pictures) -> Product:
         label_smoothings=(0.1,),
         crops=("shift", "resized"),
         crop_areas=(0.35, 0.6),
-        flips=(None, False),
+        flips=(True, False),
         colours=(0.0, 0.3),
         policies=(None, "trivial"),
         mixes=(None, "cutmix"),
@@ -77,7 +77,7 @@ def known_points(pictures: Pictures) -> list[Architecture]:
         (network, recipe),
         (network, _augmented(recipe, policy="trivial")),
         (others[0], recipe),
-        (network, _augmented(recipe, flip=False)),
+        (network, _augmented(recipe, flip=not pictures.mirrored)),
         (network, _augmented(recipe, mix="cutmix")),
         (others[1], recipe),
         (network, _crop(recipe, pictures)),
@@ -101,6 +101,7 @@ def _recipe(pictures: Pictures) -> Architecture:
     assert known is not None
     recipe = copy.deepcopy(known)
     recipe["batch_size"] = batch_size(pictures)
+    recipe["augmentation"]["flip"] = pictures.mirrored
     recipe["schedule"] = {"name": "trapezoid", "warmup": 0.15}
     if pictures.small:
         recipe["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": "shift", "colour": 0.0}

@@ -10,11 +10,15 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 
+def _nothing() -> None:
+    """What the first Ctrl-C does where the stage that runs is short."""
+
+
 class Interruption:
     """What Ctrl-C does while it is entered; a context manager.
 
-    The first Ctrl-C raises KeyboardInterrupt, unless the body has said with `gently` what to do instead. Every further one
-    raises it. In a thread other than the main one, signals are left alone.
+    The first Ctrl-C raises KeyboardInterrupt, except in the body of `gently`, where it is noted. Every further one raises it.
+    In a thread other than the main one, and where the caller handles SIGINT, signals are left alone.
     """
 
     def __init__(self) -> None:
@@ -25,8 +29,8 @@ class Interruption:
         self._installed = False
 
     def __enter__(self) -> Self:
-        ours = threading.current_thread() is threading.main_thread()
-        if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._before = signal.signal(signal.SIGINT, self._interrupted)
             self._installed = True
         return self
@@ -43,13 +47,22 @@ class Interruption:
         return self._count == 1
 
     @contextmanager
-    def gently(self, wrap_up: Callable[[], None]) -> Iterator[None]:
+    def gently(self, wrap_up: Callable[[], None] = _nothing) -> Iterator[None]:
         """In the body, the first Ctrl-C calls `wrap_up` and raises nothing."""
-        self._gentle = wrap_up
+        before, self._gentle = self._gentle, wrap_up
         try:
             yield
         finally:
-            self._gentle = None
+            self._gentle = before
+
+    @contextmanager
+    def abruptly(self) -> Iterator[None]:
+        """In the body, the first Ctrl-C raises KeyboardInterrupt, also inside of `gently`."""
+        before, self._gentle = self._gentle, None
+        try:
+            yield
+        finally:
+            self._gentle = before
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         self._count += 1

@@ -8,8 +8,8 @@ Each stage has its seconds in a plan, which is made once the data are read:
     final       the best goes on from where it stopped, while its learning rate falls to zero
     closing     both networks are tested once; the one with the better validation accuracy is exported
 
-Every training is recorded as it ends, so that a killed command goes on. The first Ctrl-C skips to a short final training:
-there is always a model at the end.
+Every training is recorded as it ends, so that a killed command goes on. Once the data are read, the first Ctrl-C skips to a short
+final training: there is always a model at the end.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from archsmith._export import export
+from archsmith import rewards
+from archsmith._export import check_folder, export
 from archsmith._finish.contenders import FOUND, Contender
 from archsmith._finish.look import look
 from archsmith._finish.result import Finished
 from archsmith._finish.training import Network, Trained, Trainings, Wanted
+from archsmith._page.document import check_place
 from archsmith._search import Run, search
 from archsmith._search.data_check import check_same_data
 from archsmith._search.known_points import genotypes_of
@@ -38,27 +40,33 @@ from archsmith._search.trainings import TrainingProgress
 from archsmith.automl.candidates import known_points, search_space, title_of
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.outcome import Measured, TrainedNetwork, record_outcome
-from archsmith.automl.pictures import Pictures, pictures_of, trainer_for
+from archsmith.automl.pictures import Pictures, pictures_of, seconds_per_picture, trainer_for
 from archsmith.automl.plan import TimePlan, closing_seconds, time_plan
 from archsmith.core import loaded
+from archsmith.core.artifacts import open_artifacts
+from archsmith.core.cores import cores
 from archsmith.core.duration import seconds_of
-from archsmith.core.errors import ChildFailed, UsageError
+from archsmith.core.errors import AllTrialsFailed, ChildFailed, UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, Progress, derive_seed
 from archsmith.core.finish import Finishable, FinishPlan
 from archsmith.core.genotype import Genotype
 from archsmith.core.global_state import generators_kept
+from archsmith.core.output_files import folder_for_now
 from archsmith.core.shown import base_name
 from archsmith.core.space import Space, decode
+from archsmith.core.store import Store
 from archsmith.core.temperatures import FittedTemperature
 from archsmith.core.trial import Result, Trial
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.metrics.fitted_temperature import fitted_temperature
 from archsmith.metrics.outcome import BASELINE, DOCUMENT, AutoOutcome, Stage
-from archsmith.rewards import default_reward
 from archsmith.searchers import BayesianOptimization, Random
+from archsmith.spaces import Product
 from archsmith.store import open_store
+from archsmith.store.payload import check_name
 from archsmith.training import ImageClassification
+from archsmith.training.arrays import Arrays
 
 MAX_EPOCHS = 100_000  # trainings end by the clock
 MOST_CHOSEN = 16  # children that go on
@@ -74,7 +82,7 @@ class StageStarted:
     """What `auto` tells when a stage begins.
 
     Args:
-        name: "search", "choosing", "baseline", "final" or "closing".
+        name: "search", "control", "choosing", "baseline", "final" or "closing".
         seconds: how long it will take, about.
         plan: the whole plan.
         epochs: passes over the training pictures that the stage's time is enough for, about; None: not measured yet.
@@ -138,7 +146,7 @@ class AutoResult:
 
 @generators_kept()
 def auto(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any],
     *,
     time: str | float = "20m",
     size: int | None = None,
@@ -163,7 +171,7 @@ def auto(
         size: the side of the network's input in pixels (default: decided by the pictures).
         labels, label_pattern: where the labels are, as of `ImageClassification`.
         baseline_time: for the baseline's training (default: one sixth of the time).
-        control: whether random search runs beside the search, with as much time.
+        control: whether random search runs beside the search, with as many children.
         workers: children that are trained side by side (default: one for each CUDA device, or else for each core).
         store: where the run is kept.
         name: the run's name there (default: made from the data's). One that exists goes on.
@@ -174,16 +182,23 @@ def auto(
         watch: called with each stage, trial and training.
 
     Raises:
-        UsageError: an argument does not fit.
+        UsageError: an argument does not fit, or a place cannot be written; nothing has been trained.
         DataError: the data cannot be read.
-        KeyboardInterrupt: the second Ctrl-C. The first wraps up within a minute.
+        ChildFailed: no training came to its end.
+        KeyboardInterrupt: Ctrl-C while the data are read, or the second one. The first wraps up within a minute.
     """
     started = _now() if began is None else began
     total = seconds_of(time)
     baseline = None if baseline_time is None else seconds_of(baseline_time, "baseline_time")
-    side_by_side = workers if workers is not None else _default_workers()
     asked = ImageClassification(data, labels=labels, label_pattern=label_pattern)
-    recorded = None if name is None else _recorded_plan(store, name)
+    place = _Place(
+        store=open_store(store),
+        name=name if name is not None else _free_name(store, _stem(asked)),
+        output=None if output is None else Path(output),
+        force=force,
+    )
+    recorded = place.recorded_plan()
+    side_by_side = workers if workers is not None else _default_workers()
     with Interruption() as interruption:
         pictures = pictures_of(asked, size)
         trainer = trainer_for(asked, pictures)
@@ -192,15 +207,17 @@ def auto(
                 watch(DataRead(trainer.describe_data(), pictures))
             check_enough(trainer)
             spent = _now() - started
-            plan = time_plan(
-                total,
-                spent=spent,
-                workers=side_by_side,
-                testing=pictures.testing_seconds,
-                baseline=baseline,
-                control=control,
-            )
-            if recorded is not None:  # so that what was trained is used
+            if recorded is None:
+                plan = time_plan(
+                    total,
+                    spent=spent,
+                    workers=side_by_side,
+                    testing=pictures.testing_seconds,
+                    baseline=baseline,
+                    chooses=pictures.folds is None,
+                    control=control,
+                )
+            else:
                 plan = replace(recorded, total=total, reading=spent)
             job = _Job(
                 trainer=trainer,
@@ -208,16 +225,66 @@ def auto(
                 plan=plan,
                 started=started,
                 workers=side_by_side,
-                threads=workers if workers is not None else _cores(),
-                store=store,
-                name=name if name is not None else _free_name(store, base_name(str(data))),
+                threads=workers if workers is not None else cores(),
+                place=place,
                 seed=seed,
-                output=None if output is None else Path(output),
-                force=force,
                 interruption=interruption,
                 watch=watch,
             )
-            return job.go(control)
+            with interruption.gently():
+                return job.go(control)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the run, the model and the page are kept. Raises UsageError if that cannot be written."""
+
+    store: Store
+    name: str
+    output: Path | None
+    force: bool
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.store.artifacts is None:
+            raise UsageError(
+                "auto keeps weights, and this store has no artifact location; use a file, such as sqlite:///runs.db, or "
+                "open the store with artifacts=..."
+            )
+        if self.output is not None:
+            with folder_for_now(self.output):
+                check_place(self.page, "report", force=self.force)
+                for folder in (self.model, self.source):
+                    check_folder(folder)
+
+    @property
+    def page(self) -> Path:
+        return (self.output or Path()) / f"{self.name}.html"
+
+    @property
+    def model(self) -> Path:
+        return (self.output or Path()) / self.name
+
+    @property
+    def source(self) -> Path:
+        return (self.output or Path()) / f"{self.name}-source"
+
+    def run(self, name: str | None = None) -> Run | None:
+        """The run (default: of this name), if the store has it."""
+        name = self.name if name is None else name
+        return Run(self.store, name) if name in {run.name for run in self.store.runs()} else None
+
+    def recorded_plan(self) -> TimePlan | None:
+        """The plan of the run, if the store has it. Raises UsageError if `auto` did not begin it with a time."""
+        run = self.run()
+        if run is None:
+            return None
+        plan = run.config["note"].get(NOTE)
+        if not isinstance(plan, Mapping):
+            raise UsageError(
+                f"run {self.name!r} was not begun by `auto` with a time; give the options that it was begun with, or another name"
+            )
+        return TimePlan(**plan)
 
 
 @dataclass
@@ -230,30 +297,28 @@ class _Job:
     started: float
     workers: int
     threads: int
-    store: str
-    name: str
+    place: _Place
     seed: int
-    output: Path | None
-    force: bool
     interruption: Interruption
     watch: Watch | None
 
-    space: Space = field(init=False)
+    space: Product = field(init=False)
     points: Sequence[Genotype] = field(init=False)
     used: dict[str, float] = field(default_factory=dict, init=False)
     _stage: str = field(default="reading", init=False)
     _stage_began: float = field(init=False)
 
     def go(self, control: bool) -> AutoResult:
+        """All stages."""
         self._stage_began = self.started
         if (done := self._delivered_before()) is not None:
             return done
         self.space = search_space(self.pictures)
         self.points = genotypes_of(self.space, known_points(self.pictures))
         run = self._search()
-        if control and not self.interruption.wrapping_up:
+        if control:
             self._control(run)
-        reward = default_reward(self.trainer)
+        reward = rewards.final_accuracy
         with closing(self._pool()) as pool:
             trainings = Trainings(run, self.trainer, reward, pool, Limits(), self.watch)
             chosen, known = self._choose(run, trainings)
@@ -278,7 +343,7 @@ class _Job:
                 return measured[-1].metrics, fitted_temperature(measured[-1].validation)
 
             plan = FinishPlan(top=1, seeds=1)
-            finished = look(run, self.trainer, trainings, contenders, plan, {}, [], test=test)
+            finished = look(run, self.trainer, trainings, contenders, plan, {}, [], test=test, again=False)
         return self._deliver(run, finished, measured)
 
     # --- stages -------------------------------------------------------------------------------------------------------
@@ -286,203 +351,238 @@ class _Job:
     def _search(self) -> Run:
         """Known networks and proposals, each trained for a short time at a constant learning rate."""
         self._begin("search", self.plan.search)
-        store = open_store(self.store)
         try:
-            if self.name in {run.name for run in store.runs()}:
-                run = Run(store, self.name)
-                return run if run.summary.status == "finished" else run.resume(executor=self._pool(), watch=self.watch)
-            alone = self.plan.trials == 0
-            trials = max(1, self.plan.trials)  # known networks first
-            folds = None if alone else self.pictures.folds
-            child = replace(
-                self.trainer,
-                seconds=self.plan.trial,
-                epochs=MAX_EPOCHS,
-                schedule="constant",
-                warmup_share=SEARCH_WARMUP,
-                continues=folds is None,  # the networks of folds are of no further use
-                folds=folds,
-            )
-            return search(
-                self.space,
-                child,
-                searcher=Random() if trials <= len(self.points) else BayesianOptimization(initial=2),
-                trials=trials,
-                seconds=2 * self.plan.search + 60,  # so that nothing can hold it up for ever
-                executor=InProcess(threads=self.threads) if alone else self._pool(),
-                store=store,
-                name=self.name,
-                seed=self.seed,
-                limits=Limits(seconds=10 * self.plan.trial + 60),
-                first=self.points[:trials],
-                note={NOTE: asdict(self.plan)},
-                watch=self.watch,
-            )
-        except KeyboardInterrupt:
-            if not self.interruption.is_first():
+            with self.interruption.abruptly():
+                return self._searched()
+        except (KeyboardInterrupt, AllTrialsFailed) as error:
+            run = self.place.run()
+            if run is None or (isinstance(error, KeyboardInterrupt) and not self.interruption.is_first()):
                 raise
-            run = Run(store, self.name)
-            if run.best is None:
-                raise  # nothing was trained
-            return run
+            return run  # a known network is trained, if nothing else was
 
-    def _control(self, run: Run) -> None:
-        """Random search with as many children."""
-        search(
+    def _searched(self) -> Run:
+        # Children that began within the time may end.
+        seconds = self.plan.search + self.plan.trial if self.plan.trials else None
+        run = self.place.run()
+        if run is not None:
+            if run.summary.status == "finished":
+                return run
+            more = None if seconds is None else run.summary.seconds + seconds
+            return run.resume(executor=self._pool(), seconds=more, watch=self.watch)
+        alone = self.plan.trials == 0
+        trials = max(1, self.plan.trials)  # known networks first
+        folds = None if alone else self.pictures.folds
+        child = replace(
+            self.trainer,
+            seconds=self.plan.trial,
+            epochs=MAX_EPOCHS,
+            schedule="constant",
+            warmup_share=SEARCH_WARMUP,
+            continues=folds is None,  # the networks of folds are of no further use
+            folds=folds,
+        )
+        return search(
             self.space,
-            run.evaluator,
-            searcher=Random(),
-            trials=sum(run.summary.counts.values()),
-            executor=self._pool(),
-            store=run.store,
-            name=f"{run.name}-random",
+            child,
+            searcher=Random() if trials <= len(self.points) else BayesianOptimization(initial=2),
+            trials=trials,
+            seconds=seconds,
+            executor=InProcess(threads=self.threads) if alone else self._pool(),
+            store=self.place.store,
+            name=self.place.name,
             seed=self.seed,
-            limits=Limits(**run.config["limits"]),
-            first=self.points[: self.plan.trials],
+            limits=Limits(seconds=10 * self.plan.trial + 60),
+            first=self.points[:trials],
+            note={NOTE: asdict(self.plan)},
             watch=self.watch,
         )
 
+    def _control(self, run: Run) -> None:
+        """Random search with as many children, from another seed and without known networks. Nothing is chosen from it."""
+        if self.interruption.wrapping_up or not self.plan.trials:
+            return
+        self._begin("control", self.plan.search)
+        name = f"{run.name}-random"
+        try:
+            with self.interruption.abruptly():
+                if (earlier := self.place.run(name)) is not None:
+                    if earlier.summary.status != "finished":
+                        earlier.resume(executor=self._pool(), watch=self.watch)
+                    return
+                search(
+                    self.space,
+                    replace(run.evaluator, continues=False),  # type: ignore[type-var]
+                    searcher=Random(),
+                    trials=self.plan.trials,
+                    executor=self._pool(),
+                    store=run.store,
+                    name=name,
+                    seed=derive_seed(self.seed, "auto", "control"),
+                    limits=Limits(**run.config["limits"]),
+                    note={NOTE: asdict(self.plan)},
+                    watch=self.watch,
+                )
+        except AllTrialsFailed:
+            return  # its page says so
+        except KeyboardInterrupt:
+            if not self.interruption.is_first():
+                raise
+
     def _choose(self, run: Run, trainings: Trainings) -> tuple[_Candidate, _Candidate]:
-        """The best children go on from where they stopped; gives the one to train on, and the baseline."""
-        best = run.different(
-            max(4, min(2 * self.workers, MOST_CHOSEN)), lambda trial: trial.genotype, "there is nothing to train"
-        )
-        baseline = next((t for t in run.trials() if t.genotype == self.points[0] and t.reward is not None), None)
-        if baseline is not None and baseline.genotype not in [trial.genotype for trial in best]:
-            best[-1:] = [baseline]
-        candidates = [_Candidate.searched(self.space, trial) for trial in best]
-        goes_on = self.plan.choosing and len(best) > 1 and self.pictures.folds is None
-        if goes_on and not self.interruption.wrapping_up:
-            self._begin("choosing", self.plan.choosing)
-            rounds = -(-len(best) // self.workers)
-            settings = {"seconds": self.plan.choosing / rounds, "schedule": "constant", "continues": True}
-            wanted = [self._goes_on(candidate, settings) for candidate in candidates]
-            try:
+        """The best children go on from where they stopped. Gives the one to train on, and the baseline."""
+        trials = [t for t in run.trials() if t.reward is not None and t.result and t.result.copied_from is None]
+        known = next((t for t in trials if t.genotype == self.points[0]), None)
+        best = sorted(trials, key=lambda t: -_final_accuracy(t.result))[: max(4, min(2 * self.workers, MOST_CHOSEN))]
+        if known is not None and known not in best:
+            best[-1:] = [known]
+        candidates = [_Candidate.searched(run, self.space, trial) for trial in best]
+        if self.plan.choosing and len(best) > 1 and not self.interruption.wrapping_up:
+            candidates = self._trained_on(trainings, candidates)
+        baseline = next((c for c in candidates if c.genotype == self.points[0]), None)
+        if baseline is None:
+            baseline = _Candidate.untrained(self.space, self.points[0])
+        if not candidates:
+            return baseline, baseline
+        chosen = max(candidates, key=lambda candidate: candidate.accuracy)
+        return (chosen if self._is_better(chosen, baseline) else baseline), baseline
+
+    def _trained_on(self, trainings: Trainings, candidates: list[_Candidate]) -> list[_Candidate]:
+        """The candidates after some more training; one whose training failed as it was."""
+        self._begin("choosing", self.plan.choosing)
+        seconds = self.plan.choosing / -(-len(candidates) // self.workers)
+        wanted = [self._goes_on(candidate, seconds, to_the_end=False) for candidate in candidates]
+        try:
+            with self.interruption.abruptly():
                 outcomes = trainings.train("choosing", wanted)
-            except KeyboardInterrupt:
-                if not self.interruption.is_first():
-                    raise
-            else:
-                trained = zip(candidates, outcomes, strict=True)
-                candidates = [replace(c, trained=t) for c, t in trained if t.reward is not None] or candidates
-        chosen = max(candidates, key=lambda candidate: candidate.trained.reward or 0.0)
-        known = next((c for c in candidates if c.genotype == self.points[0]), None)
-        if known is None:
-            return chosen, _Candidate.untrained(self.space, self.points[0], self.seed)
-        return (chosen if self._is_better(chosen, known) else known), known
+        except KeyboardInterrupt:
+            if not self.interruption.is_first():
+                raise
+            return candidates
+        pairs = zip(candidates, outcomes, strict=True)
+        return [replace(c, trained=t) if t.reward is not None else c for c, t in pairs]
 
     def _is_better(self, one: _Candidate, known: _Candidate) -> bool:
         """Whether a candidate is better on validation by more than one standard error.
 
         With few validation pictures the best of many is mostly the luckiest, and the known network has other evidence.
         """
-        accuracies = [c.trained.result.metrics["final_accuracy"] for c in (one, known)]
-        share = sum(accuracies) / 2
+        share = (one.accuracy + known.accuracy) / 2
         counted = self.pictures.validation + (self.pictures.train if self.pictures.folds else 0)
-        error = math.sqrt(share * (1 - share) / counted)
-        return accuracies[0] - accuracies[1] > error
+        return one.accuracy - known.accuracy > math.sqrt(share * (1 - share) / counted)
 
     def _goes_on(
-        self, candidate: _Candidate, settings: Mapping[str, Any], *, label: str = "", keep: bool = False
+        self, candidate: _Candidate, seconds: float, *, to_the_end: bool, label: str = "", keep: bool = False
     ) -> Wanted:
-        """A training that goes on from where a candidate stopped."""
-        resume = candidate.trained.result if candidate.goes_on else None
+        """A training that goes on from where a candidate stopped, or begins if it has no checkpoint.
+
+        Args:
+            candidate: the network.
+            seconds: how long.
+            to_the_end: whether the learning rate falls to zero; else it stays, and the training can go on.
+            label: what a person is told (default: made from the candidate).
+            keep: whether its weights are kept.
+        """
+        settings: dict[str, Any] = {} if candidate.goes_on else {"warmup_share": WARMUP}
+        if to_the_end:
+            settings["schedule"] = "linear" if candidate.goes_on else "trapezoid"
+        else:
+            settings |= {"schedule": "constant", "continues": True}
         return Wanted(
             label or f"{candidate.name} goes on",
             candidate.trained.wanted.network,
             settings,
             MAX_EPOCHS,
-            derive_seed(self.seed, "auto"),
+            derive_seed(self.seed, "auto", label),
             keep=keep,
-            resume=resume,
+            resume=candidate.trained.result if candidate.goes_on else None,
+            seconds=seconds,
         )
 
     def _baseline(
         self, trainings: Trainings, here: InProcess, known: _Candidate, *, shared: bool
     ) -> tuple[Contender | None, _Candidate]:
-        """What a person would have picked, trained in full within its own time; and where the final training goes on from it.
+        """What a person would have picked, trained in full within its own time. Gives the network, and the state that the final
+        training goes on from.
 
         Args:
+            trainings, here: where it is trained.
             known: the baseline as far as it was trained.
-            shared: whether the final training is of the same network: it goes on from the moment at which the learning rate
-                begins to fall.
+            shared: whether the final training is of the same network. It goes on from the moment at which the baseline's learning
+                rate begins to fall, so that the time before counts for both.
         """
         if self.interruption.wrapping_up or not self.plan.baseline:
             return None, known
         self._begin("baseline", self.plan.baseline)
-        left = max(self.plan.baseline - known.seconds, LEAST_DECAY * self.plan.baseline)
-        if shared and known.seconds < self.plan.baseline / 2:
-            trunk = self.plan.baseline / 2 - known.seconds
-            settings = {"seconds": trunk, "schedule": "constant", "continues": True}
-            trained = self._train_here(trainings, here, self._goes_on(known, settings))
+        spent = known.seconds if known.goes_on else 0.0
+        left = max(self.plan.baseline - spent, LEAST_DECAY * self.plan.baseline)
+        if shared and spent < self.plan.baseline / 2:
+            constant = self.plan.baseline / 2 - spent
+            trained = self._train_here(trainings, here, self._goes_on(known, constant, to_the_end=False))
             if trained.reward is not None:
-                known, left = replace(known, trained=trained), left - trunk
-        wanted = self._goes_on(known, _to_the_end(known, left), label=BASELINE, keep=True)
+                known, left = replace(known, trained=trained), left - constant
+            if self.interruption.wrapping_up:
+                return None, known
+        wanted = self._goes_on(known, left, to_the_end=True, label=BASELINE, keep=True)
         trained = self._train_here(trainings, here, wanted)
         return _contender(BASELINE, "a known network with a known recipe", trained), known
 
     def _final(self, trainings: Trainings, here: InProcess, chosen: _Candidate) -> Contender | None:
         """The chosen network goes on until the time is over."""
         self.plan = replace(self.plan, closing=self._closing_seconds(chosen))
-        left = self.plan.total - (_now() - self.started) - self.plan.closing
-        seconds = max(left, WRAP_UP_SECONDS / 2)
+        seconds = max(self.plan.total - (_now() - self.started) - self.plan.closing, WRAP_UP_SECONDS / 2)
         if self.interruption.wrapping_up:
             seconds = min(seconds, WRAP_UP_SECONDS)
         self._begin("final", seconds, self._epochs_in(seconds, chosen))
-        wanted = self._goes_on(chosen, _to_the_end(chosen, seconds), label=FOUND, keep=True)
+        wanted = self._goes_on(chosen, seconds, to_the_end=True, label=FOUND, keep=True)
         trained = self._train_here(trainings, here, wanted)
-        return _contender(FOUND, f"chosen among {max(1, self.plan.trials)} networks", trained)
-
-    def _closing_seconds(self, chosen: _Candidate) -> float:
-        """How long closing will take, from how fast a network was trained: it classifies at least twice as fast."""
-        rate = chosen.trained.result.metrics.get("images_per_second")
-        if not rate:
-            return self.plan.closing
-        return closing_seconds(self.plan.total, 2 * (self.pictures.test + self.pictures.validation) / (2 * rate))
+        return _contender(FOUND, "chosen by the search", trained)
 
     def _train_here(self, trainings: Trainings, here: InProcess, wanted: Wanted) -> Trained:
         """A training in this process with all threads; the first Ctrl-C shortens it."""
         with self.interruption.gently(lambda: here.end_within(WRAP_UP_SECONDS)):
             return trainings.train(self._stage, [wanted])[0]
 
-    def _delivered_before(self) -> AutoResult | None:
-        """What an earlier call delivered under this name. Raises UsageError if that was on other data."""
-        store = open_store(self.store)
-        if self.name not in {summary.name for summary in store.runs()}:
-            return None
-        run = Run(store, self.name)
-        check_same_data(run, self.trainer, "Give the data of the run, or another name")
-        finished, outcome = run.reader.document("finish"), run.reader.document(DOCUMENT)
-        if finished is None or outcome is None:
-            return None
-        written = (*self._export(run), self._report(run))
-        return AutoResult(run, Finished.from_json(finished), AutoOutcome.from_json(outcome), *written)
+    def _closing_seconds(self, candidate: _Candidate) -> float:
+        """How long closing will take: how long the network takes for a batch of its inputs was measured."""
+        network = candidate.trained.wanted.network.build(self.trainer).model
+        each = seconds_per_picture(network, self.trainer.task())
+        return closing_seconds(self.plan.total, 2 * each * (self.pictures.test + self.pictures.validation))
 
     def _deliver(self, run: Run, finished: Finished, measured: Sequence[Measured]) -> AutoResult:
-        """Export, record, and write the page."""
-        model, source = self._export(run)
+        """Record, export, and write the page."""
         self._end_stage()
         outcome = record_outcome(
             run,
             measured,
             stages=[Stage(name, seconds, self.used.get(name)) for name, seconds in self.plan.rows],
             time_budget=self.plan.total,
-            model=model,
-            notes=self._notes(measured),
+            notes=self._notes(run, measured),
         )
-        return AutoResult(run, finished, outcome, model, source, self._report(run))
+        return self._written(AutoResult(run, finished, outcome))
 
-    def _export(self, run: Run) -> tuple[Path | None, Path | None]:
-        """The model and its source, if there is an output folder."""
-        if self.output is None:
-            return None, None
-        self.output.mkdir(parents=True, exist_ok=True)
-        model = export(run, format="pytorch", path=self.output / run.name)
-        return model, export(run, format="source", path=self.output / f"{run.name}-source")
+    def _delivered_before(self) -> AutoResult | None:
+        """What an earlier call delivered under this name. Raises UsageError if that was on other data."""
+        run = self.place.run()
+        if run is None:
+            return None
+        check_same_data(run, self.trainer, "Give the data of the run, or another name")
+        finished, outcome = run.reader.document("finish"), run.reader.document(DOCUMENT)
+        if finished is None or outcome is None:
+            return None
+        return self._written(AutoResult(run, Finished.from_json(finished), AutoOutcome.from_json(outcome)))
 
-    def _report(self, run: Run) -> Path | None:
-        """The page, if there is an output folder."""
-        return None if self.output is None else run.report(self.output / f"{run.name}.html", force=self.force)
+    def _written(self, result: AutoResult) -> AutoResult:
+        """With the model, its source and the page, if there is an output folder."""
+        place = self.place
+        if place.output is None:
+            return result
+        place.output.mkdir(parents=True, exist_ok=True)
+        return replace(
+            result,
+            model=export(result.run, format="pytorch", path=place.model),
+            source=export(result.run, format="source", path=place.source),
+            page=result.run.report(place.page, force=place.force),
+        )
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -495,11 +595,12 @@ class _Job:
         assert trained.result.artifact is not None
         wanted, metrics = trained.wanted, trained.result.metrics
         found = contender.name == FOUND
+        before = "the search" if chosen.trial is None or not found else f"trial {chosen.trial.number}"
         return TrainedNetwork(
             name=contender.name,
             genotype=wanted.network.genotype,
             title=title_of(decode(self.space, wanted.network.genotype)),
-            training=f"continued from {chosen.name}" if found and chosen.goes_on else "from the beginning",
+            training=f"continued from {before}" if wanted.resume is not None else "from the beginning",
             model=model,
             evaluator=evaluator,
             artifact=trained.result.artifact,
@@ -509,22 +610,26 @@ class _Job:
             trial=chosen.trial.number if found and chosen.trial is not None else None,
         )
 
-    def _notes(self, measured: Sequence[Measured]) -> list[str]:
+    def _notes(self, run: Run, measured: Sequence[Measured]) -> list[str]:
         notes = []
-        genotypes = {each.network.genotype for each in measured}
-        if self.plan.trials and genotypes == {self.points[0]}:
+        tried = run.summary.counts.get("done", 0)
+        if tried > 1 and {each.network.genotype for each in measured} == {self.points[0]}:
             notes.append(
-                f"None of the {self.plan.trials} networks that were tried was clearly better than the known network, so that one "
-                "was trained on: of what is delivered, only the longer training is new."
+                f"None of the {tried - 1} other networks that were tried was clearly better than the known network, so that one was "
+                "trained on: of what is delivered, only the longer training is new."
             )
         if self.interruption.wrapping_up:
             notes.append("The work was interrupted, so the final training was cut short.")
         if not self.plan.trials:
             notes.append("The time was too short for a search: a known network was trained.")
+        if self.pictures.folds is not None:
+            notes.append(
+                f"There are few pictures in a class, so networks were compared by {self.pictures.folds} folds."
+            )
         return notes
 
     def _pool(self) -> Executor:
-        return ProcessPool(self.workers) if self.workers > 1 else InProcess()
+        return ProcessPool(self.workers) if self.workers > 1 else InProcess(threads=self.threads)
 
     def _begin(self, stage: str, seconds: float, epochs: float | None = None) -> None:
         self._end_stage()
@@ -532,36 +637,45 @@ class _Job:
         if self.watch is not None:
             self.watch(StageStarted(stage, seconds, self.plan, epochs))
 
-    def _epochs_in(self, seconds: float, candidate: _Candidate) -> float | None:
-        """How many passes over the training pictures a candidate makes in so much time, if its speed was measured."""
-        rate = candidate.trained.result.metrics.get("images_per_second")
-        return seconds * rate / self.pictures.train if rate else None
-
     def _end_stage(self) -> None:
         """Count the seconds of the stage that ends."""
         now = _now()
         self.used[self._stage] = self.used.get(self._stage, 0.0) + now - self._stage_began
         self._stage_began = now
 
+    def _epochs_in(self, seconds: float, candidate: _Candidate) -> float | None:
+        """How many passes over the training pictures a candidate makes in so much time, if its speed was measured."""
+        rate = candidate.trained.result.metrics.get("images_per_second")
+        return seconds * rate / self.pictures.train if rate else None
+
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A network of the search, as far as it was trained. `trial` is None if the search has not trained it."""
+    """A network, as far as it was trained.
+
+    Args:
+        trial: which trial of the search it is; None if the search has not trained it.
+        trained: its last training.
+        goes_on: whether its training can go on from where it stopped.
+    """
 
     trial: Trial | None
     trained: Trained
 
     @classmethod
-    def searched(cls, space: Space, trial: Trial) -> _Candidate:
-        """A trial as the search left it."""
+    def searched(cls, run: Run, space: Space, trial: Trial) -> _Candidate:
+        """A trial as the search left it. One whose checkpoint is gone begins anew."""
         assert trial.result is not None
-        wanted = Wanted("as searched", Network(space, trial.genotype), {}, MAX_EPOCHS, 0)
-        return cls(trial, Trained(wanted, trial.result, trial.reward))
+        assert run.store.artifacts is not None
+        result, wanted = trial.result, Wanted("as searched", Network(space, trial.genotype), {}, MAX_EPOCHS, 0)
+        if result.checkpoint is not None and result.checkpoint not in open_artifacts(run.store.artifacts):
+            result = replace(result, checkpoint=None)
+        return cls(trial, Trained(wanted, result, trial.reward))
 
     @classmethod
-    def untrained(cls, space: Space, genotype: Genotype, seed: int) -> _Candidate:
+    def untrained(cls, space: Space, genotype: Genotype) -> _Candidate:
         """A network that was not trained yet."""
-        return cls(None, Trained(Wanted("untrained", Network(space, genotype), {}, MAX_EPOCHS, seed), Result(), None))
+        return cls(None, Trained(Wanted("untrained", Network(space, genotype), {}, MAX_EPOCHS, 0), Result(), None))
 
     @property
     def name(self) -> str:
@@ -574,6 +688,11 @@ class _Candidate:
         return self.trained.result.checkpoint is not None
 
     @property
+    def accuracy(self) -> float:
+        """On the validation pictures, at the end of its training."""
+        return _final_accuracy(self.trained.result)
+
+    @property
     def genotype(self) -> Genotype:
         """What it is built from."""
         return self.trained.wanted.network.genotype
@@ -582,13 +701,6 @@ class _Candidate:
     def seconds(self) -> float:
         """How long it was trained."""
         return self.trained.result.cost.seconds + self.trained.result.metrics.get("seconds_before", 0.0)
-
-
-def _to_the_end(candidate: _Candidate, seconds: float) -> dict[str, Any]:
-    """The settings of a training to the end: the learning rate falls to zero, after its rise if the candidate is untrained."""
-    if candidate.goes_on:
-        return {"seconds": seconds, "schedule": "linear"}
-    return {"seconds": seconds, "schedule": "trapezoid", "warmup_share": WARMUP}
 
 
 def _contender(name: str, origin: str, trained: Trained) -> Contender | None:
@@ -601,49 +713,39 @@ def _contender(name: str, origin: str, trained: Trained) -> Contender | None:
         [(origin, network)],
         origin=origin,
         network=network,
-        settings={k: v for k, v in trained.wanted.settings.items() if k != "seconds"},
+        settings=trained.wanted.settings,
         parameters=int(trained.result.metrics["parameters"]),
         finals=[trained],
     )
 
 
 def _validation(contender: Contender) -> float:
-    """The validation reward of a network that was trained once."""
+    """The validation accuracy of the weights of a network that was trained once."""
     (trained,) = contender.finals
-    return trained.reward if trained.reward is not None else 0.0
+    return _final_accuracy(trained.result)
 
 
-def _recorded_plan(store: str, name: str) -> TimePlan | None:
-    """The plan of the run of that name; None if there is no such run.
-
-    Raises UsageError if `auto` did not begin it with a time.
-    """
-    opened = open_store(store)
-    if name not in {run.name for run in opened.runs()}:
-        return None
-    plan = Run(opened, name).config["note"].get(NOTE)
-    if not isinstance(plan, Mapping):
-        raise UsageError(
-            f"run {name!r} was not begun by `auto` with a time; give the options that it was begun with, or another name"
-        )
-    return TimePlan(**plan)
+def _final_accuracy(result: Result | None) -> float:
+    """The validation accuracy at the end of a training."""
+    return 0.0 if result is None else result.metrics.get("final_accuracy", 0.0)
 
 
-def _default_workers() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else _cores()
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _stem(trainer: ImageClassification) -> str:
+    """What a run on these data is called."""
+    stem = "" if isinstance(trainer.data, Arrays) else base_name(str(Path(str(trainer.data)).absolute()))
+    return "".join(c for c in stem if c.isprintable() and c not in "/\\")[:60].strip(" .") or "pictures"
 
 
 def _free_name(store: str, stem: str) -> str:
     taken = {run.name for run in open_store(store).runs()}
     names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
-    return next(n for n in names if n not in taken)
+    return next(n for n in names if n not in taken and f"{n}-random" not in taken)
+
+
+def _default_workers() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else cores()
 
 
 def _now() -> float:

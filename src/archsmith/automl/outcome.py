@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from archsmith._search import Run
 from archsmith._search.writing import writing
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.genotype import Genotype
+from archsmith.executors.run_job import default_device
 from archsmith.metrics.assessment import assess, calibration_report, paired_counts, score
 from archsmith.metrics.fitted_temperature import fitted_temperature
 from archsmith.metrics.label_errors import label_errors
@@ -76,7 +76,8 @@ class Measured:
     @classmethod
     def of(cls, network: TrainedNetwork) -> Measured:
         """Predict for both."""
-        predictions = [network.evaluator.predictions(network.model, split) for split in ("validation", "test")]
+        device = default_device(0)
+        predictions = [network.evaluator.predictions(network.model, split, device) for split in ("validation", "test")]
         return cls(network, *predictions)
 
     @property
@@ -95,7 +96,6 @@ def record_outcome(
     *,
     stages: Sequence[Stage],
     time_budget: float,
-    model: Path | None,
     notes: Sequence[str] = (),
 ) -> AutoOutcome:
     """Write the run's outcome document.
@@ -105,7 +105,6 @@ def record_outcome(
         measured: the delivered network, then the others.
         stages: the plan of the time, and what became of it.
         time_budget: in seconds.
-        model: the exported folder; None if nothing was written.
         notes: what else a reader should know.
     """
     first, *others = measured
@@ -119,15 +118,15 @@ def record_outcome(
         scaled = with_temperature(first.test.probabilities, fitted.temperature)
         shown = Predictions(scaled, first.test.labels, first.test.files)
     network = first.network
-    latency = Latency().measure(network.model, network.evaluator.task().input_shape)
+    latency = Latency().measure(network.model.cpu(), network.evaluator.task().input_shape)
     summary = run.summary
     other = others[0] if others else None
     compared = None
     if other is not None:
         compared = OtherNetwork(
             name=other.network.title,
-            seconds=other.network.seconds,
-            equal_time=other.network.seconds >= 0.95 * (network.seconds + _searching(stages)),
+            seconds=_seconds_of(other.network, stages),
+            equal_time=_seconds_of(other.network, stages) >= 0.95 * _seconds_of(network, stages),
             validation=score(other.validation),
             test=score(other.test),
             parameters=other.network.parameters,
@@ -164,7 +163,7 @@ def record_outcome(
             validation=score(first.validation),
             test=score(first.test),
             parameters=network.parameters,
-            file_bytes=None if model is None else sum(f.stat().st_size for f in model.rglob("*") if f.is_file()),
+            file_bytes=sum(t.numel() * t.element_size() for t in network.model.state_dict().values()),
             latency=latency.median,
             size=network.evaluator.task().input_shape[-1],
             trial=network.trial,
@@ -192,6 +191,9 @@ def record_outcome(
     return outcome
 
 
-def _searching(stages: Sequence[Stage]) -> float:
-    """The seconds that the search took, which the delivered network had besides its training."""
-    return sum(stage.used or 0.0 for stage in stages if stage.name in ("search", "choosing"))
+def _seconds_of(network: TrainedNetwork, stages: Sequence[Stage]) -> float:
+    """How long a network was trained; of the found one with all of the search, of which its own beginning is a part."""
+    if network.name == BASELINE:
+        return network.seconds
+    used = {stage.name: stage.used or 0.0 for stage in stages}
+    return max(network.seconds, used.get("search", 0.0) + used.get("choosing", 0.0) + used.get("final", 0.0))

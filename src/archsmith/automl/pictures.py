@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
+import torch
+from torch import nn
+
+from archsmith.core.child import Task
+from archsmith.core.errors import UsageError
 from archsmith.data.folds import fold_counts, folds_for
 from archsmith.data.picture_size import PictureSize, picture_size
+from archsmith.executors.run_job import default_device
 from archsmith.training import ImageClassification
 from archsmith.training.arrays import Arrays
 
-SMALL = 40  # pixels a side: pictures that hold no more are shifted, not cropped and resized
-SOURCE_SIDE = 128  # of the pictures in memory, from which crops are cut
-INPUT_SIDE = 80  # of a network's input
-TRAINING_PART = (
-    0.8  # of the input's side: networks do better on larger pictures than they were trained on (Touvron et al. 2019)
-)
-FIRST_PART = 0.5  # of the training side: the side at the beginning of a training
-TESTED_PER_SECOND = 600.0  # pictures, roughly, before anything was trained
+# Pixels a side: pictures that hold no more are shifted, not cropped and resized.
+SMALL = 40
+# Pixels a side of the pictures in memory, from which crops are cut, and of a network's input.
+SOURCE_SIDE, INPUT_SIDE = 128, 80
+# Networks do better on larger pictures than they were trained on (Touvron et al. 2019, "Fixing the train-test resolution
+# discrepancy"): the side of training pictures, as a part of the input's, and of that at the beginning of a training.
+TRAINING_PART, FIRST_PART = 0.8, 0.5
+TESTED_PER_SECOND = 600.0  # pictures, roughly, before anything is measured
+BATCH = 32  # pictures, to measure a test by
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Pictures:
         size: the side of a network's input.
         training: the side of training pictures at the end of a training.
         first: the side at its beginning.
+        mirrored: whether a mirrored picture shows the same thing, as far as is known.
         folds: of the cross-validation that compares networks; None: there are enough pictures for a validation split.
     """
 
@@ -47,6 +56,7 @@ class Pictures:
     size: int
     training: int
     first: int
+    mirrored: bool = True
     folds: int | None = None
 
     @property
@@ -71,18 +81,22 @@ def pictures_of(trainer: ImageClassification, asked: int | None) -> Pictures:
     source, size, training, first = sides(found.own, found.detail, asked)
     read = replace(trainer, size=size, source_size=source if source != size else None)
     splits = read.splits()
+    read.test_images()  # reading belongs to the beginning
+    if (channels := int(splits.data.images.shape[3])) not in (1, 3):
+        raise UsageError(f"auto is for grey or colour pictures, with 1 or 3 channels; these have {channels}")
     return Pictures(
         train=len(splits.train),
         validation=len(splits.validation),
         test=len(splits.test_labels),
         classes=len(splits.data.class_names),
-        channels=int(splits.data.images.shape[3]),
+        channels=channels,
         own=found.own,
         detail=found.detail,
         source=source,
         size=size,
         training=training,
         first=first,
+        mirrored=splits.data.mirrored_is_same,
         folds=folds_for(fold_counts(splits)),
     )
 
@@ -106,6 +120,18 @@ def _size_of(trainer: ImageClassification) -> PictureSize:
         return picture_size(trainer.splits().data)
     labels = None if trainer.labels is None else str(trainer.labels)
     return picture_size(str(trainer.data), labels=labels, label_pattern=trainer.label_pattern)
+
+
+def seconds_per_picture(network: nn.Module, task: Task) -> float:
+    """How long a network takes to classify a picture in a test, by one batch of random ones."""
+    device = default_device(0)
+    batch = torch.zeros(BATCH, *task.input_shape, device=device)
+    network = network.to(device).eval()
+    with torch.inference_mode():
+        network(batch)
+        began = time.perf_counter()
+        network(batch).cpu()
+    return float(time.perf_counter() - began) / BATCH
 
 
 def sides(own: int, detail: int, asked: int | None = None) -> tuple[int, int, int, int]:

@@ -14,6 +14,8 @@ CHOOSING_SHARE = 0.35  # of the search: what its best children get to go on with
 STARTING_SECONDS = 4.0  # of a pool of workers
 TRIAL_SHARE = 1 / 40  # of the whole time: one child's training
 TRIAL_SECONDS = (8.0, 90.0)  # and no less, no more
+MOST_TRIALS = 200  # on many cores, children are trained for longer
+ALONE_SHARE = 0.15  # of the time that is left, where one child is trained and there is no search
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def time_plan(
     workers: int,
     testing: float = 0.0,
     baseline: float | None = None,
-    search: bool = True,
+    chooses: bool = True,
     control: bool = False,
 ) -> TimePlan:
     """Divide a time budget.
@@ -72,30 +74,36 @@ def time_plan(
         workers: children that are trained side by side.
         testing: seconds that testing is expected to take.
         baseline: the baseline's seconds (default: one sixth of the budget).
-        search: whether there is anything to search.
+        chooses: whether the best children go on before one is chosen.
         control: whether random search gets as much time as the search.
 
-    Raises UsageError if the budget is too short for anything, or the baseline leaves too little of it.
+    Raises UsageError if the budget is too short, or the baseline leaves too little of it.
     """
     if total < LEAST_SECONDS:
         raise UsageError(f"the time must be at least {LEAST_SECONDS:g} seconds, got {total:g}; give 2m or more")
     closing = closing_seconds(total, testing)
     least = DELIVERED_SHARE * total
-    given, baseline = baseline, total / 6 if baseline is None else baseline
     room = total - spent - closing
-    if given is not None and given > room - least:
+    if room < least:
+        needed = math.ceil((spent + closing) / (1 - DELIVERED_SHARE) / 60) + 1
         raise UsageError(
-            f"a baseline of {given:.0f} seconds leaves less than {100 * DELIVERED_SHARE:.0f} % of {total:.0f} seconds for the "
+            f"{total:g} seconds are too short for these pictures: reading took {spent:.0f}, and testing and exporting will take "
+            f"about {closing:.0f}; give {needed}m or more"
+        )
+    if baseline is not None and baseline > room - least:
+        raise UsageError(
+            f"a baseline of {baseline:.0f} seconds leaves less than {100 * DELIVERED_SHARE:.0f} % of {total:.0f} seconds for the "
             "network that is delivered; give a shorter baseline time or more time"
         )
-    baseline = max(0.0, min(baseline, room - least))
-    left = max(1.0, room - baseline)
-    final = min(left, max(least, FINAL_SHARE * left)) if search else left
+    baseline = min(total / 6, room - least) if baseline is None else baseline
+    left = room - baseline
+    final = min(left, max(least, FINAL_SHARE * left))
     searching = left - final
+    choosing = CHOOSING_SHARE * searching if chooses else 0.0
+    for_children = (searching - choosing - STARTING_SECONDS) / (2 if control else 1)
     trial = min(TRIAL_SECONDS[1], max(TRIAL_SECONDS[0], TRIAL_SHARE * total))
-    choosing = CHOOSING_SHARE * searching
-    side = (searching - choosing - STARTING_SECONDS) / (2 if control else 1)
-    trials = workers * math.floor(side / trial) if side > 0 else 0
+    trial = max(trial, for_children * workers / MOST_TRIALS)
+    trials = workers * math.floor(for_children / trial) if for_children > 0 else 0
     if trials < 2:  # one child alone decides nothing
-        return TimePlan(total, spent, 0.0, 0.0, baseline, left, closing, trial, 0)
+        return TimePlan(total, spent, 0.0, 0.0, baseline, left, closing, min(trial, ALONE_SHARE * left), 0)
     return TimePlan(total, spent, searching - choosing, choosing, baseline, final, closing, trial, trials)

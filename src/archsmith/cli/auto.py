@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from archsmith.recipes import Recipe
 
 DEFAULT_TIME = "10m"
-_STARTED = time.monotonic()  # this module is imported as the command starts, before torch is
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +51,7 @@ def auto(
         typer.Option("--baseline-time", metavar="3m", help="For the baseline's training (default: one sixth)."),
     ] = None,
     control: Annotated[
-        bool, typer.Option("--control", help="Run random search beside the search, with as much time.")
+        bool, typer.Option("--control", help="Run random search beside the search, with as many children.")
     ] = False,
     seeds: Annotated[
         int | None,
@@ -80,6 +79,7 @@ def auto(
     Pictures get a plan for the --time. The first Ctrl-C wraps up within a minute; after a kill, the same command with --name
     goes on where it was.
     """
+    began = time.monotonic()
     from archsmith.cli.auto_by_trials import auto_by_trials
     from archsmith.recipes import for_data
     from archsmith.recipes.data import with_size
@@ -87,9 +87,9 @@ def auto(
 
     if seconds is not None and time_budget is not None:
         raise UsageError("give either --time or --seconds, which is the same in seconds")
-    if seconds is not None and not seconds > 0:
-        raise UsageError(f"--seconds must be above zero, got {seconds:g}")
-    total = seconds if time_budget is None else seconds_of(time_budget, "--time")
+    total = None if time_budget is None else seconds_of(time_budget, "--time")
+    if seconds is not None:
+        total = seconds_of(seconds, "--seconds")
     recipe = with_size(for_data(data, labels=labels, label_pattern=label_pattern), size)
     options = AutoOptions(data, labels, label_pattern, size, workers, store, name, seed, output, force, as_json)
     of_pictures = isinstance(recipe.evaluator, ImageClassification)
@@ -98,10 +98,12 @@ def auto(
             raise UsageError("--baseline-time is for pictures with a time budget: give it with --time alone")
         auto_by_trials(recipe, options, seconds=total, trials=trials, seeds=seeds, control=control)
         return
-    by_time(recipe, options, total or seconds_of(DEFAULT_TIME), baseline_time, control)
+    by_time(recipe, options, seconds_of(DEFAULT_TIME) if total is None else total, baseline_time, control, began)
 
 
-def by_time(recipe: Recipe, options: AutoOptions, total: float, baseline_time: str | None, control: bool) -> None:
+def by_time(
+    recipe: Recipe, options: AutoOptions, total: float, baseline_time: str | None, control: bool, began: float
+) -> None:
     """A network for pictures within a time budget."""
     from archsmith.automl import auto as auto_
     from archsmith.cli.auto_view import AutoView
@@ -109,10 +111,12 @@ def by_time(recipe: Recipe, options: AutoOptions, total: float, baseline_time: s
 
     name = options.name if options.name is not None else free_name(options.store, recipe.name)
     options.check_outputs(name)
-    again = options.command(name, "--time", f"{total:g}")
+    more = ["--time", f"{total:.15g}", *(["--control"] if control else [])]
+    more += [] if baseline_time is None else ["--baseline-time", baseline_time]
+    again = options.command(name, *more)
     say(f"{duration_text(total)} for everything, as run {name!r} in {without_passwords(options.store)}")
     try:
-        with AutoView(total, _STARTED) as watch:
+        with AutoView(total, began) as watch:
             result = auto_(
                 options.data,
                 time=total,
@@ -127,7 +131,7 @@ def by_time(recipe: Recipe, options: AutoOptions, total: float, baseline_time: s
                 seed=options.seed,
                 output=options.output,
                 force=options.force,
-                began=_STARTED,
+                began=began,
                 watch=watch,
             )
     except KeyboardInterrupt:

@@ -7,12 +7,14 @@ import time
 from contextlib import closing
 from dataclasses import replace
 
-from archsmith.cli.auto_options import AutoOptions, folder_for_now
+from archsmith.cli.auto_options import AutoOptions
 from archsmith.cli.looking import summary_json
 from archsmith.cli.runs import begin_new, begin_or_go_on, beside, say, tell_data
-from archsmith.cli.where import Where, cores
+from archsmith.cli.where import Where
 from archsmith.core.budget import Budget
 from archsmith.core.config import to_config
+from archsmith.core.cores import cores
+from archsmith.core.output_files import folder_for_now
 from archsmith.core.shown import command_text, without_passwords
 from archsmith.recipes import Recipe
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from archsmith.cli.looking import DEFAULT_STORE
-from archsmith.core.errors import UsageError
+from archsmith.core.output_files import folder_for_now
 from archsmith.core.shown import without_passwords
 
 
@@ -37,6 +35,7 @@ class AutoOptions:
         for option, said in (("--labels", self.labels), ("--label-pattern", self.label_pattern)):
             again += [option, said] if said is not None else []
         again += ["--size", str(self.size)] if self.size is not None else []
+        again += ["--workers", str(self.workers)] if self.workers is not None else []
         again += ["--seed", str(self.seed)] if self.seed else []
         again += ["--force"] if self.force else []
         return without_passwords(shlex.join(again))
@@ -55,19 +54,3 @@ class AutoOptions:
             check_place(page, "report", force=self.force)
             for folder in folders:
                 check_folder(folder)
-
-
-@contextmanager
-def folder_for_now(path: Path) -> Iterator[None]:
-    """Make a folder for the body, to check what will be written into it. Left empty among classes, it would be one of them."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {path}: {error.strerror or error}; name another --output") from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # another process has written into it
-            for folder in missing:
-                folder.rmdir()

@@ -21,6 +21,7 @@ from archsmith.cli.looking import (
     print_columns,
     store_exists,
 )
+from archsmith.core.cores import cores
 from archsmith.core.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -300,8 +301,6 @@ def _going_on() -> Iterator[None]:
 
 
 def _workers(asked: int | None, most: int) -> int:
-    from archsmith.cli.where import cores
-
     return asked if asked is not None else min(cores(), most)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archsmith.core.cores import cores
 from archsmith.core.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -173,8 +173,3 @@ def numbers_of(kind: type, text: str, option: str) -> dict[str, Any]:
         except ValueError:
             raise UsageError(f"{option} {name} must be a number, got {number!r}") from None
     return given
-
-
-def cores() -> int:
-    """The cores this process may use: one worker each, with one thread, trains the most children a minute."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

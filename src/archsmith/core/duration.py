@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
+from numbers import Real
 
 from archsmith.core.errors import UsageError
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(d|h|m|s)(?:ays?|ours?|in(?:utes?)?|ec(?:onds?)?)?", re.IGNORECASE)
+_PART = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(d(?:ays?)?|h(?:(?:ou)?rs?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)(?![a-z])", re.IGNORECASE
+)
 
 
 def seconds_of(duration: str | float, name: str = "time") -> float:
@@ -29,7 +33,7 @@ def seconds_of(duration: str | float, name: str = "time") -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """ "45 s", "3 min 20 s", "2 h 5 min"."""
+    """The duration for a person, such as "45 s", "3 min 20 s" or "2 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -41,8 +45,10 @@ def duration_text(seconds: float) -> str:
 def _parsed(duration: object) -> float | None:
     if isinstance(duration, bool):
         return None
-    if isinstance(duration, int | float):
-        return float(duration)
+    if isinstance(duration, Real):
+        with suppress(OverflowError):
+            return float(duration)
+        return math.inf
     if not isinstance(duration, str):
         return None
     text = duration.strip()
@@ -53,7 +59,7 @@ def _parsed(duration: object) -> float | None:
     total, at, last = 0.0, 0, math.inf
     while at < len(text):
         part = _PART.match(text, at)
-        if part is None or (unit := _UNITS[part[2].lower()]) >= last:
+        if part is None or (unit := _UNITS[part[2][0].lower()]) >= last:
             return None
         total, last, at = total + float(part[1]) * unit, unit, part.end()
         while at < len(text) and text[at] in " \t":

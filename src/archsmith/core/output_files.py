@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from archsmith.core.errors import UsageError
@@ -141,3 +141,19 @@ def _default_mode() -> int:
     umask = os.umask(0o077)  # for the moment: other threads may make files meanwhile
     os.umask(umask)
     return 0o666 & ~umask
+
+
+@contextlib.contextmanager
+def folder_for_now(path: Path) -> Iterator[None]:
+    """Make a folder for the body, to check what will be written into it. Left empty among classes, it would be one of them."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {path}: {error.strerror or error}; name another folder") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # another process has written into it
+            for folder in missing:
+                folder.rmdir()

@@ -119,7 +119,6 @@ class InProcess:
 
                 self._threads_before = torch.get_num_threads()
                 torch.set_num_threads(self.threads)
-            self._ends_at = None
             context = JobContext(
                 job, device=self.device, threads=self.threads, tell=self._tell, ends_at=lambda: self._ends_at
             )
@@ -136,7 +135,7 @@ class InProcess:
                     self._generators.restore()
         if self._queue:  # the callback may have closed this executor
             self._queue.popleft()
-        self._attempts, self._started, self._cancelled = 0, False, False
+        self._attempts, self._started, self._cancelled, self._ends_at = 0, False, False, None
         self._events.append(done)
         if self._callback_error is not None:
             error, self._callback_error = self._callback_error, None
