@@ -98,6 +98,7 @@ def test_a_second_call_trains_and_tests_nothing(done: tuple[Path, smith.automl.A
     again = smith.auto(place / "shapes", time=40, store=store, name=result.run.name, output=None)
     assert again.outcome == result.outcome
     assert again.finished.looks == 1
+    assert again.earlier
     with pytest.raises(UsageError, match="has changed"):
         smith.auto(shapes(place / "others", 30), time=40, store=store, name=result.run.name, output=None)
 
@@ -156,6 +157,7 @@ def test_the_first_interruption_wraps_up_with_a_model(tmp_path: Path) -> None:
             break
     told, errors = began.communicate()
     assert began.returncode == 0, errors
+    assert "wrapping up" in errors
     assert "model   out/cut" in told
     assert (tmp_path / "out" / "cut" / "model.safetensors").exists()
     run = smith.open_run(f"sqlite:///{tmp_path}/runs.db", "cut")

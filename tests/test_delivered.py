@@ -252,7 +252,7 @@ def test_several_seeds_stay_in_sight_and_one_does_not(tmp_path: Path) -> None:
 def test_a_file_is_named_by_the_end_of_its_path(tmp_path: Path) -> None:
     suspects = (SuspectedLabel("photos/cats/1.png", "cat", "dog", 0.9, "validation"), SuspectedLabel("", "a", "b", 0.8))
     source = page(replace(LEAST, suspects=suspects), tmp_path).source
-    assert '<span class="file" title="photos/cats/1.png">1.png (validation)</span>' in source
+    assert '<span class="file" title="photos/cats/1.png">cats/1.png (validation)</span>' in source
     assert source.count('class="file"') == 1
 
 

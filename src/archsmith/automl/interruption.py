@@ -19,10 +19,14 @@ class Interruption:
 
     The first Ctrl-C raises KeyboardInterrupt, except in the body of `gently`, where it is noted. Every further one raises it.
     In a thread other than the main one, and where the caller handles SIGINT, signals are left alone.
+
+    Args:
+        tell: called at the first Ctrl-C, in the signal handler.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], None] = _nothing) -> None:
         self.wrapping_up = False
+        self._tell = tell
         self._count = 0
         self._gentle: Callable[[], None] | None = None
         self._before: Any = None
@@ -67,6 +71,8 @@ class Interruption:
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         self.wrapping_up = True
+        if self._count == 1:
+            self._tell()
         if self._count == 1 and self._gentle is not None:
             self._gentle()
             return

@@ -41,7 +41,7 @@ from archsmith.automl.candidates import known_points, search_space, title_of
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.outcome import Measured, TrainedNetwork, record_outcome
 from archsmith.automl.pictures import Pictures, pictures_of, seconds_per_picture, trainer_for
-from archsmith.automl.plan import TimePlan, closing_seconds, time_plan
+from archsmith.automl.plan import TimePlan, check_total, closing_seconds, time_plan
 from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.cores import cores
@@ -107,7 +107,12 @@ class DataRead:
     pictures: Pictures
 
 
-Event: TypeAlias = DataRead | StageStarted | Trial | Progress | TrainingProgress
+@dataclass(frozen=True)
+class WrapUpStarted:
+    """What `auto` tells at the first Ctrl-C, from the signal handler."""
+
+
+Event: TypeAlias = DataRead | StageStarted | WrapUpStarted | Trial | Progress | TrainingProgress
 Watch: TypeAlias = Callable[[Event], None]
 
 
@@ -120,6 +125,7 @@ class AutoResult:
         finished: both networks with their test accuracy, as `archsmith.finish` gives them.
         outcome: what was delivered, as the page tells it.
         model, source, page: what was written; None without an output folder.
+        earlier: whether an earlier call had delivered this, and nothing was trained.
     """
 
     run: Run
@@ -128,6 +134,7 @@ class AutoResult:
     model: Path | None = None
     source: Path | None = None
     page: Path | None = None
+    earlier: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: the main numbers, all of the outcome and of the finish, and where files are."""
@@ -199,7 +206,8 @@ def auto(
     )
     recorded = place.recorded_plan()
     side_by_side = workers if workers is not None else _default_workers()
-    with Interruption() as interruption:
+    check_total(total)
+    with Interruption(lambda: watch(WrapUpStarted()) if watch is not None else None) as interruption:
         pictures = pictures_of(asked, size)
         trainer = trainer_for(asked, pictures)
         with loaded.pinned(trainer):
@@ -569,7 +577,8 @@ class _Job:
         finished, outcome = run.reader.document("finish"), run.reader.document(DOCUMENT)
         if finished is None or outcome is None:
             return None
-        return self._written(AutoResult(run, Finished.from_json(finished), AutoOutcome.from_json(outcome)))
+        outcome = AutoOutcome.from_json(outcome)
+        return self._written(AutoResult(run, Finished.from_json(finished), outcome, earlier=True))
 
     def _written(self, result: AutoResult) -> AutoResult:
         """With the model, its source and the page, if there is an output folder."""
@@ -612,6 +621,12 @@ class _Job:
 
     def _notes(self, run: Run, measured: Sequence[Measured]) -> list[str]:
         notes = []
+        score, chance = measured[0].score, measured[0].chance
+        if score.count and score.interval[0] <= chance:
+            notes.append(
+                f"The network is not shown to be better than guessing: it is right for {score.correct} of {score.count} test pictures, "
+                f"and {round(chance * score.count)} are of the most frequent class. Give it more time or more pictures."
+            )
         tried = run.summary.counts.get("done", 0)
         if tried > 1 and {each.network.genotype for each in measured} == {self.points[0]}:
             notes.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,6 +24,7 @@ from archsmith.metrics.outcome import (
     AutoOutcome,
     DeliveredNetwork,
     OtherNetwork,
+    Score,
     Stage,
     SuspectedLabel,
 )
@@ -79,6 +81,17 @@ class Measured:
         device = default_device(0)
         predictions = [network.evaluator.predictions(network.model, split, device) for split in ("validation", "test")]
         return cls(network, *predictions)
+
+    @property
+    def score(self) -> Score:
+        """On the test pictures."""
+        return score(self.test)
+
+    @property
+    def chance(self) -> float:
+        """The share of the most frequent class among the test pictures."""
+        counts = np.bincount(self.test.labels)
+        return float(counts.max() / counts.sum()) if len(self.test) else 0.0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -175,7 +188,7 @@ def record_outcome(
         stages=tuple(stages),
         time_budget=time_budget,
         children=sum(summary.counts.values()),
-        epochs=summary.epochs,
+        epochs=summary.epochs + _finishing_epochs(run),
         calibration=calibration,
         suspects=suspects,
         suspects_found=len(suspected),
@@ -197,3 +210,9 @@ def _seconds_of(network: TrainedNetwork, stages: Sequence[Stage]) -> float:
         return network.seconds
     used = {stage.name: stage.used or 0.0 for stage in stages}
     return max(network.seconds, used.get("search", 0.0) + used.get("choosing", 0.0) + used.get("final", 0.0))
+
+
+def _finishing_epochs(run: Run) -> float:
+    """The epochs of all trainings after the search."""
+    documents = (run.reader.document(name) for name in run.reader.documents() if name.startswith("finish/"))
+    return sum(float(document["result"]["cost"]["epochs"]) for document in documents if document)

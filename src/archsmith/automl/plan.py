@@ -51,9 +51,15 @@ class TimePlan:
         return [(name, getattr(self, name)) for name in names]
 
 
+def check_total(total: float) -> None:
+    """Raise UsageError for a time budget that is too short for any pictures."""
+    if total < LEAST_SECONDS:
+        raise UsageError(f"the time must be at least {LEAST_SECONDS:g} seconds, got {total:g}; 10m is a good choice")
+
+
 def closing_seconds(total: float, testing: float) -> float:
     """How long testing, the exports and the page take together, in a time budget; `testing` is how long the test takes."""
-    return min(20.0, max(6.0, 0.03 * total)) + testing
+    return min(20.0, max(8.0, 0.03 * total)) + testing
 
 
 def time_plan(
@@ -79,8 +85,7 @@ def time_plan(
 
     Raises UsageError if the budget is too short, or the baseline leaves too little of it.
     """
-    if total < LEAST_SECONDS:
-        raise UsageError(f"the time must be at least {LEAST_SECONDS:g} seconds, got {total:g}; give 2m or more")
+    check_total(total)
     closing = closing_seconds(total, testing)
     least = DELIVERED_SHARE * total
     room = total - spent - closing
@@ -105,5 +110,6 @@ def time_plan(
     trial = max(trial, for_children * workers / MOST_TRIALS)
     trials = workers * math.floor(for_children / trial) if for_children > 0 else 0
     if trials < 2:  # one child alone decides nothing
-        return TimePlan(total, spent, 0.0, 0.0, baseline, left, closing, min(trial, ALONE_SHARE * left), 0)
+        trial = min(trial, ALONE_SHARE * left)
+        return TimePlan(total, spent, trial, 0.0, baseline, left - trial, closing, trial, 0)
     return TimePlan(total, spent, searching - choosing, choosing, baseline, final, closing, trial, trials)

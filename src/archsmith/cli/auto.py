@@ -140,7 +140,11 @@ def by_time(
     if options.as_json:
         print(json.dumps(result.to_json(), indent=2))
         return
+    if result.earlier:
+        say(f"run {name!r} was finished before: nothing was trained")
     print_columns(outcome_lines(result.outcome))
+    for note in result.outcome.notes:
+        print(note)
     print(f"page    {result.page}")
     print(f"model   {result.model}     try it: {command_text('predict', str(result.model))} IMAGE...")
     print(f"source  {result.source}     one plain PyTorch file that needs no archsmith")

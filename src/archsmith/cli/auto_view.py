@@ -66,7 +66,7 @@ class AutoView:
 
     def __call__(self, event: Event) -> None:
         """Note what happened."""
-        from archsmith.automl import DataRead, StageStarted
+        from archsmith.automl import DataRead, StageStarted, WrapUpStarted
 
         if isinstance(event, DataRead):
             pictures = event.pictures
@@ -84,6 +84,8 @@ class AutoView:
             if event.epochs is not None:
                 self._line += f" or {event.epochs:,.0f} passes over the pictures"
             self._say(self._line)
+        elif isinstance(event, WrapUpStarted):
+            self._say("wrapping up: the best network so far is trained for some seconds and tested; Ctrl-C again stops")
         elif isinstance(event, Trial):
             self._note_trial(event)
         elif not isinstance(event, Progress):

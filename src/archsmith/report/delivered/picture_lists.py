@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from archsmith._page.html import Html, Piece, count, details, join, number, percent, tag
 from archsmith._page.pictures import card, shown
-from archsmith.core.shown import base_name
 from archsmith.metrics.outcome import AutoOutcome, DuplicatePair, Mistake, SuspectedLabel
 
 MOST_SHOWN = 12  # pictures that are not folded away
@@ -51,13 +50,13 @@ def duplicates(outcome: AutoOutcome) -> Html | None:
     if n == 0:
         return None
     text = (
-        f"{count(n, 'pair')} of the same picture, or nearly the same, {'is' if n == 1 else 'are'} in two splits. A test picture that "
-        "was also learned from is too easy, so the test accuracy is a little too high. Keep one of each pair, or put both "
-        "into one split."
+        f"{count(n, 'pair')} of pictures that are the same, or look so, {'is' if n == 1 else 'are'} in two splits. A test picture that "
+        "was also learned from is too easy, and makes the test accuracy a little too high. Of a pair that is the same, keep one, or "
+        "put both into one split."
     )
     differ = sum(not pair.same_label for pair in pairs)
     if differ:
-        text += f" {count(differ, 'pair has', 'pairs have')} two different labels, of which one must be wrong."
+        text += f" {count(differ, 'pair has', 'pairs have')} two different labels: look whether one is wrong."
     rest = "" if n <= len(pairs) else f"The first {number(len(pairs))} are shown."
     return join(
         [
@@ -112,8 +111,8 @@ def _pair(pair: DuplicatePair) -> Html:
 
 
 def _file(name: str, where: str = "") -> Html | None:
-    """The last part of a path, which tells most where there is little room, and the whole path under the pointer."""
-    said = " ".join(filter(None, (base_name(name) or name, where)))
+    """The last two parts of a path, the folder's and the file's, and the whole path under the pointer."""
+    said = " ".join(filter(None, ("/".join(name.split("/")[-2:]), where)))
     return tag("span", said, cls="file", title=name) if said else None
 
 
