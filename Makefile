@@ -32,8 +32,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -q --no-deps -e .
 	@touch $@
 
-search: install  ## The main job on embedded real data: search, random search, finish, report, export (5 minutes)
-	$(BIN)/archsmith auto digits
+search: install  ## The main job on embedded real data: search, train, test, report, export (2 minutes)
+	$(BIN)/archsmith auto digits --time 2m
 
 test: install  ## The suite, README and docs included; what was left out is named at the end
 	$(BIN)/python -m pytest

@@ -40,8 +40,8 @@ def _root(
 ) -> None:
     """Neural architecture search: a controller proposes networks, their validation reward teaches it better ones.
 
-    First:      archsmith auto digits                 search, finish, report and export in about five minutes
-    Your data:  archsmith auto PATH --seconds 3600    a folder with one folder of images a class, or a text file
+    First:      archsmith auto digits --time 2m    search, train, test, report and export in two minutes
+    Your data:  archsmith auto PATH --time 20m     a folder with one folder of images a class, or a text file
     Step by step: search, then show, finish, report, export, predict.
     """
 
