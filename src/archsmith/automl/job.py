@@ -627,11 +627,13 @@ class _Job:
                 f"The network is not shown to be better than guessing: it is right for {score.correct} of {score.count} test pictures, "
                 f"and {round(chance * score.count)} are of the most frequent class. Give it more time or more pictures."
             )
-        tried = run.summary.counts.get("done", 0)
-        if tried > 1 and {each.network.genotype for each in measured} == {self.points[0]}:
+        others = run.summary.counts.get("done", 0) - 1
+        first = measured[0].network
+        if others > 0 and first.name == FOUND and first.genotype == self.points[0]:
+            tried = f"none of the {others} other networks" if others > 1 else "the one other network"
             notes.append(
-                f"None of the {tried - 1} other networks that were tried was clearly better than the known network, so that one was "
-                "trained on: of what is delivered, only the longer training is new."
+                f"The known network was trained on, because {tried} that the search tried was {'' if others > 1 else 'not '}clearly "
+                "better: only the longer training is new."
             )
         if self.interruption.wrapping_up:
             notes.append("The work was interrupted, so the final training was cut short.")
