@@ -59,7 +59,6 @@ from archsmith.core.store import Store
 from archsmith.core.temperatures import FittedTemperature
 from archsmith.core.trial import Result, Trial
 from archsmith.executors import InProcess, ProcessPool
-from archsmith.metrics.fitted_temperature import fitted_temperature
 from archsmith.metrics.outcome import BASELINE, DOCUMENT, AutoOutcome, Stage
 from archsmith.searchers import BayesianOptimization, Random
 from archsmith.spaces import Product
@@ -348,7 +347,7 @@ class _Job:
             ) -> tuple[Mapping[str, float], FittedTemperature | None]:
                 """Predict once, for the test and for the page."""
                 measured.append(Measured.of(self._network(contender, evaluator, model, chosen)))
-                return measured[-1].metrics, fitted_temperature(measured[-1].validation)
+                return measured[-1].metrics, measured[-1].temperature
 
             plan = FinishPlan(top=1, seeds=1)
             finished = look(run, self.trainer, trainings, contenders, plan, {}, [], test=test, again=False)
@@ -601,7 +600,6 @@ class _Job:
         """A network after its training."""
         (trained,) = contender.finals
         assert isinstance(evaluator, ImageClassification)
-        assert trained.result.artifact is not None
         wanted, metrics = trained.wanted, trained.result.metrics
         found = contender.name == FOUND
         before = "the search" if chosen.trial is None or not found else f"trial {chosen.trial.number}"
@@ -612,7 +610,6 @@ class _Job:
             training=f"continued from {before}" if wanted.resume is not None else "from the beginning",
             model=model,
             evaluator=evaluator,
-            artifact=trained.result.artifact,
             seconds=trained.result.cost.seconds + metrics.get("seconds_before", 0.0),
             epochs=trained.result.cost.epochs + metrics.get("epochs_before", 0.0),
             parameters=contender.parameters,
@@ -673,7 +670,6 @@ class _Candidate:
     Args:
         trial: which trial of the search it is; None if the search has not trained it.
         trained: its last training.
-        goes_on: whether its training can go on from where it stopped.
     """
 
     trial: Trial | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from archsmith._search import Run
 from archsmith._search.writing import writing
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.genotype import Genotype
+from archsmith.core.temperatures import FittedTemperature
 from archsmith.executors.run_job import default_device
 from archsmith.metrics.assessment import assess, calibration_report, paired_counts, score
 from archsmith.metrics.fitted_temperature import fitted_temperature
@@ -48,7 +50,6 @@ class TrainedNetwork:
         training: how its weights came about.
         model: the module.
         evaluator: with the settings of its training.
-        artifact: its weights.
         seconds, epochs: its training, that of earlier stages included.
         parameters: how many it has.
         trial: the trial that proposed it; None for the baseline.
@@ -60,7 +61,6 @@ class TrainedNetwork:
     training: str
     model: nn.Module
     evaluator: ImageClassification
-    artifact: str
     seconds: float
     epochs: float
     parameters: int
@@ -81,6 +81,11 @@ class Measured:
         device = default_device(0)
         predictions = [network.evaluator.predictions(network.model, split, device) for split in ("validation", "test")]
         return cls(network, *predictions)
+
+    @cached_property
+    def temperature(self) -> FittedTemperature | None:
+        """What its logits are divided by; None if there are too few validation pictures to fit it."""
+        return fitted_temperature(self.validation)
 
     @property
     def score(self) -> Score:
@@ -123,7 +128,7 @@ def record_outcome(
     first, *others = measured
     splits = first.network.evaluator.splits()
     pictures = first.network.evaluator.test_images()
-    fitted = fitted_temperature(first.validation)
+    fitted = first.temperature
     calibration = None
     shown = first.test
     if fitted is not None:

@@ -110,7 +110,6 @@ def by_time(
     from archsmith.report.outcome import outcome_lines
 
     name = options.name if options.name is not None else free_name(options.store, recipe.name)
-    options.check_outputs(name)
     more = ["--time", f"{total:.15g}", *(["--control"] if control else [])]
     more += [] if baseline_time is None else ["--baseline-time", baseline_time]
     again = options.command(name, *more)

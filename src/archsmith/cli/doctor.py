@@ -9,6 +9,7 @@ import shutil
 import tempfile
 
 from archsmith import __version__
+from archsmith.core.cores import cores
 
 EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -25,13 +26,12 @@ def examine() -> dict[str, str]:
     """Findings by name, in the order a person would ask. Imports torch, since its build is what matters most."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     findings = {
         "archsmith": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": f"{torch.__version__} ({torch.backends.cpu.get_cpu_capability()})",
-        "cores": f"{cores}; a search trains one child on each",
+        "cores": f"{cores()}; a search trains one child on each",
     }
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

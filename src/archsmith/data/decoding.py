@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import warnings
 from collections import deque
@@ -16,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from archsmith.core.cores import cores
 from archsmith.core.errors import DataError
 from archsmith.data import picture_cache
 from archsmith.data.images import Bytes
@@ -66,7 +66,7 @@ def decode_all(
         size, channels: see `read_picture`.
         workers: threads that decode; Pillow decodes without the interpreter's lock. None: one for each core.
     """
-    threads = workers or _cores()
+    threads = workers or cores()
     folder = picture_cache.cache_for(len(sources), size) if len(sources) >= CACHED_FROM else None
     if folder is None:
         return _in_memory(sources, contents, size, channels, threads)
@@ -207,10 +207,3 @@ def _shown(decoded: Iterable[T], total: int) -> Iterable[T]:
     from rich.progress import track
 
     return track(decoded, "decoding pictures", total, console=Console(stderr=True), transient=True)
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
