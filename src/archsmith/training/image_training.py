@@ -21,6 +21,7 @@ from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.batch_norm import forgetting_within, set_epsilon
 from archsmith.nn.count import count
+from archsmith.nn.narrow_strides import narrow_strides
 from archsmith.nn.seeding import seed_torch
 from archsmith.training.image_fitting import Start, fit, start_of
 from archsmith.training.inheriting import inherit_from_parent
@@ -98,7 +99,7 @@ def _train(
         steps = 0 if config.seconds else config.epochs * math.ceil(len(splits.train) / config.batch_size)
         model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         try:
-            with forgetting_within(model, steps) as decay:
+            with narrow_strides(model), forgetting_within(model, steps) as decay:
                 began = time.perf_counter()
                 if checkpoint is None:
                     child, probed = _with_rate(config, child, splits, context, seed, start)
