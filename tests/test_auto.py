@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -14,14 +15,16 @@ from PIL import Image
 
 import archsmith as smith
 from archsmith.automl import DataRead, StageStarted
-from archsmith.automl.candidates import batch_size, known_points, search_space, title_of
+from archsmith.automl.candidates import batch_size, known_points, networks, search_space, title_of
 from archsmith.automl.interruption import Interruption
-from archsmith.automl.pictures import Pictures, sides
+from archsmith.automl.pictures import Pictures, pictures_of, sides, trainer_for
+from archsmith.automl.speed import fast_enough
 from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import build, sample
+from archsmith.core.space import build, decode, sample
 from archsmith.metrics.outcome import DOCUMENT, AutoOutcome
+from archsmith.nn.count import count
 
 
 def shapes(folder: Path, count: int = 40, side: int = 24) -> Path:
@@ -196,13 +199,38 @@ def test_a_size_that_was_asked_for_is_taken() -> None:
 )
 def test_known_points_lie_in_the_space_and_can_be_built(facts: Pictures) -> None:
     space = search_space(facts)
-    points = [space.genotype(point) for point in known_points(facts)]
-    assert len({point.key for point in points}) == len(points) >= 5
     task = Task((facts.channels, facts.size, facts.size), facts.classes)
-    for genotype in (*points, sample(space, Random(0))):
-        assert isinstance(genotype, Genotype)
-        child = build(space, genotype, task)
-        assert child.settings["batch_size"] == batch_size(facts)
+    for size in range(len(networks(facts))):
+        points = [space.genotype(point) for point in known_points(facts, size)]
+        assert len({point.key for point in points}) == len(points) >= 5
+        for genotype in (*points, sample(space, Random(0))):
+            assert isinstance(genotype, Genotype)
+            child = build(space, genotype, task)
+            assert child.settings["batch_size"] == batch_size(facts)
+
+
+@pytest.mark.parametrize("facts", [pictures(256, 200), pictures(32, 30)])
+def test_known_networks_come_from_the_largest_to_the_smallest(facts: Pictures) -> None:
+    child = (
+        search_space(facts).build(point, Task((3, facts.size, facts.size)))
+        for size in range(4)
+        for point in known_points(facts, size)[:1]
+    )
+    work = [count(each.model, (3, facts.size, facts.size)).multiply_adds for each in child]
+    assert work == sorted(work, reverse=True)
+    assert work[0] > 4 * work[-1]
+
+
+def test_the_baseline_is_the_largest_known_network_that_is_fast_enough() -> None:
+    digits = smith.training.ImageClassification("digits")
+    facts = pictures_of(digits, None)
+    trainer, space = trainer_for(digits, facts), search_space(facts)
+    largest, speed = fast_enough(trainer, facts, space, 1, needed=0)
+    assert speed > 0
+    assert title_of(decode(space, largest[0])) == "a ResNet-10 of width 32"
+    smallest, _ = fast_enough(trainer, facts, space, 1, needed=math.inf)
+    assert title_of(decode(space, smallest[0])) == "a ResNet-10 of width 16"
+    assert smallest[0] not in largest
 
 
 def test_networks_have_titles() -> None:

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsmith.automl.plan import DELIVERED_SHARE, MOST_TRIALS, TRIAL_SECONDS, TimePlan, time_plan
+from archsmith.automl.plan import (
+    DELIVERED_SHARE,
+    LEAST_PASSES,
+    LEAST_TRIALS,
+    MOST_TRIALS,
+    PASSES,
+    TRAINING_SHARE,
+    TRIAL_SECONDS,
+    TimePlan,
+    speed_needed,
+    time_plan,
+)
 from archsmith.core.errors import UsageError
 
 MINUTES = 60.0
@@ -52,6 +63,20 @@ def test_ten_minutes_on_two_cores() -> None:
     assert plan.baseline == 100
     assert plan.trials >= 8
     assert plan.final > 300
+
+
+def test_children_see_most_pictures_once_or_there_is_no_search() -> None:
+    plan = time_plan(10 * MINUTES, spent=15, workers=2, one_pass=25)
+    assert plan.trial == LEAST_PASSES * 25
+    assert plan.trials >= LEAST_TRIALS
+    without = time_plan(10 * MINUTES, spent=15, workers=2, one_pass=200)
+    assert without.trials == 0
+    assert without.final > plan.final
+
+
+def test_a_network_must_see_all_pictures_some_times() -> None:
+    assert speed_needed(500, 10_000) == pytest.approx(PASSES * 10_000 / (TRAINING_SHARE * 500))
+    assert speed_needed(0, 100) == PASSES * 100
 
 
 def test_the_baseline_gets_what_was_asked() -> None:

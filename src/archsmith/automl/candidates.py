@@ -63,23 +63,32 @@ def batch_size(pictures: Pictures) -> int:
     return min(128, 1 << (max(16, pictures.train // 8).bit_length() - 1))
 
 
-def known_points(pictures: Pictures) -> list[Architecture]:
-    """Known networks with known recipes, the most promising first. The first is the baseline."""
+def networks(pictures: Pictures) -> list[Architecture]:
+    """Known networks for such pictures, the largest first."""
     resnet18, resnet10 = (RESIDUAL[name]().architecture for name in ("resnet18_narrow", "resnet10_narrow"))
-    recipe = _recipe(pictures)
     if pictures.small:
-        network = _with_stem(resnet10, stride=1)
-        others = [_with_stem(resnet18, stride=2), _attentive(network)]
-    else:
-        network = resnet18
-        others = [_attentive(resnet18), resnet10]
+        return [_with_stem(resnet10, stride=1), _three_stages(), resnet10, _narrow(resnet10, 16)]
+    return [resnet18, resnet10, _narrow(resnet10, 24), _narrow(resnet10, 16)]
+
+
+def known_points(pictures: Pictures, size: int = 0) -> list[Architecture]:
+    """Known networks with known recipes, the most promising first. The first is the baseline.
+
+    Args:
+        pictures: what they are for.
+        size: which of `networks` the time is enough for.
+    """
+    known, recipe = networks(pictures), _recipe(pictures)
+    network = known[size]
+    larger = known[size - 1] if size else _attentive(network)
+    smaller = known[size + 1] if size + 1 < len(known) else _attentive(network)
     changed = [
         (network, recipe),
         (network, _augmented(recipe, policy="trivial")),
-        (others[0], recipe),
+        (larger, recipe),
         (network, _augmented(recipe, flip=not pictures.mirrored)),
         (network, _augmented(recipe, mix="cutmix")),
-        (others[1], recipe),
+        (smaller, recipe),
         (network, _crop(recipe, pictures)),
     ]
     return [{"kind": "product", "parts": {"ResidualNetwork": net, "TrainingRecipe": how}} for net, how in changed]
@@ -89,7 +98,7 @@ def title_of(architecture: Architecture) -> str:
     """What a person calls a network of the search space, such as "a ResNet-18 of width 40"."""
     network = architecture["parts"]["ResidualNetwork"]
     stages = network["stages"]
-    blocks, width = sum(stage["depth"] for stage in stages), network["stem"]["filters"]
+    blocks, width = sum(stage["depth"] for stage in stages), stages[0]["width"]
     attention = " with squeeze-and-excitation" if any(stage["se_ratio"] for stage in stages) else ""
     if all(stage["block"] == "basic" for stage in stages):
         return f"a ResNet-{2 * blocks + 2} of width {width}{attention}"
@@ -103,10 +112,8 @@ def _recipe(pictures: Pictures) -> Architecture:
     recipe["batch_size"] = batch_size(pictures)
     recipe["augmentation"]["flip"] = pictures.mirrored
     recipe["schedule"] = {"name": "trapezoid", "warmup": 0.15}
-    if pictures.small:
+    if pictures.small or pictures.channels == 1:  # grey pictures are seldom of things at any distance
         recipe["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": "shift", "colour": 0.0}
-    if pictures.channels == 1:
-        recipe["augmentation"]["colour"] = 0.0
     return recipe
 
 
@@ -133,6 +140,23 @@ def _augmented(recipe: Architecture, **changes: Any) -> Architecture:
 def _with_stem(network: Architecture, *, stride: int) -> Architecture:
     changed = copy.deepcopy(network)
     changed["stem"]["stride"] = stride
+    return changed
+
+
+def _narrow(network: Architecture, width: int) -> Architecture:
+    """The network with so many filters in its stem and first stage, and twice as many in each further stage."""
+    changed = copy.deepcopy(network)
+    changed["stem"]["filters"] = width
+    for i, stage in enumerate(changed["stages"]):
+        stage["width"] = width * 2**i
+    return changed
+
+
+def _three_stages() -> Architecture:
+    """A ResNet-8 whose stem alone sees pictures in their full size, which costs little: every stage halves them."""
+    changed = _narrow(RESIDUAL["resnet10_narrow"]().architecture, 48)
+    changed["stem"] |= {"filters": 24, "stride": 1}
+    changed["stages"] = [stage | {"stride": 2} for stage in changed["stages"][:3]]
     return changed
 
 

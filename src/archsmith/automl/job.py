@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from torch import nn
 
 from archsmith import rewards
@@ -34,14 +35,15 @@ from archsmith._finish.training import Network, Trained, Trainings, Wanted
 from archsmith._page.document import check_place
 from archsmith._search import Run, search
 from archsmith._search.data_check import check_same_data
-from archsmith._search.known_points import genotypes_of
+from archsmith._search.known_points import recorded_first
 from archsmith._search.session import DEFAULT_STORE, check_enough
 from archsmith._search.trainings import TrainingProgress
-from archsmith.automl.candidates import known_points, search_space, title_of
+from archsmith.automl.candidates import search_space, title_of
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.outcome import Measured, TrainedNetwork, record_outcome
-from archsmith.automl.pictures import Pictures, pictures_of, seconds_per_picture, trainer_for
-from archsmith.automl.plan import TimePlan, check_total, closing_seconds, time_plan
+from archsmith.automl.pictures import Pictures, pictures_of, trainer_for
+from archsmith.automl.plan import TimePlan, check_total, closing_seconds, speed_needed, time_plan
+from archsmith.automl.speed import fast_enough, testing_speed
 from archsmith.core import loaded
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.cores import cores
@@ -213,26 +215,33 @@ def auto(
             if watch is not None:
                 watch(DataRead(trainer.describe_data(), pictures))
             check_enough(trainer)
-            spent = _now() - started
+            space, threads = search_space(pictures), workers if workers is not None else cores()
             if recorded is None:
+                needed = speed_needed(total - (_now() - started), pictures.train)
+                points, speed = fast_enough(trainer, pictures, space, threads, needed)
                 plan = time_plan(
                     total,
-                    spent=spent,
+                    spent=_now() - started,
                     workers=side_by_side,
                     testing=pictures.testing_seconds,
                     baseline=baseline,
                     chooses=pictures.folds is None,
                     control=control,
+                    one_pass=pictures.train / speed * (1 if torch.cuda.is_available() else side_by_side),
                 )
+                plan = replace(plan, speed=speed)
             else:
-                plan = replace(recorded, total=total, reading=spent)
+                points = place.recorded_points()
+                plan = replace(recorded, total=total, reading=_now() - started)
             job = _Job(
                 trainer=trainer,
                 pictures=pictures,
                 plan=plan,
+                space=space,
+                points=points,
                 started=started,
                 workers=side_by_side,
-                threads=workers if workers is not None else cores(),
+                threads=threads,
                 place=place,
                 seed=seed,
                 interruption=interruption,
@@ -293,6 +302,12 @@ class _Place:
             )
         return TimePlan(**plan)
 
+    def recorded_points(self) -> Sequence[Genotype]:
+        """The known networks of the run, which the store has."""
+        run = self.run()
+        assert run is not None
+        return recorded_first(run.config)
+
 
 @dataclass
 class _Job:
@@ -301,6 +316,8 @@ class _Job:
     trainer: ImageClassification
     pictures: Pictures
     plan: TimePlan
+    space: Product
+    points: Sequence[Genotype]  # known ones; the first is the baseline
     started: float
     workers: int
     threads: int
@@ -309,8 +326,6 @@ class _Job:
     interruption: Interruption
     watch: Watch | None
 
-    space: Product = field(init=False)
-    points: Sequence[Genotype] = field(init=False)
     used: dict[str, float] = field(default_factory=dict, init=False)
     _stage: str = field(default="reading", init=False)
     _stage_began: float = field(init=False)
@@ -320,8 +335,6 @@ class _Job:
         self._stage_began = self.started
         if (done := self._delivered_before()) is not None:
             return done
-        self.space = search_space(self.pictures)
-        self.points = genotypes_of(self.space, known_points(self.pictures))
         run = self._search()
         if control:
             self._control(run)
@@ -552,8 +565,8 @@ class _Job:
     def _closing_seconds(self, candidate: _Candidate) -> float:
         """How long closing will take: how long the network takes for a batch of its inputs was measured."""
         network = candidate.trained.wanted.network.build(self.trainer).model
-        each = seconds_per_picture(network, self.trainer.task())
-        return closing_seconds(self.plan.total, 2 * each * (self.pictures.test + self.pictures.validation))
+        tested = 2 * (self.pictures.test + self.pictures.validation)
+        return closing_seconds(self.plan.total, tested / testing_speed(network, self.trainer.task()))
 
     def _deliver(self, run: Run, finished: Finished, measured: Sequence[Measured]) -> AutoResult:
         """Record, export, and write the page."""
@@ -756,8 +769,6 @@ def _free_name(store: str, stem: str) -> str:
 
 
 def _default_workers() -> int:
-    import torch
-
     return torch.cuda.device_count() if torch.cuda.is_available() else cores()
 
 

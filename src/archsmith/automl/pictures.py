@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
-import torch
-from torch import nn
-
-from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
 from archsmith.data.folds import fold_counts, folds_for
 from archsmith.data.picture_size import PictureSize, picture_size
-from archsmith.executors.run_job import default_device
 from archsmith.training import ImageClassification
 from archsmith.training.arrays import Arrays
 
@@ -24,7 +18,6 @@ SOURCE_SIDE, INPUT_SIDE = 128, 80
 # discrepancy"): the side of training pictures, as a part of the input's, and of that at the beginning of a training.
 TRAINING_PART, FIRST_PART = 0.8, 0.5
 TESTED_PER_SECOND = 600.0  # pictures, roughly, before anything is measured
-BATCH = 32  # pictures, to measure a test by
 
 
 @dataclass(frozen=True)
@@ -120,18 +113,6 @@ def _size_of(trainer: ImageClassification) -> PictureSize:
         return picture_size(trainer.splits().data)
     labels = None if trainer.labels is None else str(trainer.labels)
     return picture_size(str(trainer.data), labels=labels, label_pattern=trainer.label_pattern)
-
-
-def seconds_per_picture(network: nn.Module, task: Task) -> float:
-    """How long a network takes to classify a picture in a test, by one batch of random ones."""
-    device = default_device(0)
-    batch = torch.zeros(BATCH, *task.input_shape, device=device)
-    network = network.to(device).eval()
-    with torch.inference_mode():
-        network(batch)
-        began = time.perf_counter()
-        network(batch).cpu()
-    return float(time.perf_counter() - began) / BATCH
 
 
 def sides(own: int, detail: int, asked: int | None = None) -> tuple[int, int, int, int]:

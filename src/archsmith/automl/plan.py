@@ -9,11 +9,17 @@ from archsmith.core.errors import UsageError
 
 LEAST_SECONDS = 15.0  # less is not enough to start, train and export anything
 DELIVERED_SHARE = 0.42  # of the whole time: what the delivered weights get at least
+PASSES = 15  # over the training pictures: a network that makes fewer in its time is larger than the time allows
+TRAINING_SHARE = 0.6  # of the time after reading: what the delivered weights get, about
 FINAL_SHARE = 0.72  # of the time that reading, the baseline and closing leave
 CHOOSING_SHARE = 0.35  # of the search: what its best children get to go on with
 STARTING_SECONDS = 4.0  # of a pool of workers
 TRIAL_SHARE = 1 / 40  # of the whole time: one child's training
 TRIAL_SECONDS = (8.0, 90.0)  # and no less, no more
+LEAST_PASSES = (
+    0.75  # of a child over the training pictures: what is better before that is what learns fast, not what learns well
+)
+LEAST_TRIALS = 4  # fewer decide nothing
 MOST_TRIALS = 200  # on many cores, children are trained for longer
 ALONE_SHARE = 0.15  # of the time that is left, where one child is trained and there is no search
 
@@ -32,6 +38,7 @@ class TimePlan:
         closing: for testing, export and the page.
         trial: of one child's training.
         trials: how many children the search trains.
+        speed: pictures a second that the baseline learns from in the final training, as measured; None: not measured.
     """
 
     total: float
@@ -43,6 +50,7 @@ class TimePlan:
     closing: float
     trial: float
     trials: int
+    speed: float | None = None
 
     @property
     def rows(self) -> list[tuple[str, float]]:
@@ -55,6 +63,11 @@ def check_total(total: float) -> None:
     """Raise UsageError for a time budget that is too short for any pictures."""
     if total < LEAST_SECONDS:
         raise UsageError(f"the time must be at least {LEAST_SECONDS:g} seconds, got {total:g}; 10m is a good choice")
+
+
+def speed_needed(seconds: float, pictures: int) -> float:
+    """How many pictures a second a network must learn from, to see all of them often enough when so many seconds are left."""
+    return PASSES * pictures / max(1.0, TRAINING_SHARE * seconds)
 
 
 def closing_seconds(total: float, testing: float) -> float:
@@ -71,6 +84,7 @@ def time_plan(
     baseline: float | None = None,
     chooses: bool = True,
     control: bool = False,
+    one_pass: float = 0.0,
 ) -> TimePlan:
     """Divide a time budget.
 
@@ -82,6 +96,7 @@ def time_plan(
         baseline: the baseline's seconds (default: one sixth of the budget).
         chooses: whether the best children go on before one is chosen.
         control: whether random search gets as much time as the search.
+        one_pass: how long a child takes to see each training picture once.
 
     Raises UsageError if the budget is too short, or the baseline leaves too little of it.
     """
@@ -107,9 +122,9 @@ def time_plan(
     choosing = CHOOSING_SHARE * searching if chooses else 0.0
     for_children = (searching - choosing - STARTING_SECONDS) / (2 if control else 1)
     trial = min(TRIAL_SECONDS[1], max(TRIAL_SECONDS[0], TRIAL_SHARE * total))
-    trial = max(trial, for_children * workers / MOST_TRIALS)
+    trial = max(trial, LEAST_PASSES * one_pass, for_children * workers / MOST_TRIALS)
     trials = workers * math.floor(for_children / trial) if for_children > 0 else 0
-    if trials < 2:  # one child alone decides nothing
+    if trials < LEAST_TRIALS:
         trial = min(trial, ALONE_SHARE * left)
         return TimePlan(total, spent, trial, 0.0, baseline, left - trial, closing, trial, 0)
     return TimePlan(total, spent, searching - choosing, choosing, baseline, final, closing, trial, trials)

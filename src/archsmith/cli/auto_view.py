@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from archsmith.automl import Event
+    from archsmith.automl.pictures import Pictures
 
 LINE_SECONDS = 15.0  # where there is no terminal, a line no more often than this
 
@@ -45,6 +46,7 @@ class AutoView:
         self._live: Live | None = None
         self._stage = "reading"
         self._line = "reading the data"
+        self._pictures: Pictures | None = None
         self._trained = 0
         self._best: float | None = None
         self._told_at = 0.0
@@ -69,7 +71,7 @@ class AutoView:
         from archsmith.automl import DataRead, StageStarted, WrapUpStarted
 
         if isinstance(event, DataRead):
-            pictures = event.pictures
+            pictures = self._pictures = event.pictures
             for line in data_lines(dict(event.description)):
                 self._say(line)
             self._say(
@@ -78,6 +80,12 @@ class AutoView:
         elif isinstance(event, StageStarted):
             if event.name == "search":
                 self._say("plan: " + ", ".join(f"{name} {duration_text(s)}" for name, s in event.plan.rows if s))
+                if event.plan.speed is not None and self._pictures is not None:
+                    passes = event.plan.final * event.plan.speed / self._pictures.train
+                    self._say(
+                        f"the known network learns from {event.plan.speed:,.0f} pictures a second here; the final training sees each "
+                        f"picture about {passes:,.0f} times"
+                    )
             self._stage = event.name
             title = TITLES[event.name] if event.seconds or event.name != "search" else "training a known network"
             self._line = title + (f", about {duration_text(event.seconds)}" if event.seconds else "")

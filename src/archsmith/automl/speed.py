@@ -1,0 +1,76 @@
+"""How fast networks work on this machine, measured: the plan and the choice of the baseline follow from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from archsmith import rewards
+from archsmith._search.known_points import genotypes_of
+from archsmith.automl.candidates import known_points, networks
+from archsmith.automl.pictures import Pictures
+from archsmith.core.child import Task
+from archsmith.core.executor import Job
+from archsmith.core.genotype import Genotype
+from archsmith.core.space import Space, build_decided
+from archsmith.executors.run_job import JobContext, default_device
+from archsmith.spaces import Product
+from archsmith.training import ImageClassification
+
+FIRST_SECONDS, SPEED_SECONDS = (
+    0.3,
+    1.0,
+)  # of a training that is not measured, since first steps are slow, and of one that is
+MAX_EPOCHS = 100_000  # the clock ends it
+TEST_BATCH = 32  # pictures
+
+
+def training_speed(trainer: ImageClassification, space: Space, genotype: Genotype, threads: int) -> float:
+    """How many pictures a second a network learns from, at the side that training pictures have at the end.
+
+    It is trained for a second without validation, and its weights are dropped.
+    """
+    timed = replace(
+        trainer, first_size=None, epochs=MAX_EPOCHS, schedule="constant", continues=False, keep_weights=False
+    )
+    context = JobContext(
+        Job(0, space, genotype, timed, rewards.final_accuracy, seed=0),
+        device="auto",
+        threads=threads,
+        tell=lambda progress: True,
+    )
+    decided, child = build_decided(space, genotype, timed)
+    replace(decided, seconds=FIRST_SECONDS).train(child, context, all_data=True)
+    measured = replace(decided, seconds=SPEED_SECONDS).train(child, context, all_data=True)
+    return float(measured.metrics["images_per_second"])
+
+
+def fast_enough(
+    trainer: ImageClassification, pictures: Pictures, space: Product, threads: int, needed: float
+) -> tuple[Sequence[Genotype], float]:
+    """The known points around the largest known network that learns from `needed` pictures a second, else around the smallest.
+
+    The second value is how many pictures a second the network learns from.
+    """
+    for size in range(len(networks(pictures))):
+        points = genotypes_of(space, known_points(pictures, size))
+        speed = training_speed(trainer, space, points[0], threads)
+        if speed >= needed:
+            break
+    return points, speed
+
+
+def testing_speed(network: nn.Module, task: Task) -> float:
+    """How many pictures a second a network classifies, by one batch."""
+    device = default_device(0)
+    batch = torch.zeros(TEST_BATCH, *task.input_shape, device=device)
+    network = network.to(device).eval()
+    with torch.inference_mode():
+        network(batch)
+        began = time.perf_counter()
+        network(batch).cpu()
+    return TEST_BATCH / float(time.perf_counter() - began)
