@@ -25,6 +25,7 @@ FIRST_SECONDS, SPEED_SECONDS = (
     0.3,
     1.0,
 )  # of a training that is not measured, since first steps are slow, and of one that is
+STANDING_STILL = 1e-6  # a learning rate at which nothing diverges
 MAX_EPOCHS = 100_000  # the clock ends it
 TEST_BATCH = 32  # pictures
 
@@ -44,6 +45,7 @@ def training_speed(trainer: ImageClassification, space: Space, genotype: Genotyp
         tell=lambda progress: True,
     )
     decided, child = build_decided(space, genotype, timed)
+    child = replace(child, learning_rate=STANDING_STILL)
     replace(decided, seconds=FIRST_SECONDS).train(child, context, all_data=True)
     measured = replace(decided, seconds=SPEED_SECONDS).train(child, context, all_data=True)
     return float(measured.metrics["images_per_second"])
