@@ -414,7 +414,10 @@ def test_a_csv_that_names_pictures_is_of_images_and_another_a_text(tmp_path: Pat
     (root / "gone.csv").write_text(table("gone/q{i}.png,{label}\n", "file,label\n"))
     assert isinstance(for_data(str(root / "labels.csv")).evaluator, ImageClassification)
     assert isinstance(for_data(str(root / "reviews.csv")).evaluator, LanguageModel)
-    assert isinstance(for_data(str(root / "gone.csv")).evaluator, LanguageModel)
+    gone = for_data(str(root / "gone.csv")).evaluator
+    assert isinstance(gone, ImageClassification)
+    with pytest.raises(DataError, match=r"gone\.csv names 'gone/q0\.png'.* no such picture is there"):
+        gone.splits()
     flat_root = flat(tmp_path / "flat")
     (flat_root / "labels.csv").write_text(table("p{i}.png,{label}\n", "file,label\n"))
     assert isinstance(for_data(str(flat_root)).evaluator, ImageClassification)

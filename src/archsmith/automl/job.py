@@ -672,8 +672,10 @@ class _Job:
 
     def _epochs_in(self, seconds: float, candidate: _Candidate) -> float | None:
         """How many passes over the training pictures a candidate makes in so much time, if its speed was measured."""
-        rate = candidate.trained.result.metrics.get("images_per_second")
-        return seconds * rate / self.pictures.train if rate else None
+        speed = self.plan.speed
+        if candidate.genotype != self.points[0]:  # it was measured beside the other children
+            speed = candidate.trained.result.metrics.get("images_per_second", 0.0) * self.workers
+        return seconds * speed / self.pictures.train if speed else None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from archsmith.core.shown import plain, spelled
 from archsmith.data.archive_listing import archive_contents, list_archive
 from archsmith.data.decoding import decode_all
 from archsmith.data.images import ImageData
-from archsmith.data.labelling import Contents, Labelling, csv_listing, find_layout, suggested
+from archsmith.data.labelling import Contents, Labelling, csv_listing, find_layout, no_pictures
 from archsmith.data.layout import Ignored, LabelledPicture, Layout, Parts, path_text
 from archsmith.data.listing import Listing, folder_contents, list_folder
 from archsmith.data.picture_decoding import read_picture, resize_arrays
@@ -122,11 +122,7 @@ def read_pictures(pictures_in: PictureFiles, size: int | None, channels: int | N
     unreadable = [f"{path_text(path)}: {reason}" for path, reason in sorted(left_out)]
     _report(name, unreadable, len(unreadable) + len(kept))
     if not kept:
-        listed = "; ".join(unreadable[:5])
-        raise DataError(
-            f"{name} has no picture that can be read in a folder of a class{': ' + listed if listed else ''}; data is a "
-            f"folder with one folder of pictures for each class{suggested(listing)}"
-        )
+        raise no_pictures(name, listing, unreadable)
     summary = _summary(layout, [picture for picture, _ in kept], listing, again)
     _say_once(spelled(name), digest.hexdigest(), summary)
     for warning in layout.warnings:

@@ -160,11 +160,16 @@ def may_name_pictures(content: bytes) -> bool:
     columns = cells_of(content)
     head = [_word(cells[0]) if cells else "" for cells in columns]
     said = any(word.startswith(("image", "img", "photo", "picture", "file")) and word in _FILE for word in head)
-    suffixed = (sum(_stem(cell) != cell for cell in cells[1:]) for cells in columns)
-    return len(columns) > 1 and (
-        (said and any(word in _LABEL for word in head))
-        or any(count > (len(cells) - 1) / 2 for count, cells in zip(suffixed, columns, strict=True))
-    )
+    return len(columns) > 1 and ((said and any(word in _LABEL for word in head)) or bool(named_pictures(content)))
+
+
+def named_pictures(content: bytes) -> Sequence[str]:
+    """The cells of the first column of a CSV of which most are names of pictures, by their suffixes; none if there is no such."""
+    columns = cells_of(content)
+    for cells in columns if len(columns) > 1 else ():
+        if sum(_stem(cell) != cell for cell in cells[1:]) > (len(cells) - 1) / 2:
+            return cells[1:]
+    return ()
 
 
 def _split(name: str, line: int, said: str) -> str | None:

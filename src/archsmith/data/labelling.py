@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from archsmith.core.errors import DataError
+from archsmith.core.shown import shown
 from archsmith.data.label_csv import (
     SUFFIXES,
     Pictures,
@@ -19,6 +20,7 @@ from archsmith.data.label_csv import (
     folder_splits,
     layout_by_rows,
     may_name_pictures,
+    named_pictures,
     rows_of,
     undecided,
 )
@@ -61,10 +63,7 @@ def find_layout(listing: Listing, contents: Contents, labelling: Labelling) -> L
             raise (
                 _undecided({name: columns})
                 if (columns := undecided(content, pictures))
-                else DataError(
-                    f"{name} describes none of the {len(paths):,} pictures: it needs a column with the names of their "
-                    "files and one with their labels, such as file,label"
-                )
+                else _names_none(name, content, len(paths))
             )
         return layout_by_rows({name: rows}, paths, pictures)
     sources = {path: file.source for path, file in listing.files.items()}
@@ -82,10 +81,15 @@ def find_layout(listing: Listing, contents: Contents, labelling: Labelling) -> L
     return replace(layout, warnings=(*layout.warnings, *_disagreements(layout, listing, contents, pictures)))
 
 
-def suggested(listing: Listing) -> str:
-    """Advice for an error message about pictures that are not in folders of classes."""
+def no_pictures(name: str, listing: Listing, unreadable: Sequence[str] = ()) -> DataError:
+    """The error of data without a picture that can be read in a folder of a class. `unreadable` says what is wrong with some."""
+    listed = f": {'; '.join(unreadable[:5])}" if unreadable else ""
     said = suggestion(listing.pictures())
-    return f". {said}" if said else ", or has a CSV with file and label next to them"
+    advice = f". {said}" if said else ", or has a CSV with file and label next to them"
+    return DataError(
+        f"{name} has no picture that can be read in a folder of a class{listed}; data is a folder with one folder of pictures for "
+        f"each class{advice}"
+    )
 
 
 def _content(csv: str, listing: Listing, contents: Contents) -> bytes:
@@ -97,6 +101,19 @@ def _content(csv: str, listing: Listing, contents: Contents) -> bytes:
         return Path(csv).read_bytes()
     except OSError as error:
         raise DataError(f"the labels {csv} cannot be read: {error.strerror or error}") from None
+
+
+def _names_none(csv: str, content: bytes, pictures: int) -> DataError:
+    """The error of a CSV that names no picture that is there."""
+    if named := named_pictures(content):
+        some = ", ".join(shown(name) for name in named[:3])
+        return DataError(
+            f"{csv} names {some}{', ...' if len(named) > 3 else ''}, and no such picture is there; paths in a CSV begin at its folder"
+        )
+    return DataError(
+        f"{csv} describes none of the {pictures:,} pictures: it needs a column with the names of their files and one with their "
+        "labels, such as file,label"
+    )
 
 
 def _undecided(columns: Mapping[str, Sequence[str]]) -> DataError:
@@ -157,11 +174,15 @@ def _tables(
 
 
 def describes_pictures(path: Path) -> bool:
-    """Whether a file is a CSV that names pictures that are there, and their labels."""
+    """Whether a file is a CSV of pictures: it names files with the suffixes of pictures, or some that are there, with labels."""
     if path.stat().st_size > FILE_CAP:
         return False
     content = path.read_bytes()
-    return may_name_pictures(content) and bool(rows_of(path.name, content, Pictures(csv_listing(path).pictures())))
+    return (
+        bool(named_pictures(content))
+        or (may_name_pictures(content)
+        and bool(rows_of(path.name, content, Pictures(csv_listing(path).pictures()))))
+    )
 
 
 def csv_listing(path: Path) -> Listing:

@@ -21,6 +21,7 @@ from scipy.fft import dctn  # type: ignore[import-untyped]  # scikit-learn bring
 
 from archsmith.core.errors import DataError
 from archsmith.data.images import Bytes, ImageData, open_data
+from archsmith.data.labelling import no_pictures
 from archsmith.data.picture_decoding import PictureError, decode_picture, open_picture, resize_arrays, tags_of
 
 LARGEST = 512  # pixels a side; larger pictures are looked at in this size
@@ -70,6 +71,8 @@ def picture_size(
     files = sorted({listing.files[pictures[k].path].source for k in _sample(len(pictures), seed)})
     measured = _measured(read for _, _, read in source.contents(files))
     if not measured:
+        if not files:
+            raise no_pictures(source.name, listing)
         raise DataError(f"{source.name}: none of the {len(files)} pictures that were tried can be read")
     return PictureSize(
         round(statistics.median(side for side, _ in measured)),
