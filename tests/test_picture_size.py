@@ -153,5 +153,7 @@ def test_the_detail_of_real_photographs() -> None:
 def test_a_folder_without_pictures_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "texts" / "a").mkdir(parents=True)
     (tmp_path / "texts" / "a" / "1.txt").write_text("no picture")
-    with pytest.raises(DataError, match="has no picture that can be read in a folder of a class; data is a folder with one"):
+    with pytest.raises(
+        DataError, match="has no picture that can be read in a folder of a class; data is a folder with one"
+    ):
         picture_size(str(tmp_path / "texts"))

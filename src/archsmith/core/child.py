@@ -118,6 +118,8 @@ class Child:
         augments_bytes: whether the augmentation takes and gives bytes (uint8) instead.
         inherits: whether it starts from the weights of the trial it was made from, if those were kept: wherever layers have the
             same name and shapes, and of networks that describe their channels, wider and deeper ones too.
+        start: gives the tensors that a training begins with, by name, in place of freshly initialised ones; what it does not name
+            stays as it was initialised. It is called in the process that trains.
         settings: values for fields of the evaluator, by name, that the genotype decides, such as `{"weight_decay": 5e-4}`.
             An evaluator that takes them is a `TakesSettings`. The other fields of a child, where they are given, have
             priority over them.
@@ -129,6 +131,7 @@ class Child:
     augmentation: Callable[[torch.Tensor], torch.Tensor] | None = None
     inherits: bool | None = None
     augments_bytes: bool = False
+    start: Callable[[], Mapping[str, torch.Tensor]] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 

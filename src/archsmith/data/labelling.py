@@ -178,10 +178,8 @@ def describes_pictures(path: Path) -> bool:
     if path.stat().st_size > FILE_CAP:
         return False
     content = path.read_bytes()
-    return (
-        bool(named_pictures(content))
-        or (may_name_pictures(content)
-        and bool(rows_of(path.name, content, Pictures(csv_listing(path).pictures()))))
+    return bool(named_pictures(content)) or (
+        may_name_pictures(content) and bool(rows_of(path.name, content, Pictures(csv_listing(path).pictures())))
     )
 
 

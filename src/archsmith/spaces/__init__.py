@@ -14,6 +14,7 @@ from archsmith.spaces.product import GrownProduct, Product
 from archsmith.spaces.qnet import QNet
 from archsmith.spaces.recurrent_cell import RecurrentCell
 from archsmith.spaces.residual_network import ResidualNetwork
+from archsmith.spaces.subnetwork import Subnetwork
 from archsmith.spaces.training_recipe import TrainingRecipe
 from archsmith.spaces.update_rule import UpdateRule
 
@@ -31,6 +32,7 @@ __all__ = [
     "QNet",
     "RecurrentCell",
     "ResidualNetwork",
+    "Subnetwork",
     "TrainingRecipe",
     "UpdateRule",
 ]

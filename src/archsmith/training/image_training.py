@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from archsmith.core.child import Child, decided_by
+from archsmith.core.errors import ChildFailed
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
@@ -39,6 +40,7 @@ def evaluate(config: ImageClassification, space: Space, genotype: Genotype, cont
     config, child = build_decided(config, space, genotype, context)
     with seeded(context, "init"):
         checkpoint = load_checkpoint(context)
+        _begin(child, checkpoint)
         inherited = (
             inherit_from_parent(config, space, child, context) if checkpoint is None else checkpoint.extra["inherited"]
         )
@@ -68,7 +70,19 @@ def build_decided(
 
 def train(config: ImageClassification, child: Child, context: Context, *, all_data: bool = False) -> Result:
     """See `ImageClassification.train`."""
-    return _train(decided_by(child, config), child, context, all_data, load_checkpoint(context), None)
+    checkpoint = load_checkpoint(context)
+    _begin(child, checkpoint)
+    return _train(decided_by(child, config), child, context, all_data, checkpoint, None)
+
+
+def _begin(child: Child, checkpoint: Checkpoint | None) -> None:
+    """Give the child the weights that it starts from, if there are such and it does not go on from a checkpoint."""
+    if child.start is None or checkpoint is not None:
+        return
+    tensors = child.start()
+    unknown = child.model.load_state_dict(tensors, strict=False).unexpected_keys
+    if unknown:
+        raise ChildFailed(f"the child starts from weights that its model has no place for: {', '.join(unknown[:3])}")
 
 
 def _train(
