@@ -59,7 +59,7 @@ class TestContract(SpaceContract):
         ("efficientnet_lite0", 4_652_008, 385_000_000),
         ("efficientnet_b0", 5_288_548, 386_000_000),
         ("mobilenet_v3_large", 5_483_032, 216_000_000),
-        ("mnasnet_b1", 4_383_312, 315_000_000),
+        ("mnasnet_100", 4_383_312, 315_000_000),
     ],
 )
 def test_whole_networks_have_their_published_sizes(name: str, parameters: int, multiply_adds: int) -> None:
@@ -124,6 +124,15 @@ def test_the_published_weights_compute_what_their_package_computes() -> None:
     with torch.no_grad():
         logits = model(MADE["pictures"](128))[:, :6]
     torch.testing.assert_close(logits, torch.tensor(VALUES["imagenet"]["128"]), rtol=1e-3, atol=1e-3)
+
+
+def test_a_discovered_network_comes_with_its_weights_and_classifier() -> None:
+    with torch.no_grad():
+        logits = smith.discovered.efficientnet_lite0(weights="imagenet").build().eval()(MADE["pictures"](128))[:, :6]
+    torch.testing.assert_close(logits, torch.tensor(VALUES["imagenet"]["128"]), rtol=1e-3, atol=1e-3)
+    other = smith.discovered.efficientnet_lite0(weights="imagenet").build(num_classes=7)
+    assert other.classifier.out_features == 7
+    assert smith.discovered.efficientnet_lite0().space.weights is None
 
 
 def test_published_weights_are_converted_once_and_again_when_damaged(tmp_path: Path, monkeypatch: Any) -> None:
@@ -278,11 +287,11 @@ def test_files_that_do_not_fit_are_refused(file: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no weights")
     with pytest.raises(UsageError, match="are no safetensors file"):
         Subnetwork("efficientnet_b0", str(tmp_path / "text"))
-    other = Subnetwork("mnasnet_b1", str(file))
-    with pytest.raises(UsageError, match="are not of mnasnet_b1: "):
+    other = Subnetwork("mnasnet_100", str(file))
+    with pytest.raises(UsageError, match="are not of mnasnet_100: "):
         started(build(other, other.whole(), Task()))
-    with pytest.raises(UnknownName, match="no network with ImageNet weights is named 'mnasnet_b1'"):
-        Subnetwork("mnasnet_b1")
+    with pytest.raises(UnknownName, match="no network with ImageNet weights is named 'mnasnet_100'"):
+        Subnetwork("mnasnet_100")
     with pytest.raises(UnknownName, match="no network with published weights is named 'resnet'"):
         Subnetwork("resnet", None)
 

@@ -14,7 +14,7 @@ NAMES = {
     "efficientnet_lite0": "tf_efficientnet_lite0",
     "efficientnet_b0": "efficientnet_b0",
     "mobilenet_v3_large": "mobilenetv3_large_100",
-    "mnasnet_b1": "mnasnet_100",
+    "mnasnet_100": "mnasnet_100",
 }
 
 

@@ -1,4 +1,4 @@
-"""Networks, cells and functions that the papers found, and the residual networks that people pick, ready to use.
+"""Networks, cells and functions that the papers found, and the networks that people pick, ready to use.
 
 network = discovered.nas_conv_v1()
 module = network.build()
@@ -22,6 +22,7 @@ from archsmith.discovered.autoaugment import (
 )
 from archsmith.discovered.metaqnn import metaqnn_top
 from archsmith.discovered.mnasnet import mnasnet_a1, mnasnet_b1, mnasnet_small
+from archsmith.discovered.mobile import efficientnet_b0, efficientnet_lite0, mnasnet_100, mobilenet_v3_large
 from archsmith.discovered.nas_conv import nas_conv_v1
 from archsmith.discovered.nas_recurrent import nas_cell
 from archsmith.discovered.nasnet import (
@@ -66,10 +67,14 @@ __all__ = [
     "autoaugment_cifar10",
     "autoaugment_imagenet",
     "autoaugment_svhn",
+    "efficientnet_b0",
+    "efficientnet_lite0",
     "metaqnn_top",
+    "mnasnet_100",
     "mnasnet_a1",
     "mnasnet_b1",
     "mnasnet_small",
+    "mobilenet_v3_large",
     "nas_cell",
     "nas_conv_v1",
     "nasnet_a",
@@ -88,10 +93,14 @@ NETWORKS: dict[str, Callable[..., Discovered]] = {
     "amoebanet_d": amoebanet_d,
     **POLICIES,
     **ACTIVATIONS,
+    "efficientnet_b0": efficientnet_b0,
+    "efficientnet_lite0": efficientnet_lite0,
     "metaqnn_top": metaqnn_top,
+    "mnasnet_100": mnasnet_100,
     "mnasnet_a1": mnasnet_a1,
     "mnasnet_b1": mnasnet_b1,
     "mnasnet_small": mnasnet_small,
+    "mobilenet_v3_large": mobilenet_v3_large,
     "nas_cell": nas_cell,
     "nas_conv_v1": nas_conv_v1,
     "nasnet_a": nasnet_a,

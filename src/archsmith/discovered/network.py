@@ -53,7 +53,7 @@ class Discovered:
         num_classes: int | None = None,
         task: AnyTask | None = None,
     ) -> torch.nn.Module:
-        """The network, untrained; by default for what it was published for.
+        """The network, by default for what it was published for: with its published weights where it has such, else untrained.
 
         Args:
             input_shape, num_classes: other images, for a network that reads them.
@@ -66,4 +66,7 @@ class Discovered:
                     f"{self.name} reads no images, so input_shape and num_classes do not fit; give task=TextTask(...)"
                 )
             task = Task(input_shape or task.input_shape, num_classes if num_classes is not None else task.num_classes)
-        return build(self.space, self.architecture, task).model
+        child = build(self.space, self.architecture, task)
+        if child.start is not None:
+            child.model.load_state_dict(child.start(), strict=False)
+        return child.model

@@ -132,7 +132,7 @@ _TIMM: Mapping[str, tuple[Preparation, bool, float]] = {
         False,
         1e-5,
     ),  # mobilenetv3_large_100.ra_in1k
-    "mnasnet_b1": (Preparation(_IMAGENET_MEAN, _IMAGENET_DEVIATION), False, 1e-5),  # mnasnet_100.rmsp_in1k
+    "mnasnet_100": (Preparation(_IMAGENET_MEAN, _IMAGENET_DEVIATION), False, 1e-5),  # mnasnet_100.rmsp_in1k
 }
 
 

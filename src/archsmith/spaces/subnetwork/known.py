@@ -149,7 +149,7 @@ _LITE0 = replace(
     same_padding=True,
     epsilon=1e-3,
 )
-_B1 = MobileNetwork("mnasnet_b1", 32, "relu", _scaled(_MNASNET_B1, 32, "relu"), 1280)
+_B1 = MobileNetwork("mnasnet_100", 32, "relu", _scaled(_MNASNET_B1, 32, "relu"), 1280)
 
 KNOWN: Mapping[str, MobileNetwork] = {network.name: network for network in (_LITE0, _B0, _mobilenet_v3_large(), _B1)}
 """The networks by name."""

@@ -42,7 +42,7 @@ class Subnetwork:
     """The space. Options that are one alone are not asked.
 
     Args:
-        of: the network: "efficientnet_lite0", "efficientnet_b0", "mobilenet_v3_large" or "mnasnet_b1".
+        of: the network: "efficientnet_lite0", "efficientnet_b0", "mobilenet_v3_large" or "mnasnet_100" (MnasNet-B1).
         weights: "imagenet" (a package of the extra `pretrained` has those of EfficientNet-Lite0), the path of a safetensors file
             with timm's parameter names, or None: networks start from random weights.
         sha256: of the weights, as `archsmith.pretrained.digest_of` has it; read from them if it is empty. Other weights are refused.
@@ -154,7 +154,7 @@ class Subnetwork:
         network, channels = network_of(architecture), task.input_shape[0]
         preparation = preparation_of(architecture["of"], self.weights)
         model = Network(network, task.num_classes, channels, preparation, architecture["frozen"])
-        start = None if self.weights is None else partial(self._start, network, channels)
+        start = None if self.weights is None else partial(self._start, network, task)
         return Child(model, start=start, settings={"whiten": False, "batch_norm_epsilon": network.epsilon})
 
     def _published(self) -> Weights:
@@ -164,8 +164,11 @@ class Subnetwork:
         assert self.weights is not None
         return imagenet(self.of) if self.weights == "imagenet" else weights_from_file(self.of, self.weights)
 
-    def _start(self, network: MobileNetwork, channels: int) -> dict[str, Tensor]:
-        """The weights that a subnetwork starts from. Raises UsageError if they are not those of the space."""
+    def _start(self, network: MobileNetwork, task: Task) -> dict[str, Tensor]:
+        """The weights that a subnetwork starts from. Raises UsageError if they are not those of the space.
+
+        The classifier's are among them where the whole network classifies as many classes as it was trained on.
+        """
         import torch
 
         from archsmith.spaces.subnetwork.network import Network
@@ -184,7 +187,11 @@ class Subnetwork:
             }
         if wrong := missing(tensors, shapes):
             raise UsageError(f"the weights {published.source} are not of {self.of}: {'; '.join(wrong[:3])}")
-        return sliced(tensors, whole, network, channels)
+        found = sliced(tensors, whole, network, task.input_shape[0])
+        classifier = {name: tensor for name, tensor in tensors.items() if name.startswith("classifier.")}
+        if network == whole and all(len(tensor) == task.num_classes for tensor in classifier.values()):
+            found |= classifier
+        return found
 
     def layers_and_depth(self, architecture: Architecture, task: Task) -> tuple[int, int]:
         """How many convolutions the network has without those of squeeze-and-excitation, and the most of them on one way."""
