@@ -54,6 +54,27 @@ class TestNSGA2(SearcherContract):
         return Optuna("nsga2", population_size=4)
 
 
+class TestNSGA2OfTwoObjectives(SearcherContract):
+    def searcher(self):
+        return Optuna("nsga2", population_size=4, objectives=("reward", "latency"))
+
+    def metrics(self, genotype):
+        return {"latency": int(genotype.key[6:12], 16) / 16**6}
+
+    def wrong(self):
+        return (
+            lambda: Optuna("gp", objectives=("reward", "latency")),
+            lambda: Optuna("cmaes", objectives=("reward", "latency")),
+            lambda: Optuna("nsga2", objectives=("reward",)),
+            lambda: Optuna("nsga2", objectives=("reward", "nobody_knows")),
+        )
+
+
+class TestTPEOfTwoObjectives(TestNSGA2OfTwoObjectives):
+    def searcher(self):
+        return Optuna("tpe", n_startup_trials=4, objectives=("reward", "latency"))
+
+
 class TestCMAES(SearcherContract):
     def searcher(self):
         return Optuna("cmaes", population_size=4)
@@ -173,7 +194,8 @@ def test_what_says_nothing_of_a_child_is_told_as_nothing() -> None:
     live.tell([ended(3, TrialState.FAILED, Result(failure=Failure("worker", "its process died")))])
     live.tell([ended(4, TrialState.STOPPED, None)])
     live.tell([ended(5, TrialState.FAILED, diverged)])
-    assert [trial["value"] for trial in live.state_dict()["trials"]] == [None, 0.5, 0.25, None, None, 0.25]
+    told = [trial["values"] for trial in live.state_dict()["trials"]]
+    assert told == [None, [0.5], [0.25], None, None, [0.25]]
 
 
 def test_optuna_is_not_heard_and_its_settings_are_left_alone(capfd: pytest.CaptureFixture[str]) -> None:
@@ -207,3 +229,23 @@ def test_compare_knows_the_samplers_by_name() -> None:
         assert searcher_of(sampler, recipe) == Optuna(sampler)
     with pytest.raises(UnknownName, match="'tpe'"):
         searcher_of("tpes", recipe)
+
+
+def test_states_of_one_value_are_read() -> None:
+    """Of versions that knew no objectives."""
+    live = Optuna("nsga2", population_size=4).start(FunctionSpace(mixed_space), 0)
+    for number in range(6):
+        (proposal,) = live.ask(1)
+        live.tell(
+            [Trial(number, proposal.genotype, None, TrialState.DONE, reward=number / 6, result=Result(), attempts=1)]
+        )
+    state = live.state_dict()
+    earlier = {**state, "worst": state["worst"][0]}
+    earlier["trials"] = [
+        {k: v for k, v in row.items() if k != "values"} | {"value": (row["values"] or [None])[0]}
+        for row in state["trials"]
+    ]
+    again = Optuna("nsga2", population_size=4).start(FunctionSpace(mixed_space), 0)
+    again.load_state_dict(earlier)
+    assert again.ask(3) == live.ask(3)
+    assert again.state_dict() == live.state_dict()

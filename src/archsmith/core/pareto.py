@@ -28,7 +28,7 @@ def pareto(trials: Iterable[Trial], metrics: Sequence[str]) -> list[Trial]:
     """
     if isinstance(metrics, str) or len(metrics) < 2:
         raise UsageError(f"a Pareto front is of two metrics or more, got {shown(metrics)}")
-    signed = [_signed(metric) for metric in metrics]
+    signed = [signed_metric(metric) for metric in metrics]
     names = [name for name, _ in signed]
     if len(set(names)) != len(names):
         raise UsageError(f"the metrics of a Pareto front must differ, got {', '.join(names)}")
@@ -56,8 +56,11 @@ def value_of(trial: Trial, metric: str) -> float:
     return value if isinstance(value, int | float) else math.nan
 
 
-def _signed(metric: object) -> tuple[str, int]:
-    """The name, and the factor that makes smaller numbers better."""
+def signed_metric(metric: object) -> tuple[str, int]:
+    """The name of a metric, and the factor that makes smaller numbers better: "latency" gives 1, "accuracy" -1, "+recall" -1.
+
+    Raises UsageError for a metric whose better side nobody said.
+    """
     if not isinstance(metric, str) or not metric.lstrip("+-"):
         raise UsageError(f"a metric of a Pareto front is a name, got {shown(metric)}")
     if metric[0] in "+-":
@@ -69,3 +72,37 @@ def _signed(metric: object) -> tuple[str, int]:
     raise UsageError(
         f"whether more of the metric {metric!r} is better is not known; write {'+' + metric!r} where it is, {'-' + metric!r} where not"
     )
+
+
+def check_objectives(of: str, objectives: Sequence[str]) -> tuple[str, ...]:
+    """The objectives of a searcher as a tuple. Raises UsageError unless they are two different metrics or more, of each of which it is
+    known which way is better."""
+    if isinstance(objectives, str) or len(objectives) < 2:
+        raise UsageError(f"objectives of {of} must be two metrics or more, got {shown(objectives)}")
+    names = [signed_metric(metric)[0] for metric in objectives]
+    if len(set(names)) != len(names):
+        raise UsageError(f"the objectives of {of} must differ, got {', '.join(names)}")
+    return tuple(objectives)
+
+
+def objectives_of(searcher: str, trial: Trial, signed: Sequence[tuple[str, int]]) -> tuple[float, ...]:
+    """The objectives of a trial that is done, smaller where they are better.
+
+    Args:
+        searcher: who asks, for the message.
+        trial: with its result.
+        signed: the metrics, as `signed_metric` gives them.
+
+    Raises UsageError if the trial does not have one of them as a finite number.
+    """
+    values = []
+    for name, sign in signed:
+        value = value_of(trial, name)
+        if not math.isfinite(value):
+            known = ", ".join(sorted(trial.result.metrics)) if trial.result is not None else ""
+            raise UsageError(
+                f"{searcher} compares {name}, and trial {trial.number} has no such finite number; its metrics are "
+                f"{known or 'none'}. Give other objectives, or an evaluator that reports it"
+            )
+        values.append(sign * value)
+    return tuple(values)

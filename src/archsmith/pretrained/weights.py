@@ -83,8 +83,9 @@ class Weights:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Weights:
         """The weights that `to_json` described."""
-        preparation = {k: tuple(v) if isinstance(v, list) else v for k, v in data["preparation"].items()}
-        return cls(**{**data, "preparation": Preparation(**preparation)})
+        of = data["preparation"]
+        preparation = Preparation(tuple(of["mean"]), tuple(of["deviation"]), of["interpolation"], of["size"])
+        return cls(**{**data, "preparation": preparation})
 
 
 @dataclass(frozen=True)

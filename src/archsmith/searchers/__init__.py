@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from archsmith.searchers.depth_schedule import DepthSchedule
     from archsmith.searchers.exhaustive import Exhaustive
     from archsmith.searchers.large_scale_evolution import LargeScaleEvolution
+    from archsmith.searchers.nsga2 import NSGA2
     from archsmith.searchers.optuna import Optuna
     from archsmith.searchers.ppo import PPO
     from archsmith.searchers.q_learning import QLearning
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from archsmith.searchers.reinforce import Reinforce
 
 __all__ = [
+    "NSGA2",
     "PPO",
     "Asynchronous",
     "BayesianOptimization",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "NSGA2": "nsga2",
     "PPO": "ppo",
     "Asynchronous": "asynchronous",
     "BayesianOptimization": "bayesian_optimization",

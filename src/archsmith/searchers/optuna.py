@@ -15,7 +15,8 @@ Details:
   its proposals.
 - The Gaussian process is told rewards that were clipped as `archsmith.searchers.reward_range` says; rewards from -10 to 100
   never are. The other samplers compare rewards, and are told them as they are.
-- NSGA-II is told one number, the reward, so of its two sorts only the sort by dominance does anything.
+- With `objectives`, TPE and NSGA-II are told several numbers and search a front. Without, NSGA-II is told the reward alone, so of
+  its two sorts only the sort by dominance does anything.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from archsmith.core.checks import plain_fields, whole_number
 from archsmith.core.errors import ReplayMismatch, UsageError
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
+from archsmith.core.pareto import check_objectives, objectives_of, signed_metric
 from archsmith.core.searcher import State
 from archsmith.core.space import Space, identity, next_question, script, trace
 from archsmith.core.trial import Proposal, Trial, TrialState
@@ -61,11 +63,13 @@ class Optuna:
         n_startup_trials: how many are random before the sampler begins; of "tpe", "gp" and "cmaes". None is Optuna's: 10,
             10 and 1.
         population_size: of "nsga2" and "cmaes". None is Optuna's: 50, and 4 + 3 ln(parameters).
+        objectives: of "tpe" and "nsga2": two metrics or more that are searched for together, as of `NSGA2`. None: the reward.
     """
 
     sampler: Sampler = "tpe"
     n_startup_trials: int | None = None
     population_size: int | None = None
+    objectives: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         plain_fields(self)
@@ -78,6 +82,10 @@ class Optuna:
             if self.sampler in without:
                 raise UsageError(f"the sampler {self.sampler!r} of Optuna has no {name}; leave it out")
             whole_number(value, f"{name} of Optuna", least)
+        if self.objectives is not None:
+            if self.sampler not in ("tpe", "nsga2"):
+                raise UsageError(f"the sampler {self.sampler!r} of Optuna has no objectives here; leave them out")
+            object.__setattr__(self, "objectives", check_objectives("Optuna", self.objectives))
 
     def random_trials(self, space: Space) -> int:
         """The trials of the start-up, and of a first population that is drawn at random."""
@@ -114,6 +122,7 @@ class LiveOptuna:
         self._config = config
         self._space = space
         self._seed = seed
+        self._objectives = None if config.objectives is None else [signed_metric(each) for each in config.objectives]
         self._begin()
 
     def _begin(self) -> None:
@@ -121,10 +130,13 @@ class LiveOptuna:
 
         with _quiet():
             self._storage = optuna.storages.InMemoryStorage()
-            self._study = optuna.create_study(storage=self._storage, direction="maximize")
+            directions: list[Literal["minimize", "maximize"]] = ["maximize"]
+            if self._objectives is not None:
+                directions = ["minimize"] * len(self._objectives)
+            self._study = optuna.create_study(storage=self._storage, directions=directions)
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._asked = self._told = 0
-        self._worst: float | None = None
+        self._worst: list[float] | None = None  # of each number
         self._rewards: dict[int, float] = {}  # of the study's trials that were told one
         self._answers: list[Mapping[str, Any]] = []  # of each of the study's trials
         self._running: dict[str, list[int]] = {}  # the study's trials by their genotypes' canonical texts
@@ -209,21 +221,29 @@ class LiveOptuna:
         with _quiet():
             for trial in trials:
                 self._told += 1
-                value, failure = self._worst, trial.result.failure if trial.result else None
-                if trial.state is TrialState.DONE and trial.reward is not None:
-                    value = float(trial.reward)
-                    self._worst = value if self._worst is None else min(self._worst, value)
+                values, failure = self._worst, trial.result.failure if trial.result else None
+                if trial.state is TrialState.DONE and (self._objectives is not None or trial.reward is not None):
+                    values = self._values(trial)
+                    worse = min if self._objectives is None else max
+                    self._worst = values if self._worst is None else list(map(worse, self._worst, values))
                 elif trial.result is None or (failure and failure.reason == "worker"):
-                    value = None
+                    values = None
                 number = self._number_of(trial.genotype)
-                if number is None and value is not None:
+                if number is None and values is not None:
                     number = self._add(trial.genotype.answers, self._known(trial.genotype.answers), {})
                     self._order.append(_ADDED)
                 if number is not None:
-                    if value is not None:
-                        self._rewards[number] = value
-                    self._finish(number, value)
+                    if values is not None:
+                        self._rewards[number] = values[0]
+                    self._finish(number, values)
             self._clip()
+
+    def _values(self, trial: Trial) -> list[float]:
+        """What the study is told of a trial that is done: the reward, or the objectives, smaller where they are better."""
+        if self._objectives is None:
+            assert trial.reward is not None
+            return [float(trial.reward)]
+        return list(objectives_of("Optuna", trial, self._objectives))
 
     def _clip(self) -> None:
         """Have the Gaussian process learn from rewards clipped by the rule of `reward_range`: it computes with them, where the
@@ -233,11 +253,16 @@ class LiveOptuna:
         clip = range_of(list(self._rewards.values())).clip
         values = {number: clip(reward) for number, reward in self._rewards.items()}
         told = {
-            trial.number: trial.value for trial in self._study.get_trials(deepcopy=False) if trial.value is not None
+            trial.number: trial.values[0]
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.values is not None
         }
         if values != told:
             state = self.state_dict()
-            rows = [{**row, "value": values.get(i, row["value"])} for i, row in enumerate(state["trials"])]
+            rows = [
+                {**row, "values": [values[i]] if i in values else row["values"]}
+                for i, row in enumerate(state["trials"])
+            ]
             self._restore({**state, "trials": rows})
 
     def _number_of(self, genotype: Genotype) -> int | None:
@@ -250,10 +275,10 @@ class LiveOptuna:
             del self._running[genotype.canonical]
         return number
 
-    def _finish(self, number: int, value: float | None) -> None:
+    def _finish(self, number: int, values: Sequence[float] | None) -> None:
         from optuna.trial import TrialState as Optunas
 
-        self._study.tell(number, value, Optunas.FAIL if value is None else Optunas.COMPLETE)
+        self._study.tell(number, values, Optunas.FAIL if values is None else Optunas.COMPLETE)
         self._order.append(number)
 
     def _known(self, answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,7 +330,7 @@ class LiveOptuna:
                     "params": {} if hidden else dict(trial.params),
                     "attributes": dict(trial.system_attrs) if trial.number in kept else {},
                     "running": not trial.state.is_finished(),
-                    "value": trial.value,
+                    "values": trial.values,
                     "reward": self._rewards.get(trial.number),
                 }
                 for answers, trial in zip(self._answers, study, strict=True)
@@ -320,12 +345,12 @@ class LiveOptuna:
 
     def _restore(self, state: State) -> None:
         self._begin()
-        trials, space = state["trials"], identity(self._space)
-        told = [(number, row.get("reward", row["value"])) for number, row in enumerate(trials)]
+        trials, space = [_with_values(row) for row in state["trials"]], identity(self._space)
+        told = [(number, row.get("reward", (row["values"] or [None])[0])) for number, row in enumerate(trials)]
         self._rewards = {number: float(reward) for number, reward in told if reward is not None}
         with one_blas_thread(), _quiet():
             if self._config.sampler == "cmaes":
-                self._repeat(state)
+                self._repeat(state["order"], trials)
             else:
                 for row in trials:
                     number = self._add(row["answers"], row["params"], row["attributes"])
@@ -333,16 +358,17 @@ class LiveOptuna:
                         text = Genotype(space, row["answers"]).canonical
                         self._running.setdefault(text, []).append(number)
                     else:
-                        self._finish(number, row["value"])
+                        self._finish(number, row["values"])
                 for key, value in state["study"].items():
                     self._storage.set_study_system_attr(self._study_id, key, value)
         self._order = [int(event) for event in state["order"]]
-        self._asked, self._told, self._worst = int(state["asked"]), int(state["told"]), state["worst"]
+        self._asked, self._told, worst = int(state["asked"]), int(state["told"]), state["worst"]
+        self._worst = [worst] if isinstance(worst, int | float) else worst
 
-    def _repeat(self, state: State) -> None:
+    def _repeat(self, order: Sequence[int], trials: Sequence[Mapping[str, Any]]) -> None:
         """Ask and tell in the order in which it was done."""
-        for event in state["order"]:
-            row = state["trials"][event if event >= 0 else len(self._answers)]
+        for event in order:
+            row = trials[event if event >= 0 else len(self._answers)]
             if event == _ASKED:
                 if self._propose().answers != row["answers"]:
                     raise ReplayMismatch(
@@ -353,10 +379,17 @@ class LiveOptuna:
                 self._add(row["answers"], self._known(row["answers"]), {})
             else:
                 self._number_of(Genotype(identity(self._space), row["answers"]))
-                self._finish(event, row["value"])
+                self._finish(event, row["values"])
 
 
 _ASKED, _ADDED = -1, -2  # events beside the numbers of trials that were told
+
+
+def _with_values(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A trial of a state. Those of earlier versions have one value."""
+    if "values" in row:
+        return row
+    return {**row, "values": None if row["value"] is None else [row["value"]]}
 
 
 @contextmanager

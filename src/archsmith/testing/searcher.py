@@ -64,6 +64,10 @@ class SearcherContract:
         """The reward of a genotype in these tests; by default an arbitrary number from 0 to 1 of its own."""
         return int(genotype.key[:6], 16) / 16**6
 
+    def metrics(self, genotype: Genotype) -> Mapping[str, float]:
+        """The metrics of a genotype's result in these tests; for searchers that read more than the reward."""
+        return {}
+
     def start(self, seed: int = 0) -> LiveSearcher:
         """A live searcher."""
         return self.searcher().start(self.space(), seed)
@@ -256,7 +260,9 @@ class SearcherContract:
             proposal.parent,
             state,
             reward=(self.reward(proposal.genotype) if reward is None else reward) if done else None,
-            result=None if state is TrialState.STOPPED else Result(failure=failure),
+            result=None
+            if state is TrialState.STOPPED
+            else Result(self.metrics(proposal.genotype) if done else {}, failure=failure),
             attempts=1,
         )
 

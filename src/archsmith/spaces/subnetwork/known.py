@@ -124,7 +124,8 @@ def _scaled(
 
 
 def _mobilenet_v3_large() -> MobileNetwork:
-    stages, channels = [], 16
+    stages: list[tuple[Block, ...]] = []
+    channels = 16
     for rows in _MOBILENET_V3_LARGE:
         blocks = []
         for kernel, stride, hidden, filters, squeezes, activation in rows:

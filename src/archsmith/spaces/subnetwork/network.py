@@ -81,7 +81,7 @@ class InvertedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, channels, h, w] -> [n, filters, h / stride, w / stride]."""
-        out = self.act(self.bn1(self.conv_pw(x)))
+        out: Tensor = self.act(self.bn1(self.conv_pw(x)))
         out = self.se(self.act(self.bn2(self.conv_dw(out))))
         out = self.bn3(self.conv_pwl(out))
         return out + x if self.adds else out
@@ -102,7 +102,7 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, channels, h, w] -> [n, filters, h / stride, w / stride]."""
-        out = self.se(self.act(self.bn1(self.conv_dw(x))))
+        out: Tensor = self.se(self.act(self.bn1(self.conv_dw(x))))
         out = self.bn2(self.conv_pw(out))
         return out + x if self.adds else out
 
@@ -155,12 +155,11 @@ class Network(nn.Module):
         width = network.stages[-1][-1].filters
         self.pools_first = network.pools_first
         self.average = GlobalAverage()
-        if network.head:
+        self.has_head = bool(network.head)
+        if self.has_head:
             self.conv_head = nn.Conv2d(width, network.head, 1, bias=network.pools_first)
             self.bn2 = nn.Identity() if network.pools_first else nn.BatchNorm2d(network.head, network.epsilon)
             width = network.head
-        else:
-            self.conv_head = None
         self.dropout = nn.Dropout(network.dropout)
         self.classifier = nn.Linear(width, num_classes)
         self.frozen = frozen
@@ -168,7 +167,7 @@ class Network(nn.Module):
             module.requires_grad_(False)
 
     def _frozen_modules(self) -> list[nn.Module]:
-        return [self.conv_stem, self.bn1, *self.blocks[: self.frozen]] if self.frozen else []
+        return [self.conv_stem, self.bn1, *list(self.blocks)[: self.frozen]] if self.frozen else []
 
     def train(self, mode: bool = True) -> Self:
         """In training, what is frozen stays in evaluation mode."""
@@ -186,7 +185,7 @@ class Network(nn.Module):
 
     def features(self, last: Tensor) -> Tensor:
         """What is classified, [n, width], from the map after the last stage."""
-        if self.conv_head is None:
+        if not self.has_head:
             features: Tensor = self.average(last)
         elif self.pools_first:
             features = self.act(self.conv_head(last.mean((2, 3), keepdim=True))).flatten(1)

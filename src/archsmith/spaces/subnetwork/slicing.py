@@ -46,7 +46,8 @@ def _kept_channels(of_block: Mapping[str, Tensor], block: Block, whole: Block) -
     if block.hidden == whole.hidden:
         return None
     norms = of_block["conv_pwl.weight"].float().flatten(1).norm(dim=0) * of_block["bn2.weight"].float().abs()
-    return norms.topk(block.hidden).indices.sort().values
+    kept: Tensor = norms.topk(block.hidden).indices.sort().values
+    return kept
 
 
 def _cut(key: str, tensor: Tensor, block: Block, kept: Tensor | None) -> Tensor:
