@@ -56,7 +56,8 @@ def searcher_of(name: str, recipe: Recipe) -> Searcher:
     if name in SAMPLERS:
         return archsmith.searchers.Optuna(name)
     classes = {snake(name): getattr(archsmith.searchers, name) for name in archsmith.searchers.__all__}
-    known = {name: cls for name, cls in classes.items() if callable(getattr(cls, "start", None))}
+    # "nsga2" is Optuna's, of one reward: what is compared here has one. Ours is of several objectives.
+    known = {n: cls for n, cls in classes.items() if callable(getattr(cls, "start", None)) and n not in SAMPLERS}
     if name not in known:
         raise UnknownName("searcher", name, [*known, *SAMPLERS, "recipe"])
     made: Searcher = known[name]()
