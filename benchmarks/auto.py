@@ -235,7 +235,7 @@ def graded(predictions: Iterable[Mapping[str, Any]], test: Path) -> tuple[list[b
     return correct, confidence
 
 
-def summary(result: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
+def summary(result: Mapping[str, Any], depth: int = 3) -> dict[str, Any]:
     """The numbers and short texts of a result, down to some depth; no paths."""
     short: dict[str, Any] = {}
     for name, value in result.items():

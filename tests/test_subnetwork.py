@@ -344,6 +344,14 @@ def test_a_search_starts_from_the_weights_and_its_exports_agree(tmp_path: Path) 
     source = runpy.run_path(str(folders["source"] / "model.py"))
     with torch.no_grad():
         torch.testing.assert_close(source["load"]()(images), expected, rtol=1e-3, atol=1e-3)
+    other = next(trial for trial in run.trials() if trial.number != best.number)
+    point = smith.export(run, trial=other.number, path=tmp_path / "other")
+    assert json.loads((point / "model.json").read_text())["name"] == f"kept-trial-{other.number}"
+    assert smith.load(point).deployed()(images).shape == (2, 10)
+    with pytest.raises(UsageError, match="run 'kept' has no trial 9"):
+        smith.export(run, trial=9, path=tmp_path / "none")
+    with pytest.raises(UsageError, match="trial=1 is a trial of a run's search, and this is not a run"):
+        smith.export("mnasnet_a1", trial=1, path=tmp_path / "none")
     decided = decode(space, best.genotype)
     assert smith.open_run(f"sqlite:///{tmp_path}/runs.db", "kept").space == space
     assert decided["of"] == "efficientnet_lite0"

@@ -71,6 +71,7 @@ def export(
     *,
     format: str = "pytorch",
     network: str | None = None,
+    trial: int | None = None,
     seed: int = 0,
     input_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
@@ -98,6 +99,7 @@ def export(
             file that needs no archsmith).
         network: another network that `finish` trained, by its name in the result, such as "residual network" or
             "random search" (default: the one that the search found). The error for an unknown name lists them.
+        trial: the number of a trial of the search whose weights were kept (`keep_weights=True`), such as one of a Pareto front.
         path: the folder (default: `<name>-<format>`), or the cell's file (default: `<name>.py`). An earlier export
             there is replaced in one step, and other files in its folder stay. Any other non-empty folder is refused.
         seed: of the weights of a network that was not trained. All that follows is of such a one too.
@@ -120,7 +122,10 @@ def export(
         raise UsageError(f"{asked[0]} cannot be chosen of a network that was trained, only of one that was not")
     if network is not None and not isinstance(model, Run):
         raise UsageError(f"network={network!r} names a network of a finished run, and this is not a run")
-    if isinstance(model, Run) and network is None:
+    if trial is not None and (network is not None or not isinstance(model, Run)):
+        what = "a network of a finish was named as well" if network is not None else "this is not a run"
+        raise UsageError(f"trial={trial!r} is a trial of a run's search, and {what}")
+    if isinstance(model, Run) and network is None and trial is None:
         if format == "source" and isinstance(model.space, UpdateRule):
             return write_optimizer(model, place, force=force)
         if format == "source" and isinstance(model.space, Activation):
@@ -128,7 +133,7 @@ def export(
         if format == "source" and isinstance(model.space, Augmentation):
             return write_augmentation(model, place, force=force)
     if isinstance(model, Run):
-        model = model_of(model, network)
+        model = model_of(model, network, trial)
     elif not isinstance(model, Model):
         if not trained:
             found = _untrained(model, format, asked)

@@ -36,6 +36,7 @@ from archsmith.core.parts import PartSpace
 from archsmith.core.shown import base_name, plain, spelled
 from archsmith.core.space import Space, build_decided, decode, sample
 from archsmith.core.temperatures import temperature_of
+from archsmith.core.trial import Trial, TrialState
 from archsmith.discovered import Published
 from archsmith.nn.batch_norm import set_epsilon
 from archsmith.nn.resnet import ResNet
@@ -64,8 +65,8 @@ class Trained:
     about: Mapping[str, Any]
 
 
-def model_of(run: Run, network: str | None = None) -> Model:
-    """A trained network of a run: the one that `finish` chose, or another that it trained, by name.
+def model_of(run: Run, network: str | None = None, trial: int | None = None) -> Model:
+    """A trained network of a run: the one that `finish` chose, another that it trained, by name, or that of a trial of the search.
 
     Without a finish it is the network of the best trial, if its evaluator kept weights. The data are not needed: the run
     has recorded the necessary facts.
@@ -85,7 +86,12 @@ def model_of(run: Run, network: str | None = None) -> Model:
             f"run {run.name!r} was not finished, so it has no network named {network!r}; finish it first: "
             f"{run.command('finish')}"
         )
-    trained = _kept(run) if document is None else _finished(run, in_todays_words(document), network)
+    if trial is not None:
+        trained = _of_trial(run, _trial(run, trial), f"{run.name}-trial-{trial}")
+    elif document is None:
+        trained = _of_trial(run, run.needed_best("there is nothing to export"), run.name)
+    else:
+        trained = _finished(run, in_todays_words(document), network)
     assert run.store.artifacts is not None
     evaluator = dataclasses.replace(evaluator, **trained.settings)
     there, stand_ins = _data_of(run, evaluator)
@@ -294,27 +300,36 @@ def _space_of(run: Run, document: Mapping[str, Any], network: Mapping[str, Any])
     return hand, hand.genotype
 
 
-def _kept(run: Run) -> Trained:
-    """The network of the best trial, if its evaluator kept the weights."""
-    best = run.needed_best("there is nothing to export")
+def _trial(run: Run, number: int) -> Trial:
+    """A trial that is done. Raises UsageError if there is none of this number."""
+    trial = next((trial for trial in run.trials() if trial.number == number), None)
+    if trial is None or trial.state is not TrialState.DONE:
+        said = "has no" if trial is None else "has not finished"
+        raise UsageError(f"run {run.name!r} {said} trial {number}; `{run.command('top')}` shows those to choose from")
+    return trial
+
+
+def _of_trial(run: Run, trial: Trial, name: str) -> Trained:
+    """The network of a trial, if its evaluator kept the weights."""
     if getattr(run.evaluator, "folds", None) is not None:
         raise UsageError(
             f"run {run.name!r} has no trained weights: a cross-validation keeps no weights, since those of one fold know only a "
             f"part of the images. Train its best network on all of them first: {run.command('finish')}"
         )
-    if best.result is None or best.result.artifact is None or run.store.artifacts is None:
+    kept = getattr(run.evaluator, "keep_weights", True)
+    if trial.result is None or trial.result.artifact is None or not kept or run.store.artifacts is None:
         raise UsageError(
-            f"run {run.name!r} has no trained weights: a search keeps none unless its evaluator has keep_weights=True. "
-            f"Train its best network for longer first: {run.command('finish')}"
+            f"run {run.name!r} has no trained weights of trial {trial.number}: a search keeps none unless its evaluator has "
+            f"keep_weights=True. Train its best network for longer first: {run.command('finish')}"
         )
-    measure, metrics = measure_of(run.evaluator), best.result.metrics
+    measure, metrics = measure_of(run.evaluator), trial.result.metrics
     about = {
-        "origin": f"trial {best.number} of run {run.name!r}",
+        "origin": f"trial {trial.number} of run {run.name!r}",
         "metrics": _validated(measure, metrics),
-        "training": {"seed": derive_seed(run.config["seed"], "trial", best.number), "all_data": False},
+        "training": {"seed": derive_seed(run.config["seed"], "trial", trial.number), "all_data": False},
         "cost": {"search": _search_cost(run)},
     }
-    return Trained(run.name, run.space, best.genotype, best.result.artifact, {}, about)
+    return Trained(name, run.space, trial.genotype, trial.result.artifact, {}, about)
 
 
 def _validated(measure: Measure, metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ TRIAL_SECONDS = (8.0, 90.0)  # and no less, no more
 LEAST_PASSES = (
     0.75  # of a child over the training pictures: what is better before that is what learns fast, not what learns well
 )
-LEAST_TRIALS = 4  # fewer decide nothing
+LEAST_TRIALS = 6  # fewer decide little, and their time is better spent on the final training
 MOST_TRIALS = 200  # on many cores, children are trained for longer
 ALONE_SHARE = 0.15  # of the time that is left, where one child is trained and there is no search
 

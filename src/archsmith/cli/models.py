@@ -144,6 +144,9 @@ def export(
         str | None,
         typer.Option("--network", help="Another network that `finish` trained, by its name in the result."),
     ] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", help="The network of a trial of the search, if its weights were kept.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights that were not trained.")] = 0,
     input_shape: ShapeOption = None,
     classes: ClassesOption = None,
@@ -161,12 +164,13 @@ def export(
 
     thing = _read(name)
     run = _run_or_none(store, thing, data, recipe)
-    if run is not None and output is None and network is None:
+    if run is not None and output is None and network is None and trial is None:
         output = Path(f"{name}-{format}")
     written = export_(
         thing if run is None else run,
         format=format,
         network=network,
+        trial=trial,
         path=output,
         seed=seed,
         input_shape=_shape(input_shape),
