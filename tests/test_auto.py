@@ -15,8 +15,8 @@ from PIL import Image
 
 import archsmith as smith
 from archsmith.automl import DataRead, StageStarted
-from archsmith.automl.candidates import batch_size, known_points, networks, search_space, title_of
 from archsmith.automl.interruption import Interruption
+from archsmith.automl.known_networks import batch_size, known_points, networks, search_space, title_of
 from archsmith.automl.pictures import Pictures, pictures_of, sides, trainer_for
 from archsmith.automl.speed import fast_enough
 from archsmith.core.child import Task

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from archsmith.core.errors import UsageError
 
+MAX_EPOCHS = 100_000  # of a training: the clock ends it
 LEAST_SECONDS = 15.0  # less is not enough to start, train and export anything
 DELIVERED_SHARE = 0.42  # of the whole time: what the delivered weights get at least
 PASSES = 15  # over the training pictures: a network that makes fewer in its time is larger than the time allows

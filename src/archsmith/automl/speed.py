@@ -11,8 +11,9 @@ from torch import nn
 
 from archsmith import rewards
 from archsmith._search.known_points import genotypes_of
-from archsmith.automl.candidates import known_points, networks
+from archsmith.automl.known_networks import known_points, networks
 from archsmith.automl.pictures import Pictures
+from archsmith.automl.plan import MAX_EPOCHS
 from archsmith.core.child import Task
 from archsmith.core.executor import Job
 from archsmith.core.genotype import Genotype
@@ -26,7 +27,6 @@ FIRST_SECONDS, SPEED_SECONDS = (
     1.0,
 )  # of a training that is not measured, since first steps are slow, and of one that is
 STANDING_STILL = 1e-6  # a learning rate at which nothing diverges
-MAX_EPOCHS = 100_000  # the clock ends it
 TEST_BATCH = 32  # pictures
 
 
