@@ -583,3 +583,21 @@ def test_weights_that_the_search_kept_are_exported_without_finishing(tmp_path: P
     own = smith.search(lambda choose: choose("x", (1, 2)), lambda x: x, trials=1, store="memory://")
     with pytest.raises(UsageError, match="has no task"):
         export(own)
+
+
+@pytest.mark.parametrize("format", ["pytorch", "onnx", "source"])
+def test_a_network_of_pictures_that_are_held_larger_is_checked_in_its_own_size(tmp_path: Path, format: str) -> None:
+    evaluator = smith.training.ImageClassification.desk("digits", epochs=1, max_train=100)
+    evaluator = replace(evaluator, size=12, source_size=20, keep_weights=True)
+    run = smith.search(
+        smith.spaces.ConvChain(layers=1, filters=(6,)),
+        evaluator,
+        trials=1,
+        store=f"sqlite:///{tmp_path}/runs.db",
+        name="larger",
+    )
+    folder = smith.export(run, format=format, path=tmp_path / format)
+    card = json.loads((folder / "model.json").read_text())
+    assert card["task"]["input_shape"] == [1, 12, 12]
+    if format == "onnx":
+        assert card["checked"]["real_images"]

@@ -40,6 +40,7 @@ from archsmith.core.trial import Trial, TrialState
 from archsmith.discovered import Published
 from archsmith.nn.batch_norm import set_epsilon
 from archsmith.nn.resnet import ResNet
+from archsmith.training.image_batches import held_bytes
 
 EXAMPLES = 7  # real images that an export is checked on
 EXAMPLE_TOKENS = 50  # likewise of a text
@@ -369,8 +370,6 @@ def _examples(evaluator: Any) -> torch.Tensor | None:
     """Some validation images, as pixels [count, channels, height, width] from 0 to 1."""
     if not hasattr(evaluator, "splits"):
         return None
-    splits = evaluator.splits()
-    images = splits.data.images[splits.validation[:EXAMPLES]]
-    if len(images) == 0:
-        return None
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous() / 255.0
+    splits, shape = evaluator.splits(), evaluator.task().input_shape
+    images = held_bytes(splits, splits.validation[:EXAMPLES], (shape[1], shape[2]))
+    return images.permute(0, 3, 1, 2).float().contiguous() / 255.0 if len(images) else None

@@ -102,12 +102,15 @@ def fit_classifier(model: torch.nn.Module, layer: torch.nn.Linear, evaluator: An
     import torch
 
     from archsmith.nn.batch_norm import set_epsilon
+    from archsmith.training.image_batches import held_bytes
 
     splits = evaluator.splits()
     set_epsilon(model, evaluator.batch_norm_epsilon)
     model.to(context.device).eval()
+    shape = evaluator.task().input_shape
     train, valid = (
-        _read(model, layer, splits.data.images[part], evaluator, context) for part in (splits.train, splits.validation)
+        _read(model, layer, held_bytes(splits, part, (shape[1], shape[2])).numpy(), evaluator, context)
+        for part in (splits.train, splits.validation)
     )
     labels = splits.data.labels
     fit = logistic_regression(train, labels[splits.train], valid, labels[splits.validation], context)

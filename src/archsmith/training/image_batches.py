@@ -12,7 +12,9 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,6 +35,9 @@ _AT_ONCE = 256  # pictures that are resized at once
 
 Sides = tuple[int, int]
 """Height and width."""
+
+Positions = NDArray[np.int64]
+"""Which pictures of a data set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +100,24 @@ def pixels_of(data: ImageData, whiten: bool, upsample: float, pad: float, device
 
 @functools.lru_cache(maxsize=2)
 def validation_bytes(splits: ImageSplits, size: Sides) -> Tensor:
-    """The validation pictures, uint8 [count, height, width, channels], resized with antialiasing from those that are held."""
-    images = torch.from_numpy(splits.data.images)
-    positions = torch.from_numpy(splits.validation)
+    """The validation pictures, uint8 [count, height, width, channels], in the size of the network's input."""
+    return held_bytes(splits, splits.validation, size)
+
+
+def held_bytes(splits: ImageSplits, positions: Positions, size: Sides) -> Tensor:
+    """Pictures that are held for training and validation, uint8 [count, height, width, channels], resized with antialiasing.
+
+    Args:
+        splits: with the data.
+        positions: which pictures.
+        size: height and width.
+    """
+    images, at = torch.from_numpy(splits.data.images), torch.from_numpy(positions)
     if images.shape[1:3] == size:
-        return images[positions]
+        return images[at]
     parts = [
         F.interpolate(images[part].permute(0, 3, 1, 2), size, mode="bilinear", antialias=True).permute(0, 2, 3, 1)
-        for part in positions.split(_AT_ONCE)  # type: ignore[no-untyped-call]
+        for part in at.split(_AT_ONCE)  # type: ignore[no-untyped-call]
     ]
     return torch.cat(parts).contiguous()
 
