@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import onnx
 import psutil
 import pytest
 import torch
@@ -601,3 +602,50 @@ def test_a_network_of_pictures_that_are_held_larger_is_checked_in_its_own_size(t
     assert card["task"]["input_shape"] == [1, 12, 12]
     if format == "onnx":
         assert card["checked"]["real_images"]
+
+
+# --- 8 bits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> smith.Run:
+    folder = tmp_path_factory.mktemp("trained")
+    evaluator = smith.training.ImageClassification.desk("digits", epochs=10)
+    space = ConvChain(layers=4, filters=(24,), filter_heights=(3,), filter_widths=(3,))
+    return smith.search(
+        space, replace(evaluator, keep_weights=True), trials=1, store=f"sqlite:///{folder}/runs.db", name="eight"
+    )
+
+
+def test_a_network_in_eight_bits_is_smaller_and_nearly_as_good(trained: smith.Run, tmp_path: Path) -> None:
+    whole = smith.export(trained, format="onnx", path=tmp_path / "whole")
+    small = smith.export(trained, format="onnx", bits=8, path=tmp_path / "small")
+    card = json.loads((small / "model.json").read_text())["card"]
+    facts = card["quantized"]
+    assert facts["calibrated_on"] == 256
+    assert facts["validation"]["count"] == len(trained.evaluator.splits().validation)  # type: ignore[attr-defined]
+    assert facts["validation"]["before"] > 0.4  # of ten classes
+    assert facts["validation"]["after"] > facts["validation"]["before"] - 0.05
+    assert set(facts["milliseconds"]) == {"before", "after"}
+    assert (
+        f"In 8 bits, calibrated on 256 training images: validation accuracy {100 * facts['validation']['after']:.2f} %"
+        in (small / "README.md").read_text()
+    )
+    session, _ = open_onnx(small / "model.onnx")
+    images = torch.rand(3, 1, 8, 8).numpy()
+    found, expected = run_onnx(session, images), run_onnx(open_onnx(whole / "model.onnx")[0], images)
+    assert not np.array_equal(found, expected)
+    assert np.abs(found - expected).max() < 0.25 * np.abs(expected).max()
+    kinds = {node.op_type for node in onnx.load(small / "model.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+
+
+def test_eight_bits_are_refused_where_they_cannot_be(trained: smith.Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"must be 32, or 8 of format onnx; got 8 of format source"):
+        smith.export(trained, format="source", bits=8, path=tmp_path / "x")
+    with pytest.raises(UsageError, match="got 4 of format onnx"):
+        smith.export(trained, format="onnx", bits=4, path=tmp_path / "x")
+    folder = smith.export(trained, path=tmp_path / "pytorch")
+    with pytest.raises(UsageError, match="8 bits need pictures to be calibrated by: export the run where its data are"):
+        smith.export(folder, format="onnx", bits=8, path=tmp_path / "x")
+    assert not (tmp_path / "x").exists()

@@ -202,6 +202,13 @@ def told(card: Mapping[str, Any]) -> list[str]:
         lines.append(f"The search judged it by {measure.text(searched)}, the highest {label} of its last epochs.")
     if (fitted := FittedTemperature.from_json(card.get("calibration"))) is not None:
         lines.append(str(fitted))
+    if (small := card.get("quantized")) is not None:
+        right, fast = small["validation"], small["milliseconds"]
+        lines.append(
+            f"In {small['bits']} bits, calibrated on {small['calibrated_on']:,} training images: validation accuracy "
+            f"{100 * right['after']:.2f} % on {right['count']:,} images, {100 * right['before']:.2f} % before; {fast['after']:.2f} ms "
+            f"for an image, {fast['before']:.2f} before (ONNX Runtime, one thread)."
+        )
     if (drawn := card.get("untrained")) is not None:
         lines.append(f"Nothing was trained: these weights were drawn at random from seed {drawn['seed']}.")
     elif test is None:

@@ -6,14 +6,16 @@ import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from archsmith._export.baseline import ResidualBaseline
-from archsmith._export.image_model import ImageModel
+from archsmith._export.image_model import ImageModel, KnownPictures
 from archsmith._export.model import Model
 from archsmith._export.tensor_model import TensorModel
 from archsmith._export.text_model import TextModel
@@ -44,6 +46,7 @@ from archsmith.training.image_batches import held_bytes
 
 EXAMPLES = 7  # real images that an export is checked on
 EXAMPLE_TOKENS = 50  # likewise of a text
+CALIBRATED, JUDGED = 256, 2000  # images, at most, that an export in 8 bits is calibrated and judged by
 
 
 @dataclass(frozen=True)
@@ -177,13 +180,16 @@ def _of_images(evaluator: Any, network: nn.Module, common: dict[str, Any]) -> Im
     if epsilon is not None:
         set_epsilon(network, epsilon)
     kind = ImageModel if len(task.input_shape) == 3 else TensorModel
+    examples = _examples(evaluator)
+    if examples is not None and kind is ImageModel:
+        common["pictures"] = partial(_known_pictures, evaluator)
     return kind(
         network=network,
         task=task,
         class_names=list(getattr(evaluator, "class_names", [str(k) for k in range(task.num_classes)])),
         preprocessing=getattr(evaluator, "preprocessing", {}),
         batch_norm_epsilon=epsilon,
-        examples=_examples(evaluator),
+        examples=examples,
         **common,
     )
 
@@ -373,3 +379,15 @@ def _examples(evaluator: Any) -> torch.Tensor | None:
     splits, shape = evaluator.splits(), evaluator.task().input_shape
     images = held_bytes(splits, splits.validation[:EXAMPLES], (shape[1], shape[2]))
     return images.permute(0, 3, 1, 2).float().contiguous() / 255.0 if len(images) else None
+
+
+def _known_pictures(evaluator: Any) -> KnownPictures:
+    """Training pictures, evenly from all of them, and validation pictures."""
+    splits, shape = evaluator.splits(), evaluator.task().input_shape
+
+    def pixels(positions: np.ndarray) -> torch.Tensor:
+        return held_bytes(splits, positions, (shape[1], shape[2])).permute(0, 3, 1, 2).float().contiguous() / 255.0
+
+    training = splits.train[:: max(1, len(splits.train) // CALIBRATED)][:CALIBRATED]
+    validation = splits.validation[:JUDGED]
+    return KnownPictures(pixels(training), pixels(validation), torch.from_numpy(splits.data.labels[validation]))

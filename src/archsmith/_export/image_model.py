@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +22,20 @@ MOST_UPSAMPLE = 4  # what ImageClassification allows; a stranger's card could as
 MOST_INPUTS = 10**8
 
 
+@dataclass(frozen=True, eq=False)
+class KnownPictures:
+    """Pictures of a run, [count, channels, height, width] from 0 to 1.
+
+    Args:
+        training: that ranges are taken from.
+        validation, labels: that the file is judged by, before and after.
+    """
+
+    training: Tensor
+    validation: Tensor
+    labels: Tensor
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImageModel(Model):
     """A trained image classifier: a `Model` with these as well.
@@ -36,6 +50,7 @@ class ImageModel(Model):
         temperature: what the logits are divided by, so that their softmax is calibrated (temperature scaling, Guo et al.
             2017). The likeliest class stays the same.
         examples: some real inputs, [count, channels, height, width] from 0 to 1, for checks; never written.
+        pictures: gives pictures of the run that an export in 8 bits is calibrated by; None where the data are not there.
     """
 
     takes: ClassVar[str] = "images"
@@ -47,6 +62,7 @@ class ImageModel(Model):
     batch_norm_epsilon: float | None = None
     temperature: float = 1.0
     examples: Tensor | None = None
+    pictures: Callable[[], KnownPictures] | None = None
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.task.num_classes:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from archsmith._export.export_folder import fresh_folder
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import write_documents
-from archsmith._export.onnx_file import FILE, open_onnx, save_onnx
+from archsmith._export.onnx_file import FILE, open_onnx, run_session, save_onnx
 from archsmith._export.picture_source import FILE as READ_IMAGE
 from archsmith._export.picture_source import read_image_file, reads_pictures
+from archsmith._export.quantized import quantize
 from archsmith.core.errors import UsageError
 from archsmith.nn.onnx_program import needed, to_onnx
 
@@ -37,13 +38,20 @@ class OnnxImages(nn.Module):
         return torch.from_numpy(run_onnx(self._session, pixels.numpy()))
 
 
-def write_image_onnx(model: ImageModel, path: Path) -> Path:
+def write_image_onnx(model: ImageModel, path: Path, *, bits: int = 32) -> Path:
     """Write the folder, with a batch of any size and the card inside the file, so that it may travel alone.
+
+    Args:
+        model: the network.
+        path: the folder.
+        bits: 32, or 8: see `quantized`.
 
     Raises UsageError when the extra is not installed, the network cannot be exported, or ONNX Runtime's answers differ.
     """
     runtime = needed("onnxruntime")
     deployed = model.deployed()
+    if bits == 8 and model.pictures is None:
+        raise UsageError("8 bits need pictures to be calibrated by: export the run where its data are")
     with fresh_folder(path) as folder:
         file = folder / FILE
         example = (torch.rand(2, *model.task.input_shape),)
@@ -51,6 +59,11 @@ def write_image_onnx(model: ImageModel, path: Path) -> Path:
         card = model.to_json("onnx") | {"weights": {"file": FILE}}
         save_onnx(proto, file, card)
         card["checked"] = {"against": f"ONNX Runtime {runtime.__version__}", **_check(model, deployed, file)}
+        if bits == 8:
+            assert model.pictures is not None
+            proto, quantized = quantize(proto, model.input_name, model.pictures())
+            card["card"] = {**card["card"], "quantized": quantized}
+            save_onnx(proto, file, card)
         if reads_pictures(model):
             (folder / READ_IMAGE).write_text(read_image_file(model), encoding="utf-8")
         write_documents(model, folder, card)
@@ -59,8 +72,7 @@ def write_image_onnx(model: ImageModel, path: Path) -> Path:
 
 def run_onnx(session: Any, images: np.ndarray) -> np.ndarray:
     """Logits for pixels [n, channels, height, width] from 0 to 1."""
-    (logits,) = session.run([OUTPUT], {session.get_inputs()[0].name: np.ascontiguousarray(images, np.float32)})
-    return np.asarray(logits)
+    return run_session(session, images)
 
 
 def _check(model: ImageModel, deployed: torch.nn.Module, file: Path) -> dict[str, Any]:

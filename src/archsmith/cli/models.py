@@ -147,6 +147,9 @@ def export(
     trial: Annotated[
         int | None, typer.Option("--trial", help="The network of a trial of the search, if its weights were kept.")
     ] = None,
+    bits: Annotated[
+        int, typer.Option("--bits", help="32, or 8 of format onnx: calibrated on the run's training pictures.")
+    ] = 32,
     seed: Annotated[int, typer.Option("--seed", help="Of weights that were not trained.")] = 0,
     input_shape: ShapeOption = None,
     classes: ClassesOption = None,
@@ -171,6 +174,7 @@ def export(
         format=format,
         network=network,
         trial=trial,
+        bits=bits,
         path=output,
         seed=seed,
         input_shape=_shape(input_shape),

@@ -29,7 +29,7 @@ def to_onnx(
     needed("onnxruntime")
     needed("onnxscript")
     try:
-        with warnings.catch_warnings(), _quiet("torch.onnx"):
+        with warnings.catch_warnings(), quiet("torch.onnx"):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module,
@@ -55,7 +55,7 @@ def needed(package: str) -> Any:
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet(name: str) -> Iterator[None]:
     """Keeps a package's loggers to errors: it tells of optional packages that nobody asked for."""
     names = [name, *(n for n in logging.root.manager.loggerDict if n.startswith(f"{name}."))]
     before = [(logger, logger.level) for logger in map(logging.getLogger, names)]
