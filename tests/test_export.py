@@ -632,10 +632,11 @@ def test_a_network_in_eight_bits_is_smaller_and_nearly_as_good(trained: smith.Ru
         in (small / "README.md").read_text()
     )
     session, _ = open_onnx(small / "model.onnx")
-    images = torch.rand(3, 1, 8, 8).numpy()
+    splits = trained.evaluator.splits()  # type: ignore[attr-defined]
+    images = splits.data.images[splits.validation].transpose(0, 3, 1, 2) / np.float32(255)
     found, expected = run_onnx(session, images), run_onnx(open_onnx(whole / "model.onnx")[0], images)
     assert not np.array_equal(found, expected)
-    assert np.abs(found - expected).max() < 0.25 * np.abs(expected).max()
+    assert (found.argmax(1) == expected.argmax(1)).mean() > 0.85
     kinds = {node.op_type for node in onnx.load(small / "model.onnx").graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
 
