@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,49 @@ def test_a_second_call_trains_and_tests_nothing(done: tuple[Path, smith.automl.A
     assert again.earlier
     with pytest.raises(UsageError, match="has changed"):
         smith.auto(shapes(place / "others", 30), time=40, store=store, name=result.run.name, output=None)
+
+
+def test_grey_pictures_of_two_classes_with_random_search_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archsmith.automl.plan.LEAST_TRIALS", 2)
+    data = shapes(tmp_path / "shapes", count=60)
+    shutil.rmtree(data / "stripes")
+    for file in data.rglob("*.png"):
+        Image.open(file).convert("L").save(file)
+    store, events = f"sqlite:///{tmp_path}/runs.db", []
+    result = smith.auto(
+        data,
+        time=75,
+        control=True,
+        baseline_time=5,
+        store=store,
+        name="grey",
+        output=None,
+        workers=2,
+        watch=events.append,
+    )
+    (pictures,) = (event.pictures for event in events if isinstance(event, DataRead))
+    assert (pictures.channels, pictures.classes, pictures.mirrored) == (1, 2, False)
+    stages = [event.name for event in events if isinstance(event, StageStarted)]
+    assert stages == ["search", "control", "choosing", "baseline", "final", "closing"]
+    random = smith.open_run(store, "grey-random")
+    assert len(list(random.trials())) == len(list(result.run.trials()))
+    assert result.outcome.delivered.test is not None
+
+
+def test_few_pictures_are_compared_by_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archsmith.automl.plan.LEAST_TRIALS", 2)
+    data = shapes(tmp_path / "shapes", count=14)
+    events: list[object] = []
+    result = smith.auto(
+        data, time=75, baseline_time=5, store=f"sqlite:///{tmp_path}/runs.db", name="few", output=None, workers=2,
+        watch=events.append,
+    )  # fmt: skip
+    (pictures,) = (event.pictures for event in events if isinstance(event, DataRead))
+    assert pictures.folds is not None
+    assert "choosing" not in [event.name for event in events if isinstance(event, StageStarted)]
+    assert any("compared by" in note for note in result.outcome.notes)
 
 
 class Killed(Exception):

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from archsmith.automl.plan import (
     DELIVERED_SHARE,
+    ENOUGH_PASSES,
     LEAST_PASSES,
     LEAST_TRIALS,
     MOST_TRIALS,
     PASSES,
+    SHORTEST_TRIAL,
     TRAINING_SHARE,
     TRIAL_SECONDS,
     TimePlan,
@@ -72,6 +74,13 @@ def test_children_see_most_pictures_once_or_there_is_no_search() -> None:
     without = time_plan(10 * MINUTES, spent=15, workers=2, one_pass=200)
     assert without.trials == 0
     assert without.final > plan.final
+
+
+def test_few_pictures_are_searched_in_two_minutes() -> None:
+    plan = time_plan(2 * MINUTES, spent=5, workers=2, one_pass=0.7)
+    assert plan.trial == ENOUGH_PASSES * 0.7
+    assert plan.trials >= LEAST_TRIALS
+    assert time_plan(10 * MINUTES, spent=5, workers=2, one_pass=0.01).trial == SHORTEST_TRIAL
 
 
 def test_a_network_must_see_all_pictures_some_times() -> None:

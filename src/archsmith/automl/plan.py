@@ -17,9 +17,9 @@ CHOOSING_SHARE = 0.35  # of the search: what its best children get to go on with
 STARTING_SECONDS = 4.0  # of a pool of workers
 TRIAL_SHARE = 1 / 40  # of the whole time: one child's training
 TRIAL_SECONDS = (8.0, 90.0)  # and no less, no more
-LEAST_PASSES = (
-    0.75  # of a child over the training pictures: what is better before that is what learns fast, not what learns well
-)
+# Passes of a child over the training pictures. What is better before the first number is what learns fast, not what learns well;
+# after the second, a child has shown enough. Few pictures are passed soon, but not in less than SHORTEST_TRIAL seconds.
+LEAST_PASSES, ENOUGH_PASSES, SHORTEST_TRIAL = 0.75, 5.0, 3.0
 LEAST_TRIALS = 6  # fewer decide little, and their time is better spent on the final training
 MOST_TRIALS = 200  # on many cores, children are trained for longer
 ALONE_SHARE = 0.15  # of the time that is left, where one child is trained and there is no search
@@ -97,7 +97,7 @@ def time_plan(
         baseline: the baseline's seconds (default: one sixth of the budget).
         chooses: whether the best children go on before one is chosen.
         control: whether random search gets as much time as the search.
-        one_pass: how long a child takes to see each training picture once.
+        one_pass: how long a child takes to see each training picture once; 0: that is not known.
 
     Raises UsageError if the budget is too short, or the baseline leaves too little of it.
     """
@@ -123,7 +123,9 @@ def time_plan(
     choosing = CHOOSING_SHARE * searching if chooses else 0.0
     for_children = (searching - choosing - STARTING_SECONDS) / (2 if control else 1)
     trial = min(TRIAL_SECONDS[1], max(TRIAL_SECONDS[0], TRIAL_SHARE * total))
-    trial = max(trial, LEAST_PASSES * one_pass, for_children * workers / MOST_TRIALS)
+    if one_pass:
+        trial = max(LEAST_PASSES * one_pass, min(trial, max(SHORTEST_TRIAL, ENOUGH_PASSES * one_pass)))
+    trial = max(trial, for_children * workers / MOST_TRIALS)
     trials = workers * math.floor(for_children / trial) if for_children > 0 else 0
     if trials < LEAST_TRIALS:
         trial = min(trial, ALONE_SHARE * left)
