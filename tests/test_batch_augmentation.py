@@ -16,7 +16,15 @@ from torch.nn import functional as F
 from archsmith.core.errors import UsageError
 from archsmith.nn.augmentation.operations import operate
 from archsmith.nn.augmentation.policy import LEVELS, magnitude
-from archsmith.nn.batch_augmentation import TRIVIAL, colour_jitter, cutmix, mixup, resized_crops, trivial_augment
+from archsmith.nn.batch_augmentation import (
+    TRIVIAL,
+    affine_views,
+    colour_jitter,
+    cutmix,
+    mixup,
+    resized_crops,
+    trivial_augment,
+)
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -46,6 +54,64 @@ def boxes(crops: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         own[:, size // 2] - step * (size // 2 + 0.5) + 0.5 for own, step in zip((rows, columns), steps, strict=True)
     ]
     return starts[0], starts[1], steps[0] * size, steps[1] * size
+
+
+# --- affine views ------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_that_is_not_moved_is_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TURN", "SCALE", "MOVE"):
+        monkeypatch.setattr(f"archsmith.nn.batch_augmentation.{name}", 0.0)
+    images = torch.randint(0, 256, (6, 3, 12, 12), dtype=torch.uint8)
+    torch.testing.assert_close(affine_views(images, 12, flip=False, generator=seeded()), images / 255)
+    views = affine_views(images, 12, flip=True, generator=seeded())
+    both = [
+        any(torch.allclose(view, each / 255, atol=1e-5) for each in (image, image.flip(2)))
+        for view, image in zip(views, images, strict=True)
+    ]
+    assert all(both)
+
+
+@pytest.mark.parametrize(("name", "most"), [("TURN", math.pi / 18), ("SCALE", 0.15), ("MOVE", 0.1)])
+def test_views_are_turned_scaled_and_moved_within_their_bounds(
+    name: str, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By where three dots of a picture come to lie."""
+    for other in {"TURN", "SCALE", "MOVE"} - {name}:
+        monkeypatch.setattr(f"archsmith.nn.batch_augmentation.{other}", 0.0)
+    side = 101
+    places = torch.tensor([[50.0, 50.0], [50.0, 80.0]])  # row and column of the middle, and of a dot to its right
+    images = torch.zeros(300, 3, side, side)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    for k, (row, column) in enumerate(places):
+        images[:, k] = 255 * torch.exp(-((y - row) ** 2 + (x - column) ** 2) / 18)
+    views = affine_views(images.round().to(torch.uint8), side, flip=False, generator=seeded())
+    views = views[:, :2]
+    weight = views.sum((2, 3))
+    rows, columns = (views * y).sum((2, 3)) / weight, (views * x).sum((2, 3)) / weight
+    across, down = columns[:, 1] - columns[:, 0], rows[:, 1] - rows[:, 0]
+    if name == "TURN":
+        found = torch.atan2(down, across)
+    elif name == "SCALE":
+        found = 30 / torch.hypot(across, down) - 1
+    else:
+        found = (columns[:, 0] - 50) / side
+        assert ((rows[:, 0] - 50) / side).abs().max() < most * 1.05
+    assert found.abs().max() < most * 1.05
+    assert found.min() < -0.8 * most
+    assert found.max() > 0.8 * most
+
+
+def test_views_follow_from_the_seed_and_are_refused_for_other_images() -> None:
+    images = torch.randint(0, 256, (5, 1, 9, 9), dtype=torch.uint8)
+    one, two = (affine_views(images, 7, flip=True, generator=seeded(3)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == (5, 1, 7, 7)
+    assert 0 <= one.min() <= one.max() <= 1
+    with pytest.raises(UsageError, match="at least 1 pixel"):
+        affine_views(images, 0, flip=True, generator=seeded())
+    with pytest.raises(UsageError):
+        affine_views(images.float(), 7, flip=True, generator=seeded())
 
 
 # --- crops ------------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def search_space(pictures: Pictures) -> Product:
         decay_norms=(False,),
         batch_sizes=(batch_size(pictures),),
         label_smoothings=(0.1,),
-        crops=("shift", "resized"),
+        crops=("shift", "affine", "resized"),
         crop_areas=(0.35, 0.6),
         flips=(True, False),
         colours=(0.0, 0.3),
@@ -113,17 +113,18 @@ def _recipe(pictures: Pictures) -> Architecture:
     recipe["augmentation"]["flip"] = pictures.mirrored
     recipe["schedule"] = {"name": "trapezoid", "warmup": 0.15}
     if pictures.small or pictures.channels == 1:  # grey pictures are seldom of things at any distance
-        recipe["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": "shift", "colour": 0.0}
+        crop = "shift" if pictures.small else "affine"
+        recipe["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": crop, "colour": 0.0}
     return recipe
 
 
 def _crop(recipe: Architecture, pictures: Pictures) -> Architecture:
-    """The other way to crop."""
+    """Another way to crop."""
+    if pictures.channels == 3 and pictures.small:
+        return _augmented(recipe, crop="resized", crop_area=0.6)
+    other = "affine" if recipe["augmentation"]["crop"] == "shift" else "shift"
     changed = copy.deepcopy(recipe)
-    if recipe["augmentation"]["crop"] == "resized":
-        changed["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": "shift"}
-    else:
-        changed["augmentation"] |= {"crop": "resized", "crop_area": 0.6}
+    changed["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": other}
     return changed
 
 

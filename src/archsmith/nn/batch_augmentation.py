@@ -22,6 +22,9 @@ from archsmith.nn.augmentation.policy import FILL, LEVELS, OPERATIONS, magnitude
 ASPECTS = (3 / 4, 4 / 3)
 """The range of a random crop's width over its height (Szegedy et al. 2015, "Going Deeper with Convolutions")."""
 
+TURN, SCALE, MOVE = math.pi / 18, 0.15, 0.1
+"""How far an affine view is turned, scaled, and moved as a part of the sides, at most."""
+
 _LUMA = (0.299, 0.587, 0.114)
 _AT_ONCE = 1 << 18  # values that a thread resizes at once: what is computed on the way fits into its cache
 
@@ -70,6 +73,35 @@ def resized_crops(images: Tensor, size: int, *, area: float, flip: bool, generat
         some = slice(start, start + at_once)
         _resize(source[some], row[some], below[some], column[some], right[some], out[some])
     return out.mul_(1 / 255)
+
+
+def affine_views(images: Tensor, size: int, *, flip: bool, generator: torch.Generator) -> Tensor:
+    """Each image turned by up to 10 degrees, made up to 15 % larger or smaller and moved by up to a tenth of its sides, resized
+    bilinearly to `size` pixels a side. What comes in from outside repeats the edge.
+
+    For things that are always seen at about one size and upright, such as letters, of which a crop may cut off what matters.
+
+    Args:
+        images: uint8 [n, channels, height, width].
+        size: pixels a side.
+        flip: whether half of the images are mirrored.
+
+    Returns float32 [n, channels, size, size], values 0 to 1.
+
+    Raises UsageError for other images or sizes.
+    """
+    check_images(images)
+    if size < 1:
+        raise UsageError(f"the size of affine views must be at least 1 pixel, got {shown(size)}")
+    luck = torch.rand(5, len(images), generator=generator)
+    angle, scale = (2 * luck[0] - 1) * TURN, 1 + (2 * luck[1] - 1) * SCALE
+    across, down = 2 * MOVE * (2 * luck[2] - 1), 2 * MOVE * (2 * luck[3] - 1)  # coordinates go from -1 to 1
+    sign = torch.where((luck[4] < 0.5) & flip, -1.0, 1.0)
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    rows = torch.stack((cos * sign, -sin, across), 1), torch.stack((sin * sign, cos, down), 1)
+    source = _reduced(images, size).float()
+    grid = F.affine_grid(torch.stack(rows, 1).to(source), [*source.shape[:2], size, size], align_corners=False)
+    return F.grid_sample(source, grid, padding_mode="border", align_corners=False).mul_(1 / 255)
 
 
 def _reduced(images: Tensor, size: int) -> Tensor:

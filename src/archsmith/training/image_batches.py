@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from archsmith.core.child import Child
 from archsmith.core.errors import ChildFailed
 from archsmith.nn.augment import as_floats, centre_crop, from_unit, gather_crops, whiten
-from archsmith.nn.batch_augmentation import colour_jitter, cutmix, mixup, resized_crops, trivial_augment
+from archsmith.nn.batch_augmentation import affine_views, colour_jitter, cutmix, mixup, resized_crops, trivial_augment
 
 if TYPE_CHECKING:
     from archsmith.data.images import ImageData, ImageSplits
@@ -195,11 +195,13 @@ class TrainingBatches:
         return colour_jitter(images, self._config.colour, generator=self._draws) if self._config.colour else images
 
     def _resized(self, chosen: Tensor, mirrored: Tensor, size: Sides) -> Tensor:
-        """The whole pictures, or random parts of them, resized."""
+        """The whole pictures, random parts of them, or views of them, resized."""
         images = self._bytes(chosen)
         if self._config.crop == "resized":
             area = self._config.crop_area
             floats = resized_crops(images, size[0], area=area, flip=self._flip, generator=self._draws)
+        elif self._config.crop == "affine":
+            floats = affine_views(images, size[0], flip=self._flip, generator=self._draws)
         else:
             floats = _at(images.float() / 255, size)
             floats = torch.where(mirrored[:, None, None, None], floats.flip(3), floats)

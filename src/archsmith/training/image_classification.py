@@ -106,9 +106,10 @@ class ImageClassification:
         source_size: pixels a side at which the training pictures are held in memory, from which crops are cut and resized;
             at least `size`. Validation resizes them to `size`; test pictures are read at `size`, as `predict` reads them.
             None: `size`.
-        crop: how a training picture is placed: "shift" (moved at random, within what `upsample` and `pad` add), "resized"
-            (a random part of it, resized; Szegedy et al. 2015) or "none" (the whole picture). `upsample` and `pad` are used by
-            "shift" only. A child that brings an augmentation is not given crops, flips, colours and policies of the settings.
+        crop: how a training picture is placed: "shift" (moved at random, within what `upsample` and `pad` add), "affine" (turned,
+            scaled and moved a little), "resized" (a random part of it, resized; Szegedy et al. 2015) or "none" (the whole picture).
+            `upsample` and `pad` are used by "shift" only. A child that brings an augmentation is not given crops, flips, colours
+            and policies of the settings.
         crop_area: the smallest part of a picture's area that a resized crop has; the largest is the whole picture.
         colour: how much brightness, contrast and saturation change at random: each by a factor from 1 - colour to 1 + colour.
             Grey pictures have no saturation. 0.3 is usual.
@@ -351,9 +352,9 @@ class ImageClassification:
         if self.source_size is not None and self.size is not None:
             height = width = self.size
         check_sides(self, (height, width))
-        if depth not in (1, 3) and (self.crop == "resized" or self.colour or self.policy or self.mix):
+        if depth not in (1, 3) and (self.crop in ("affine", "resized") or self.colour or self.policy or self.mix):
             raise UsageError(
-                f"crop='resized', colour, policy and mix are for grey or colour pictures, and these have {depth} channels"
+                f"crop={self.crop!r}, colour, policy and mix are for grey or colour pictures, and these have {depth} channels"
             )
         return Task((depth, height, width), len(splits.data.class_names))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SCHEDULES = ("step", "cosine", "linear", "trapezoid", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "muon")
-CROPS = ("none", "shift", "resized")
+CROPS = ("none", "shift", "affine", "resized")
 POLICIES = ("trivial", *(before + name for before in ("autoaugment_", "") for name in ("cifar10", "imagenet", "svhn")))
 MIXES = ("mixup", "cutmix")
 LEAST_SIDE, LARGEST_SIDE = 8, 1024  # of training pictures
@@ -122,9 +122,9 @@ def _check_recipe(config: ImageClassification) -> None:
 def check_sides(config: ImageClassification, input_size: tuple[int, ...]) -> None:
     """Raise UsageError for training pictures of a size that no one can mean with this size of the input."""
     height, width = input_size
-    if height != width and (config.crop == "resized" or config.train_size or config.first_size):
+    if height != width and (config.crop in ("affine", "resized") or config.train_size or config.first_size):
         raise UsageError(
-            f"crop='resized', train_size and first_size are for square pictures, and these are {height} x {width}; give size"
+            f"crop={config.crop!r}, train_size and first_size are for square pictures, and these are {height} x {width}; give size"
         )
     last = config.train_size or height
     if last > 4 * height:

@@ -32,7 +32,7 @@ from archsmith.nn.mobile_plan import check_keys, fraction, whole
 KIND = "training_recipe"
 OPTIMIZERS = ("sgd", "adamw", "muon")
 WITH_MOMENTUM = ("sgd", "muon")
-CROPS = ("none", "shift", "resized")
+CROPS = ("none", "shift", "affine", "resized")
 POLICIES = (None, "trivial", *TABLES)
 MIXES = (None, "mixup", "cutmix")
 SCHEDULES = ("step", "cosine", "linear", "trapezoid", "constant")

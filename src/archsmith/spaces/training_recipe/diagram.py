@@ -28,6 +28,8 @@ def _pictures(architecture: Architecture) -> list[str]:
         parts.append(_POLICIES.get(of["policy"], f"AutoAugment ({of['policy']})"))
     if of["crop"] == "resized":
         parts.append(f"resized crops from {100 * of['crop_area']:g} % of the area")
+    elif of["crop"] == "affine":
+        parts.append("turned, scaled and moved a little")
     elif of["crop"] == "shift":
         parts.append("shifts")
     flips = {True: "flips", None: "flips where the data allow them", False: ""}[of["flip"]]

@@ -56,7 +56,8 @@ class TrainingRecipe:
         decay_norms: whether weight decay applies to norms and biases.
         batch_sizes: pictures a step.
         label_smoothings: the part of the target that is spread over all classes.
-        crops: of "none", "shift" (by an eighth of the side) and "resized" (random resized crops).
+        crops: of "none", "shift" (by an eighth of the side), "affine" (turned by up to 10 degrees, scaled by up to 15 %, moved by up
+            to a tenth) and "resized" (random resized crops).
         crop_areas: the smallest part of a picture that a resized crop has.
         flips: whether pictures are mirrored at random, which is wrong for letters. None: decided by the data.
         colours: the strength of random brightness, contrast and saturation.
