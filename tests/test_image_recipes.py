@@ -24,7 +24,7 @@ from archsmith.nn.augment import preprocess, whiten
 from archsmith.testing.evaluator import EvaluatorContract, RecordingContext
 from archsmith.training import ImageClassification
 from archsmith.training.image_fitting import Targets, training_size
-from archsmith.training.schedules import learning_rate_factor, side_at
+from archsmith.training.schedules import area_share, learning_rate_factor, side_at
 from archsmith.training.weight_average import WeightAverage
 
 RNG = np.random.default_rng(0)
@@ -199,6 +199,12 @@ def test_sides_grow_in_steps_of_eight() -> None:
     assert sides.count(32) == sides.count(48) == 20
     assert [side_at(share, 20, 33) for share in (0, 0.5, 1)] == [20, 28, 33]
     assert side_at(0.3, 64, 64) == 64
+
+
+@pytest.mark.parametrize(("first", "last"), [(32, 64), (24, 48), (20, 33), (64, 64)])
+def test_the_area_of_growing_pictures_is_the_mean_over_the_training(first: int, last: int) -> None:
+    mean = sum(side_at((share + 0.5) / 10_000, first, last) ** 2 for share in range(10_000)) / 10_000
+    assert area_share(first, last) == pytest.approx(mean / last**2, abs=1e-3)
     config = dataclasses.replace(PICTURES, train_size=24, first_size=8, epochs=5, crop="resized")
     widths = [batch.shape[3] for batch in seen(config)[True]]
     assert widths == sorted(widths)

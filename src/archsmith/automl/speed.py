@@ -21,6 +21,7 @@ from archsmith.core.space import Space, build_decided
 from archsmith.executors.run_job import JobContext, default_device
 from archsmith.spaces import Product
 from archsmith.training import ImageClassification
+from archsmith.training.schedules import area_share
 
 FIRST_SECONDS, SPEED_SECONDS = (
     0.3,
@@ -31,9 +32,9 @@ TEST_BATCH = 32  # pictures
 
 
 def training_speed(trainer: ImageClassification, space: Space, genotype: Genotype, threads: int) -> float:
-    """How many pictures a second a network learns from, at the side that training pictures have at the end.
+    """How many pictures a second a network learns from, on average over a training in which they grow.
 
-    It is trained for a second without validation, and its weights are dropped.
+    It is trained for a second, without validation, on pictures of the side that they have at the end. Its weights are dropped.
     """
     timed = replace(
         trainer, first_size=None, epochs=MAX_EPOCHS, schedule="constant", continues=False, keep_weights=False
@@ -48,7 +49,8 @@ def training_speed(trainer: ImageClassification, space: Space, genotype: Genotyp
     child = replace(child, learning_rate=STANDING_STILL)
     replace(decided, seconds=FIRST_SECONDS).train(child, context, all_data=True)
     measured = replace(decided, seconds=SPEED_SECONDS).train(child, context, all_data=True)
-    return float(measured.metrics["images_per_second"])
+    last = trainer.train_size or trainer.task().input_shape[1]
+    return float(measured.metrics["images_per_second"]) / area_share(trainer.first_size or last, last)
 
 
 def fast_enough(

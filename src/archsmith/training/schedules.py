@@ -85,6 +85,14 @@ def learning_rate_factor(config: ImageClassification, epochs: float, share: floa
     return factor * min(1.0, (epochs + 0.1) / config.warmup) if config.warmup else factor
 
 
+def area_share(first: int, last: int) -> float:
+    """The mean area of the training pictures while they grow from `first` to `last` pixels a side, as a part of that at the end."""
+    steps = math.ceil((last - first) / SIDE_STEP)
+    grown = [min(last, first + SIDE_STEP * k) for k in range(steps)]
+    growing = GROWING * sum((side / last) ** 2 for side in grown) / steps if steps else GROWING
+    return growing + 1 - GROWING
+
+
 def side_at(share: float, first: int, last: int) -> int:
     """The side of the training pictures when `share` of the training is done (Tan and Le 2021, "EfficientNetV2: Smaller Models
     and Faster Training", section 4).
