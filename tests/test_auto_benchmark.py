@@ -201,7 +201,7 @@ def test_a_line_keeps_numbers_and_short_texts():
         "run": "digits",
         "model": "/tmp/model",
         "test_accuracy": 0.5,
-        "outcome": {"delivered": "network", "curve": [1, 2], "deep": {"er": 1}, "picture": "x" * 1000},
+        "outcome": {"delivered": "network", "curve": [1, 2], "deep": {"er": {"est": 1}}, "picture": "x" * 1000},
         "finish": {"networks": []},
         "report": None,
     }

@@ -118,7 +118,7 @@ def test_describing_takes_no_memory_and_draws_no_random_numbers() -> None:
     [
         ("nas_conv_v2", UnknownName, "did you mean 'nas_conv_v1'"),
         ("NASCell", UnknownName, "did you mean 'nas_cell'"),
-        ("no/such/file.json", UnknownName, "there are: .*mobilenet_v2, nas_cell"),
+        ("no/such/file.json", UnknownName, "there are: .*mnasnet_a1, mnasnet_b1"),
         ("", UnknownName, "no discovered network or file"),
         ("{}", IllegalGenotype, "a genotype must be an object with the keys"),
         ("{", UsageError, "a genotype must be JSON"),
