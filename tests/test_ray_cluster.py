@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -332,7 +333,7 @@ def test_a_search_whose_driver_is_killed_goes_on_elsewhere_with_each_trial_done_
     script.write_text(DRIVER.format(tests=str(Path(__file__).parent), address=cluster.address, store=store))
     with subprocess.Popen([sys.executable, str(script)]) as driver:
         deadline = time.monotonic() + PATIENCE
-        while _done(store) < 4:
+        while (counts := _counts(store)).get(TrialState.DONE, 0) < 4 or not counts.get(TrialState.RUNNING, 0):
             assert time.monotonic() < deadline
             assert driver.poll() is None
             time.sleep(0.02)
@@ -351,8 +352,8 @@ def test_a_search_whose_driver_is_killed_goes_on_elsewhere_with_each_trial_done_
     )
 
 
-def _done(store: str) -> int:
+def _counts(store: str) -> Mapping[TrialState, int]:
     try:
-        return smith.open_run(store, "killed").summary.counts.get(TrialState.DONE, 0)
+        return smith.open_run(store, "killed").summary.counts
     except ArchsmithError:  # it has not begun
-        return 0
+        return {}

@@ -66,7 +66,9 @@ RUNS = {
     },
     "eval": {"_export/network_source.py": "text this process has just written, without builtins"},
     "exec_module": {"_export/source.py": "format source, where the user says so"},
-    "torch.load": {"pretrained/weights.py": "weights only, of a file whose SHA-256 was compared with the published one"},
+    "torch.load": {
+        "pretrained/weights.py": "weights only, of a file whose SHA-256 was compared with the published one"
+    },
     "cloudpickle": {
         "executors/sending.py": "writes what is sent to workers, and reads nothing",
         "executors/shared_data.py": "from its own pool, over a pipe and a file of its own",
