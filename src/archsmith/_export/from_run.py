@@ -376,18 +376,21 @@ def _examples(evaluator: Any) -> torch.Tensor | None:
     """Some validation images, as pixels [count, channels, height, width] from 0 to 1."""
     if not hasattr(evaluator, "splits"):
         return None
-    splits, shape = evaluator.splits(), evaluator.task().input_shape
-    images = held_bytes(splits, splits.validation[:EXAMPLES], (shape[1], shape[2]))
-    return images.permute(0, 3, 1, 2).float().contiguous() / 255.0 if len(images) else None
+    positions = evaluator.splits().validation[:EXAMPLES]
+    return _pixels(evaluator, positions) if len(positions) else None
 
 
 def _known_pictures(evaluator: Any) -> KnownPictures:
     """Training pictures, evenly from all of them, and validation pictures."""
-    splits, shape = evaluator.splits(), evaluator.task().input_shape
-
-    def pixels(positions: np.ndarray) -> torch.Tensor:
-        return held_bytes(splits, positions, (shape[1], shape[2])).permute(0, 3, 1, 2).float().contiguous() / 255.0
-
+    splits = evaluator.splits()
     training = splits.train[:: max(1, len(splits.train) // CALIBRATED)][:CALIBRATED]
     validation = splits.validation[:JUDGED]
-    return KnownPictures(pixels(training), pixels(validation), torch.from_numpy(splits.data.labels[validation]))
+    labels = torch.from_numpy(splits.data.labels[validation])
+    return KnownPictures(_pixels(evaluator, training), _pixels(evaluator, validation), labels)
+
+
+def _pixels(evaluator: Any, positions: np.ndarray) -> torch.Tensor:
+    """Pictures that are held for training and validation, in the size of the network's input, from 0 to 1."""
+    shape = evaluator.task().input_shape
+    images = held_bytes(evaluator.splits(), positions, (shape[1], shape[2]))
+    return images.permute(0, 3, 1, 2).float().contiguous() / 255.0

@@ -13,9 +13,8 @@ import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -75,17 +74,6 @@ class Weights:
                 f"the weights {self.file} have changed: their SHA-256 was {self.sha256[:12]}..., and is {found[:12]}..."
             )
         return tensors
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Weights:
-        """The weights that `to_json` described."""
-        of = data["preparation"]
-        preparation = Preparation(tuple(of["mean"]), tuple(of["deviation"]), of["interpolation"], of["size"])
-        return cls(**{**data, "preparation": preparation})
 
 
 @dataclass(frozen=True)
@@ -183,11 +171,6 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\0".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def available(network: str) -> bool:
-    """Whether the package with the ImageNet weights of a network is installed."""
-    return network in _PACKAGES and _installed(_PACKAGES[network]) is not None
 
 
 def _installed(of: _Package) -> Path | None:
