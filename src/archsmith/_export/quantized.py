@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from archsmith._export.image_model import KnownPictures
 from archsmith._export.onnx_file import run_session, session_of
 from archsmith.core.errors import UsageError
 from archsmith.nn.onnx_program import needed, quiet
+from archsmith.training.latency import run_times
 
 OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat")
 _BATCH = 32
@@ -103,10 +103,5 @@ def _accuracy(session: Any, pictures: KnownPictures) -> float:
 
 
 def _milliseconds(session: Any, pictures: KnownPictures) -> float:
-    one, times = pictures.validation[:1].numpy(), []
-    for turn in range(_WARMUP + _REPEATS):
-        began = time.perf_counter()
-        run_session(session, one)
-        if turn >= _WARMUP:
-            times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
+    one = pictures.validation[:1].numpy()
+    return statistics.median(run_times(lambda: run_session(session, one), _REPEATS, _WARMUP))

@@ -207,6 +207,22 @@ class ReplayWalk:
         return list(value)
 
 
+def choose_known(values: Mapping[str, Any], answers: dict[str, Any]) -> Callable[[str, Sequence[Any]], Any]:
+    """A `choose` without subsets that answers by name what is known of a network, and adds each answer to `answers`.
+
+    It raises UsageError for a value that is none of the options.
+    """
+
+    def choose(name: str, options: Sequence[Any]) -> Any:
+        if values[name] not in options:
+            allowed = ", ".join(map(str, options))
+            raise UsageError(f"this network is no point of the space: {name} is {values[name]}, not one of {allowed}")
+        answers[name] = next(option for option in options if option == values[name])
+        return answers[name]
+
+    return choose
+
+
 class RecordingWalk:
     """Puts each question to `answer` and keeps the questions: how spaces are traced and controllers walk them.
 

@@ -155,14 +155,14 @@ def measure_latency(
                     f"{type(model).__name__} takes no input of shape {(batch, *shape)}: {error}"
                 ) from error
         run = _session(copied, example, threads) if engine == "onnxruntime" else _torch_run(copied, example)
-        times = _times(run, repeats, warmup)
+        times = run_times(run, repeats, warmup)
     finally:
         torch.set_num_threads(before)
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
     return Measured(median, low, high, engine, threads, batch, device, repeats, shape)
 
 
-def _times(run: Callable[[], None], repeats: int, warmup: int) -> list[float]:
+def run_times(run: Callable[[], object], repeats: int, warmup: int) -> list[float]:
     """Milliseconds of each timed run."""
     for _ in range(warmup):
         run()

@@ -19,7 +19,7 @@ from archsmith.core.errors import LimitExceeded, UsageError
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.shown import shown
 from archsmith.core.space import identity
-from archsmith.core.walk import Choose
+from archsmith.core.walk import Choose, choose_known
 from archsmith.nn.mobile_plan import check_kernel, check_ratio, fraction, whole
 from archsmith.spaces.residual_network.architecture import (
     ACTIVATIONS,
@@ -158,17 +158,7 @@ class ResidualNetwork:
         check_architecture(architecture)
         values = _values(architecture)
         answers: dict[str, Any] = {}
-
-        def choose(name: str, options: Sequence[Any]) -> Any:
-            if values[name] not in options:
-                allowed = ", ".join(map(str, options))
-                raise UsageError(
-                    f"this network is no point of the space: {name} is {values[name]}, not one of {allowed}"
-                )
-            answers[name] = next(option for option in options if option == values[name])
-            return answers[name]
-
-        reached = self.architecture(choose)  # type: ignore[arg-type]
+        reached = self.architecture(choose_known(values, answers))  # type: ignore[arg-type]
         if reached != architecture:
             name = next(name for name, value in _values(architecture).items() if _values(reached).get(name) != value)
             raise UsageError(

@@ -18,7 +18,7 @@ from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.shown import shown
 from archsmith.core.space import identity
-from archsmith.core.walk import Choose
+from archsmith.core.walk import Choose, choose_known
 from archsmith.spaces.subnetwork.architecture import (
     KIND,
     check_architecture,
@@ -117,17 +117,7 @@ class Subnetwork:
         values |= {
             f"{i}.{name}": value for i, stage in enumerate(architecture["stages"]) for name, value in stage.items()
         }
-
-        def choose(name: str, options: Sequence[Any]) -> Any:
-            if values[name] not in options:
-                allowed = ", ".join(map(str, options))
-                raise UsageError(
-                    f"this network is no point of the space: {name} is {values[name]}, not one of {allowed}"
-                )
-            answers[name] = next(option for option in options if option == values[name])
-            return answers[name]
-
-        if self.architecture(choose) != architecture:  # type: ignore[arg-type]
+        if self.architecture(choose_known(values, answers)) != architecture:  # type: ignore[arg-type]
             raise UsageError("this network is no point of the space: it has values that the space does not ask for")
         return Genotype(identity(self), answers)
 
