@@ -19,7 +19,6 @@ from archsmith._search.trainings import TrainingProgress
 from archsmith._transfer import Correlated, Transferred, correlate, estimate, multiply_adds_of, transfer
 from archsmith._transfer.carried import carried
 from archsmith._transfer.contest import Asked, prepare
-from archsmith._transfer.features import STRENGTHS, logistic_regression
 from archsmith._transfer.found import source_of
 from archsmith._transfer.scaling import Scale, scaled
 from archsmith.cli.main import main
@@ -31,6 +30,7 @@ from archsmith.nn.classifier import classifier_of, load_body, reading_features, 
 from archsmith.nn.count import count, count_parameters
 from archsmith.nn.resnet import resnet20
 from archsmith.training import ImageClassification
+from archsmith.training.linear_probe import STRENGTHS, logistic_regression
 
 SPACES: dict[str, Any] = {
     "chain": smith.spaces.ConvChain(layers=2, filters=(6, 8)),

@@ -50,7 +50,29 @@ class TestContract(SpaceContract):
             whole | {"stages": [first, *others[:2]]},
             whole | {"head": 1},
             whole | {"frozen": 8},
+            whole | {"size": 16},
         )
+
+
+class TestContractWithSizes(TestContract):
+    def space(self) -> Space:
+        return Subnetwork(weights=None, frozen=(0,), sizes=(64, 96))
+
+    def wrong_architectures(self) -> Sequence[Any]:
+        whole = whole_architecture("efficientnet_lite0")
+        return (whole | {"size": "64"}, whole | {"size": 64.5})
+
+
+def test_a_size_is_a_choice_where_the_space_has_sizes() -> None:
+    space = Subnetwork(weights=None, sizes=(64, 96))
+    whole = space.whole(96)
+    assert decode(space, space.genotype(whole)) == whole
+    assert build(space, whole, Task((3, 64, 64), 5)).settings["size"] == 96
+    for other in (space.whole(), space.whole(128)):
+        with pytest.raises(UsageError, match="size is"):
+            space.genotype(other)
+    with pytest.raises(UsageError, match="values that the space does not ask for"):
+        Subnetwork(weights=None).genotype(whole)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from archsmith.core.errors import DataError
 from archsmith.core.shown import plain, spelled
 from archsmith.data.archive_listing import archive_contents, list_archive
 from archsmith.data.decoding import decode_all
-from archsmith.data.images import ImageData
+from archsmith.data.images import Bytes, ImageData
 from archsmith.data.labelling import Contents, Labelling, csv_listing, find_layout, no_pictures
 from archsmith.data.layout import Ignored, LabelledPicture, Layout, Parts, path_text
 from archsmith.data.listing import Listing, folder_contents, list_folder
@@ -157,6 +157,20 @@ def read_pictures(pictures_in: PictureFiles, size: int | None, channels: int | N
         files=names[0],
         test_files=names[1],
     )
+
+
+def decode_files(pictures_in: PictureFiles, files: Sequence[str], size: int | None, channels: int) -> Bytes:
+    """Some of the pictures, decoded, by the names that `ImageData.files` has. Raises DataError if one cannot be read."""
+    listing, wanted = pictures_in.listing, set(files)
+    names = {picture.path: path_text(picture.path) for picture in pictures_in.layout.pictures}
+    source_of = {name: listing.files[path].source for path, name in names.items() if name in wanted}
+    if gone := sorted(wanted - source_of.keys()):
+        raise DataError(f"{pictures_in.name} has no picture {gone[0]!r} any more")
+    sources = [source_of[name] for name in files]
+    decoded = decode_all(list(dict.fromkeys(sources)), pictures_in.contents, size or DEFAULT_SIZE, channels)
+    for source, problem in decoded.problems.items():
+        raise DataError(f"{pictures_in.name}: {source} can no longer be read: {problem}")
+    return decoded.take(sources)
 
 
 def _once(pictures: Iterable[LabelledPicture], listing: Listing) -> tuple[list[LabelledPicture], int]:

@@ -278,6 +278,26 @@ def open_data(data: str, *, labels: str | None = None, label_pattern: str | None
     return open_path(path, labels, label_pattern)
 
 
+def read_files(
+    data: str,
+    files: tuple[str, ...],
+    size: int | None,
+    channels: int,
+    labels: str | None = None,
+    label_pattern: str | None = None,
+) -> Bytes:
+    """Some pictures of a data set of files, [count, size, size, channels], as `load` would read them.
+
+    Args:
+        data, size, channels, labels, label_pattern: as in `load`.
+        files: which, by the names that `ImageData.files` has.
+
+    Raises DataError for data and files that cannot be read.
+    """
+    path, labels = _located(data, labels)
+    return _read_files(str(path), files, size, channels, labels, label_pattern, _version_of(path, labels))
+
+
 def _located(data: str, labels: str | None) -> tuple[Path, str | None]:
     """The absolute path of a data set, and of its labels. Raises UnknownName or DataError if it is not there."""
     path = Path(os.path.expanduser(data))
@@ -316,6 +336,24 @@ def is_name(data: str) -> bool:
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "-")
+
+
+@functools.lru_cache(maxsize=4)
+def _read_files(
+    path: str,
+    files: tuple[str, ...],
+    size: int | None,
+    channels: int,
+    labels: str | None,
+    label_pattern: str | None,
+    _version: int,
+) -> Bytes:
+    from archsmith.data.image_files import open_path
+    from archsmith.data.image_folder import PictureFiles, decode_files
+
+    pictures = open_path(Path(path), labels, label_pattern)
+    assert isinstance(pictures, PictureFiles)
+    return decode_files(pictures, files, size, channels)
 
 
 def _load_named(name: str, size: int | None, channels: int | None) -> ImageData:

@@ -141,6 +141,9 @@ class ImageClassification:
         fold: the number of the one fold, from 0, that is the validation split, in `evaluate`, `train` and `splits`. None: all
             in turn.
         fixed: names of settings that a child does not decide, whatever its genotype says.
+        probe: before the training, the network's last linear layer is fitted by logistic regression to what it is given for so many
+            training pictures; see `training.linear_probe`. That is for children that start from weights. It counts into
+            `seconds`; the metric "probe_accuracy" tells what came of it. 0: the layer begins as it was built.
     """
 
     data: str | os.PathLike[str] | Arrays | Sequence[Any] | Mapping[str, Any] = "digits"
@@ -192,6 +195,7 @@ class ImageClassification:
     fold: int | None = added_later(None)
     inherit_weights: bool = added_later(False)
     fixed: tuple[str, ...] = added_later(())
+    probe: int = added_later(0)
 
     default_reward = staticmethod(cubed_accuracy)
     nonrepeating: ClassVar[tuple[str, ...]] = ("latency", "latency_low", "latency_high")
@@ -360,9 +364,17 @@ class ImageClassification:
 
     def test_images(self) -> Bytes:
         """The test pictures at the size of the network's input, as `predict` reads them."""
+        splits = self.splits()
         if self.source_size is None or self.source_size == self.size:
-            return self.splits().test_images
-        return dataclasses.replace(self, source_size=None).splits().test_images
+            return splits.test_images
+        at_size = dataclasses.replace(self, source_size=None)
+        if isinstance(self.data, Arrays) or not splits.test_files:
+            return at_size.splits().test_images
+        from archsmith.data.images import read_files
+
+        labels = None if self.labels is None else str(self.labels)
+        depth = int(splits.data.images.shape[3])
+        return read_files(str(self.data), splits.test_files, self.size, depth, labels, self.label_pattern)
 
     def steps_per_epoch(self) -> int:
         """Batches of an epoch; of all folds, if there are several."""

@@ -31,7 +31,7 @@ DECIDABLE = frozenset([*_OF_STEPS.split(), *_OF_TIME.split(), *_OF_PICTURES.spli
 
 def check_settings(config: ImageClassification) -> None:
     """Raise UsageError, which names the setting, the rule and the value, for settings that cannot be."""
-    for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0)):
+    for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0), ("probe", 0)):
         whole(name, getattr(config, name), least)
     for name, least in (("size", 4), ("max_train", 4)):
         if getattr(config, name) is not None:

@@ -21,6 +21,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.batch_norm import forgetting_within, set_epsilon
+from archsmith.nn.classifier import classifier_of
 from archsmith.nn.count import count
 from archsmith.nn.narrow_strides import narrow_strides
 from archsmith.nn.seeding import seed_torch
@@ -28,11 +29,15 @@ from archsmith.training.image_fitting import Start, fit, start_of
 from archsmith.training.inheriting import inherit_from_parent
 from archsmith.training.isolation import check_parameters, seeded
 from archsmith.training.learning_rates import best_learning_rate
+from archsmith.training.linear_probe import Fit, fit_classifier
 from archsmith.training.resuming import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
     from archsmith.data.images import ImageSplits
     from archsmith.training.image_classification import ImageClassification
+
+PROBE_STRENGTHS = (1e4, 1e3, 1e2, 1e1)  # of L2, for a classifier that is trained on
+LEAST_SECONDS = 1.0  # of a training, when fitting the classifier took all of its time
 
 
 def evaluate(config: ImageClassification, space: Space, genotype: Genotype, context: Context) -> Result:
@@ -109,6 +114,9 @@ def _train(
         context.check()
         multiply_adds = count(model, config.task().input_shape).multiply_adds
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        probe, probing = None, 0.0
+        if config.probe and checkpoint is None:
+            probe, probing, config = _with_probe(config, model, context)
         # How many steps fit into some seconds is not known: averages forget as fast as they may.
         steps = 0 if config.seconds else config.epochs * math.ceil(len(splits.train) / config.batch_size)
         model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
@@ -119,7 +127,7 @@ def _train(
                     child, probed = _with_rate(config, child, splits, context, seed, start)
                 else:
                     child, probed = dataclasses.replace(child, learning_rate=_rate_again(config, child, start)), 0
-                probing = time.perf_counter() - began
+                probing += time.perf_counter() - began
                 extra = {"latency": latency, "inherited": inherited, "learning_rate": child.learning_rate}
                 fitted = fit(config, child, splits, context, seed, all_data, start, extra=extra)
         finally:
@@ -134,6 +142,8 @@ def _train(
         metrics["batch_norm_decay"] = decay
     metrics["train_seconds"], metrics["train_loss"] = start.spent + fitted.seconds, last["train_loss"]
     metrics["images_per_second"] = fitted.images_per_second
+    if probe is not None:
+        metrics["probe_accuracy"] = probe.accuracy
     if start.epochs:
         metrics["epochs_before"], metrics["seconds_before"] = start.epochs, start.seconds
     if not all_data:
@@ -149,6 +159,19 @@ def _train(
         checkpoint=fitted.checkpoint,
         settings=dict(child.settings),
     )
+
+
+def _with_probe(
+    config: ImageClassification, model: torch.nn.Module, context: Context
+) -> tuple[Fit, float, ImageClassification]:
+    """Fit the classifier. Gives how well it did, the seconds that it took, and the settings with as many seconds less."""
+    began = time.perf_counter()
+    _, layer = classifier_of(model, config.task().input_shape)
+    fitted = fit_classifier(model, layer, config, context, most=config.probe, strengths=PROBE_STRENGTHS)
+    spent = time.perf_counter() - began
+    if config.seconds is not None:
+        config = dataclasses.replace(config, seconds=max(config.seconds - spent, LEAST_SECONDS))
+    return fitted, spent, config
 
 
 def _with_rate(

@@ -2,11 +2,12 @@
 
     {"kind": "subnetwork", "of": "efficientnet_lite0",
      "stages": [{"depth": 1, "kernel": 3, "expansion": 1.0}, {"depth": 2, "kernel": 3, "expansion": 0.75}, ...],
-     "head": True, "frozen": 0}
+     "head": True, "frozen": 0, "size": 128}
 
 Stages are the first ones of the network `of`. A stage keeps its first `depth` blocks, the middle `kernel` × `kernel` weights of
 its depthwise filters, and `expansion` of their channels, the nearest multiple of 8. `head` says whether the 1×1 convolution before
 the classifier is kept; it can be where all stages are. The weights of the stem and of the first `frozen` stages are not trained.
+`size` is the side of the pictures that the network sees, in pixels; without it, the evaluator decides.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from archsmith.nn.mobile_plan import check_keys, whole
 from archsmith.spaces.subnetwork.known import KNOWN, Block, MobileNetwork
 
 KIND = "subnetwork"
+LEAST_SIZE, LARGEST_SIZE = 32, 1024  # pixels a side of a network's input: it halves them five times
 CHANNEL_STEP = 8  # numbers of channels are multiples of it, which processors compute faster
 
 
@@ -35,7 +37,8 @@ def check_architecture(architecture: Any) -> None:
     """Raise UsageError unless this is a subnetwork, as the module's docstring has it."""
     if not isinstance(architecture, Mapping) or architecture.get("kind") != KIND:
         raise UsageError(f'an architecture of this space is an object with "kind": "{KIND}", got {shown(architecture)}')
-    check_keys("a subnetwork", architecture, ("kind", "of", "stages", "head", "frozen"))
+    size = ("size",) if "size" in architecture else ()
+    check_keys("a subnetwork", architecture, ("kind", "of", "stages", "head", "frozen", *size))
     whole_network = network_called(architecture["of"])
     stages, most = architecture["stages"], len(whole_network.stages)
     if not isinstance(stages, list | tuple) or not 1 <= len(stages) <= most:
@@ -54,6 +57,8 @@ def check_architecture(architecture: Any) -> None:
     if architecture["head"] and len(stages) < most:
         raise UsageError(f"a subnetwork has a head if it has all {most} stages, and this one has {len(stages)}")
     whole("frozen of a subnetwork", architecture["frozen"], 0, len(stages))
+    if size:
+        whole("size of a subnetwork", architecture["size"], LEAST_SIZE, LARGEST_SIZE)
 
 
 def _check_expansion(what: str, value: Any, blocks: tuple[Block, ...]) -> None:
@@ -90,9 +95,10 @@ def _narrowed(block: Block, stage: Mapping[str, Any]) -> Block:
     return replace(block, kernel=min(block.kernel, stage["kernel"]), hidden=hidden)
 
 
-def whole_architecture(name: str) -> dict[str, Any]:
-    """The architecture of a whole network."""
+def whole_architecture(name: str, size: int | None = None) -> dict[str, Any]:
+    """The architecture of a whole network, for pictures of `size` pixels a side; None: the evaluator decides."""
     stages = [
         {"depth": len(blocks), "kernel": blocks[0].kernel, "expansion": 1.0} for blocks in network_called(name).stages
     ]
-    return {"kind": KIND, "of": name, "stages": stages, "head": True, "frozen": 0}
+    sized = {} if size is None else {"size": size}
+    return {"kind": KIND, "of": name, "stages": stages, "head": True, "frozen": 0, **sized}

@@ -13,7 +13,9 @@ from archsmith.spaces.subnetwork.known import Block
 def diagram_of(architecture: Mapping[str, Any]) -> Diagram:
     """The network block by block, each stage in a frame of its own; arcs are shortcuts. The architecture has been checked."""
     network, whole = network_of(architecture), network_called(architecture["of"])
-    nodes = [Node("image", "image", role="input"), Node("stem", "3×3 conv / 2", f"{network.stem} filters")]
+    size = architecture.get("size")
+    side = "" if size is None else f"{size} × {size} pixels"
+    nodes = [Node("image", "image", side, role="input"), Node("stem", "3×3 conv / 2", f"{network.stem} filters")]
     edges, shortcuts = [Edge("image", "stem")], []
     for i, (blocks, all_blocks) in enumerate(zip(network.stages, whole.stages, strict=False)):
         frozen = ", frozen" if i < architecture["frozen"] else ""

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
+from archsmith.core.config import added_later
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.shown import shown
 from archsmith.core.space import identity
 from archsmith.core.walk import Choose, choose_known
+from archsmith.nn.mobile_plan import whole
 from archsmith.spaces.subnetwork.architecture import (
     KIND,
+    LARGEST_SIZE,
+    LEAST_SIZE,
     check_architecture,
     kernels_of,
     narrows,
@@ -49,6 +53,7 @@ class Subnetwork:
         stages: how many stages may be kept; None: any number from 3 on.
         expansions: parts of the inner channels of a stage's blocks that may be kept.
         frozen: how many stages may stay as they are while the rest is trained, with the stem; more than there are means all.
+        sizes: sides in pixels that the pictures may have which the network sees; empty: the evaluator decides, once for all.
 
     Raises UsageError for other options, and for weights that cannot be read.
     """
@@ -59,6 +64,7 @@ class Subnetwork:
     stages: tuple[int, ...] | None = None
     expansions: tuple[float, ...] = (0.5, 0.75, 1.0)
     frozen: tuple[int, ...] = (0, 3, 99)
+    sizes: tuple[int, ...] = added_later(())
 
     version: ClassVar[int] = 1
     kind: ClassVar[str] = KIND
@@ -66,11 +72,12 @@ class Subnetwork:
     def __post_init__(self) -> None:
         plain_fields(self)
         most = len(network_called(self.of).stages)
-        for name in ("stages", "expansions", "frozen"):
+        for name in ("stages", "expansions", "frozen", "sizes"):
             values = getattr(self, name)
             if name == "stages" and values is None:
                 continue
-            if not isinstance(values, list | tuple) or not values or len(set(values)) != len(values):
+            may_be_empty = name == "sizes"
+            if not isinstance(values, list | tuple) or not (values or may_be_empty) or len(set(values)) != len(values):
                 raise UsageError(f"{name} of Subnetwork must be a tuple of different values, got {shown(values)}")
             object.__setattr__(self, name, tuple(values))
         for value in self.stages or ():
@@ -82,6 +89,8 @@ class Subnetwork:
         for value in self.frozen:
             if not isinstance(value, int) or value < 0:
                 raise UsageError(f"frozen of Subnetwork must be whole numbers from 0 on, got {shown(value)}")
+        for value in self.sizes:
+            whole("each of the sizes of Subnetwork", value, LEAST_SIZE, LARGEST_SIZE)
         if self.weights is not None and not self.sha256:
             object.__setattr__(self, "sha256", self._published().sha256)
 
@@ -107,13 +116,15 @@ class Subnetwork:
             )
         head = ask("head", (True, False)) if kept == most else False
         frozen = ask("frozen", tuple(sorted({min(value, kept) for value in self.frozen})))
-        return {"kind": self.kind, "of": self.of, "stages": stages, "head": head, "frozen": frozen}
+        size = {"size": ask("size", self.sizes)} if self.sizes else {}
+        return {"kind": self.kind, "of": self.of, "stages": stages, "head": head, "frozen": frozen, **size}
 
     def genotype(self, architecture: Architecture) -> Genotype:
         """The genotype of an architecture. Raises UsageError when it is not a point of this space."""
         check_architecture(architecture)
         answers: dict[str, Any] = {}
         values = {"stages": len(architecture["stages"]), "head": architecture["head"], "frozen": architecture["frozen"]}
+        values["size"] = architecture.get("size")
         values |= {
             f"{i}.{name}": value for i, stage in enumerate(architecture["stages"]) for name, value in stage.items()
         }
@@ -121,9 +132,9 @@ class Subnetwork:
             raise UsageError("this network is no point of the space: it has values that the space does not ask for")
         return Genotype(identity(self), answers)
 
-    def whole(self) -> Architecture:
-        """The whole network, all of it trained."""
-        return whole_architecture(self.of)
+    def whole(self, size: int | None = None) -> Architecture:
+        """The whole network, all of it trained, for pictures of `size` pixels a side; None: the evaluator decides."""
+        return whole_architecture(self.of, size)
 
     # --- the child ----------------------------------------------------------------------------------------------------
 
@@ -145,7 +156,8 @@ class Subnetwork:
         preparation = preparation_of(architecture["of"], self.weights)
         model = Network(network, task.num_classes, channels, preparation, architecture["frozen"])
         start = None if self.weights is None else partial(self._start, network, task)
-        return Child(model, start=start, settings={"whiten": False, "batch_norm_epsilon": network.epsilon})
+        size = {"size": architecture["size"]} if "size" in architecture else {}
+        return Child(model, start=start, settings={"whiten": False, "batch_norm_epsilon": network.epsilon, **size})
 
     def _published(self) -> Weights:
         """The weights of the whole network."""
