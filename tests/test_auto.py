@@ -16,10 +16,11 @@ from PIL import Image
 
 import archsmith as smith
 from archsmith.automl import DataRead, StageStarted
+from archsmith.automl.from_scratch import FromScratch, batch_size, known_points, networks, search_space
 from archsmith.automl.interruption import Interruption
-from archsmith.automl.known_networks import batch_size, known_points, networks, search_space, title_of
-from archsmith.automl.pictures import Pictures, pictures_of, sides, trainer_for
+from archsmith.automl.pictures import Pictures, pictures_of, sides, size_of
 from archsmith.automl.speed import fast_enough
+from archsmith.automl.strategy import title_of
 from archsmith.core.child import Task
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Genotype
@@ -267,12 +268,12 @@ def test_known_networks_come_from_the_largest_to_the_smallest(facts: Pictures) -
 
 def test_the_baseline_is_the_largest_known_network_that_is_fast_enough() -> None:
     digits = smith.training.ImageClassification("digits")
-    facts = pictures_of(digits, None)
-    trainer, space = trainer_for(digits, facts), search_space(facts)
-    largest, speed = fast_enough(trainer, facts, space, 1, needed=0)
+    strategy = FromScratch(pictures_of(digits, size_of(digits), None))
+    trainer, space = strategy.trainer(digits), strategy.space
+    largest, speed = fast_enough(trainer, strategy, 1, needed=0)
     assert speed > 0
     assert title_of(decode(space, largest[0])) == "a ResNet-10 of width 32"
-    smallest, _ = fast_enough(trainer, facts, space, 1, needed=math.inf)
+    smallest, _ = fast_enough(trainer, strategy, 1, needed=math.inf)
     assert title_of(decode(space, smallest[0])) == "a ResNet-10 of width 16"
     assert smallest[0] not in largest
 

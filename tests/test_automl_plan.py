@@ -12,11 +12,11 @@ from archsmith.automl.plan import (
     LEAST_PASSES,
     LEAST_TRIALS,
     MOST_TRIALS,
-    PASSES,
     SHORTEST_TRIAL,
     TRAINING_SHARE,
     TRIAL_SECONDS,
     TimePlan,
+    probing_plan,
     speed_needed,
     time_plan,
 )
@@ -60,6 +60,33 @@ def test_a_plan_fits_or_says_how_long_it_would_take(total: float, spent: float, 
     assert sum(stage for _, stage in plan.rows) == pytest.approx(seconds, rel=1e-6)
 
 
+@given(
+    total=st.floats(60, 24 * 3600),
+    spent=st.floats(0, 0.3),
+    workers=st.integers(1, 64),
+    one_pass=st.floats(0, 500),
+    probes=st.integers(1, 40),
+    control=st.booleans(),
+)
+def test_a_plan_with_probes_fills_the_time_too(
+    total: float, spent: float, workers: int, one_pass: float, probes: int, control: bool
+) -> None:
+    plan = probing_plan(total, probes=probes, spent=spent * total, workers=workers, one_pass=one_pass, control=control)
+    assert sum(seconds for _, seconds in plan.rows) == pytest.approx(total, rel=1e-6)
+    assert all(seconds >= 0 for _, seconds in plan.rows)
+    assert plan.final + (plan.search if plan.trials == 0 else 0.0) >= DELIVERED_SHARE * total * 0.999
+    assert plan.trials in (0, *range(2, probes + 1))
+    assert plan.trials == 0 or plan.search < 0.3 * total
+
+
+def test_most_of_ten_minutes_goes_into_fine_tuning() -> None:
+    plan = probing_plan(10 * MINUTES, probes=20, spent=20, workers=2, one_pass=33)
+    assert plan.trials >= 6
+    assert plan.choosing > 30
+    assert plan.faster > 30
+    assert plan.final > 250
+
+
 def test_ten_minutes_on_two_cores() -> None:
     plan = time_plan(10 * MINUTES, spent=15, workers=2)
     assert plan.baseline == 100
@@ -84,8 +111,8 @@ def test_few_pictures_are_searched_in_two_minutes() -> None:
 
 
 def test_a_network_must_see_all_pictures_some_times() -> None:
-    assert speed_needed(500, 10_000) == pytest.approx(PASSES * 10_000 / (TRAINING_SHARE * 500))
-    assert speed_needed(0, 100) == PASSES * 100
+    assert speed_needed(500, 10_000, 15) == pytest.approx(15 * 10_000 / (TRAINING_SHARE * 500))
+    assert speed_needed(0, 100, 12) == 12 * 100
 
 
 def test_the_baseline_gets_what_was_asked() -> None:

@@ -123,7 +123,7 @@ def test_the_sizes_of_files_are_read_from_their_headers(tmp_path: Path) -> None:
 
 
 def test_the_size_of_data_in_arrays(tmp_path: Path) -> None:
-    assert picture_size("digits") == PictureSize(8, 8, 64) == picture_size(load("digits"))
+    assert picture_size("digits") == PictureSize(8, 8, 64, 1797, colour=False) == picture_size(load("digits"))
     labels = np.arange(12) % 2
     np.savez(tmp_path / "a.npz", x_train=np.stack(arrays(SCENES))[:, :96], y_train=labels)
     assert picture_size(str(tmp_path / "a.npz")).own == 96

@@ -18,7 +18,7 @@ class StageStarted:
     """What `auto` tells when a stage begins.
 
     Args:
-        name: "search", "control", "choosing", "baseline", "final" or "closing".
+        name: "search", "control", "choosing", "baseline", "final", "faster" or "closing".
         seconds: how long it will take, about.
         plan: the whole plan.
         epochs: passes over the training pictures that the stage's time is enough for, about; None: not measured yet.

@@ -6,6 +6,7 @@ import os
 import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ import torch
 from archsmith._search.session import DEFAULT_STORE, check_enough
 from archsmith.automl.events import DataRead, Watch, WrapUpStarted
 from archsmith.automl.interruption import Interruption
-from archsmith.automl.known_networks import search_space
+from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.outputs import Outputs, free_name, stem_of
-from archsmith.automl.pictures import pictures_of, trainer_for
-from archsmith.automl.plan import check_total, speed_needed, time_plan
+from archsmith.automl.plan import check_total, probing_plan, speed_needed, time_plan
 from archsmith.automl.result import AutoResult
 from archsmith.automl.speed import fast_enough
 from archsmith.automl.stages import Stages
+from archsmith.automl.strategy import AVAILABLE, strategy_for
 from archsmith.core import loaded
 from archsmith.core.cores import cores
 from archsmith.core.duration import seconds_of
@@ -35,8 +36,11 @@ def auto(
     *,
     time: str | float = "20m",
     size: int | None = None,
+    pretrained: str | os.PathLike[str] | None = AVAILABLE,
     labels: str | os.PathLike[str] | None = None,
     label_pattern: str | None = None,
+    latency: float | None = None,
+    runtime: str = "pytorch",
     baseline_time: str | float | None = None,
     control: bool = False,
     workers: int | None = None,
@@ -48,13 +52,18 @@ def auto(
     began: float | None = None,
     watch: Watch | None = None,
 ) -> AutoResult:
-    """Give the best classifier of pictures that the time allows, trained from scratch.
+    """Give the best classifier of pictures that the time allows, from pretrained weights or from scratch.
 
     Args:
         data: as of `ImageClassification`.
         time: for everything, such as "20m" or "1h30m", or in seconds.
         size: the side of the network's input in pixels (default: decided by the pictures).
+        pretrained: weights to begin with. "available": those of EfficientNet-Lite0, trained on ImageNet, for colour pictures of 64
+            pixels a side or more, if the extra `pretrained` is installed. "imagenet": these for any pictures. The path of a
+            safetensors file in timm's naming: those of a network of `spaces.Subnetwork`. None: from scratch.
         labels, label_pattern: where the labels are, as of `ImageClassification`.
+        latency: milliseconds that the delivered network may take for a picture on this machine, with one thread; None: any.
+        runtime: what runs it then: "pytorch", or "onnxruntime" for the file that `export --format onnx` writes.
         baseline_time: for the baseline's training (default: one sixth of the time).
         control: whether random search runs beside the search, with as many children.
         workers: children that are trained side by side (default: one for each CUDA device, or else for each core).
@@ -75,6 +84,7 @@ def auto(
     started = clock.monotonic() if began is None else began
     total = seconds_of(time)
     baseline = None if baseline_time is None else seconds_of(baseline_time, "baseline_time")
+    target = None if latency is None else LatencyTarget(latency, runtime)
     asked = ImageClassification(data, labels=labels, label_pattern=label_pattern)
     outputs = Outputs(
         store=open_store(store),
@@ -86,17 +96,21 @@ def auto(
     side_by_side = workers if workers is not None else _default_workers()
     check_total(total)
     with Interruption(lambda: watch(WrapUpStarted()) if watch is not None else None) as interruption:
-        pictures = pictures_of(asked, size)
-        trainer = trainer_for(asked, pictures)
+        strategy = strategy_for(asked, size, pretrained, outputs.recorded_space())
+        pictures, trainer = strategy.pictures, strategy.trainer(asked)
         with loaded.pinned(trainer):
             if watch is not None:
                 watch(DataRead(trainer.describe_data(), pictures))
             check_enough(trainer)
-            space, threads = search_space(pictures), workers if workers is not None else cores()
+            threads = workers if workers is not None else cores()
             if recorded is None:
-                needed = speed_needed(total - (clock.monotonic() - started), pictures.train)
-                points, speed = fast_enough(trainer, pictures, space, threads, needed)
-                plan = time_plan(
+                if target is not None:
+                    strategy = strategy.within(target, trainer)
+                    pictures = strategy.pictures
+                needed = speed_needed(total - (clock.monotonic() - started), pictures.train, strategy.passes)
+                points, speed = fast_enough(trainer, strategy, threads, needed)
+                make_plan = partial(probing_plan, probes=len(points)) if strategy.probed else time_plan
+                plan = make_plan(
                     total,
                     spent=clock.monotonic() - started,
                     workers=side_by_side,
@@ -112,9 +126,9 @@ def auto(
                 plan = replace(recorded, total=total, reading=clock.monotonic() - started)
             stages = Stages(
                 trainer=trainer,
-                pictures=pictures,
+                strategy=strategy,
                 plan=plan,
-                space=space,
+                target=target,
                 points=points,
                 started=started,
                 workers=side_by_side,

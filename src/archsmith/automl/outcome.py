@@ -13,6 +13,7 @@ from torch import nn
 from archsmith._page.pictures import data_address
 from archsmith._search import Run
 from archsmith._search.writing import writing
+from archsmith.automl.latency_target import LatencyTarget
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.genotype import Genotype
 from archsmith.core.temperatures import FittedTemperature
@@ -23,8 +24,10 @@ from archsmith.metrics.label_errors import label_errors
 from archsmith.metrics.outcome import (
     BASELINE,
     DOCUMENT,
+    FOUND,
     AutoOutcome,
     DeliveredNetwork,
+    FasterNetwork,
     OtherNetwork,
     Score,
     Stage,
@@ -44,7 +47,7 @@ class TrainedNetwork:
     """A network with its weights, after its training.
 
     Args:
-        name: "found" or "baseline".
+        name: "found", "baseline", or of a faster network what it is called in the finish.
         genotype: what it is built from.
         title: what a person calls it.
         training: how its weights came about.
@@ -114,15 +117,17 @@ def record_outcome(
     *,
     stages: Sequence[Stage],
     time_budget: float,
+    target: LatencyTarget | None = None,
     notes: Sequence[str] = (),
 ) -> AutoOutcome:
     """Write the run's outcome document.
 
     Args:
         run: the search.
-        measured: the delivered network, then the others.
+        measured: the delivered network, then the others, of which faster ones are the last.
         stages: the plan of the time, and what became of it.
         time_budget: in seconds.
+        target: of the delivered network's latency.
         notes: what else a reader should know.
     """
     first, *others = measured
@@ -136,9 +141,11 @@ def record_outcome(
         scaled = with_temperature(first.test.probabilities, fitted.temperature)
         shown = Predictions(scaled, first.test.labels, first.test.files)
     network = first.network
-    latency = Latency().measure(network.model.cpu(), network.evaluator.task().input_shape)
+    engine = Latency() if target is None else target.latency()
+    latency = _latency(network, engine)
     summary = run.summary
-    other = others[0] if others else None
+    other = next((each for each in others if each.network.name in (FOUND, BASELINE)), None)
+    faster = [each for each in others if each.network.name not in (FOUND, BASELINE)]
     compared = None
     if other is not None:
         compared = OtherNetwork(
@@ -182,7 +189,7 @@ def record_outcome(
             test=score(first.test),
             parameters=network.parameters,
             file_bytes=sum(t.numel() * t.element_size() for t in network.model.state_dict().values()),
-            latency=latency.median,
+            latency=latency,
             size=network.evaluator.task().input_shape[-1],
             trial=network.trial,
         ),
@@ -199,14 +206,33 @@ def record_outcome(
         suspects_found=len(suspected),
         duplicates=tuple(duplicates),
         duplicates_found=duplicates_found,
-        notes=tuple(notes),
+        notes=(*([] if target is None else [target.sentence(latency)]), *notes),
         validation_predictions=kept(first.validation),
         test_predictions=kept(first.test),
+        faster=tuple(_faster(each, engine) for each in faster),
         baseline_test_predictions=kept(other.test) if other is not None and not baseline_delivered else None,
     )
     with writing(run, _OTHERWISE) as writer:
         writer.put_document(DOCUMENT, outcome.to_json())
     return outcome
+
+
+def _latency(network: TrainedNetwork, engine: Latency) -> float:
+    """Milliseconds for a picture."""
+    return engine.measure(network.model.cpu(), network.evaluator.task().input_shape).median
+
+
+def _faster(measured: Measured, engine: Latency) -> FasterNetwork:
+    network = measured.network
+    return FasterNetwork(
+        network=network.name,
+        name=network.title,
+        latency=_latency(network, engine),
+        size=network.evaluator.task().input_shape[-1],
+        parameters=network.parameters,
+        validation=score(measured.validation),
+        test=score(measured.test),
+    )
 
 
 def _seconds_of(network: TrainedNetwork, stages: Sequence[Stage]) -> float:

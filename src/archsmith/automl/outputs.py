@@ -16,6 +16,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.output_files import folder_for_now
 from archsmith.core.shown import base_name
 from archsmith.core.store import Store
+from archsmith.spaces import Product
 from archsmith.store import open_store
 from archsmith.store.payload import check_name
 from archsmith.training import ImageClassification
@@ -80,6 +81,12 @@ class Outputs:
                 f"run {self.name!r} was not begun by `auto` with a time; give the options that it was begun with, or another name"
             )
         return TimePlan(**plan)
+
+    def recorded_space(self) -> Product | None:
+        """The space of the run, if the store has it."""
+        run = self.run()
+        space = None if run is None else run.space
+        return space if isinstance(space, Product) else None
 
     def recorded_points(self) -> Sequence[Genotype]:
         """The known networks of the run, which the store has."""

@@ -17,6 +17,8 @@ SOURCE_SIDE, INPUT_SIDE = 128, 80
 # Networks do better on larger pictures than they were trained on (Touvron et al. 2019, "Fixing the train-test resolution
 # discrepancy"): the side of training pictures, as a part of the input's, and of that at the beginning of a training.
 TRAINING_PART, FIRST_PART = 0.8, 0.5
+# Sides of a pretrained network's input that are tried, and bytes that the pictures in memory may have for it.
+PRETRAINED_SIDES, MOST_BYTES = (64, 96, 128, 160, 192, 224), 2e9
 TESTED_PER_SECOND = 600.0  # pictures, roughly, before anything is measured
 
 
@@ -35,6 +37,7 @@ class Pictures:
         training: the side of training pictures at the end of a training.
         first: the side at its beginning.
         mirrored: whether a mirrored picture shows the same thing, as far as is known.
+        sizes: sides of the input that are tried; empty: `size` alone.
         folds: of the cross-validation that compares networks; None: there are enough pictures for a validation split.
     """
 
@@ -50,6 +53,7 @@ class Pictures:
     training: int
     first: int
     mirrored: bool = True
+    sizes: tuple[int, ...] = ()
     folds: int | None = None
 
     @property
@@ -63,15 +67,23 @@ class Pictures:
         return 2 * self.test / TESTED_PER_SECOND
 
 
-def pictures_of(trainer: ImageClassification, asked: int | None) -> Pictures:
-    """Facts on the trainer's pictures, and the sizes that follow.
+def pictures_of(
+    trainer: ImageClassification, found: PictureSize, asked: int | None, *, pretrained: bool = False
+) -> Pictures:
+    """Facts on the trainer's pictures, which are read, and the sizes that follow.
 
     Args:
         trainer: with the data.
+        found: how large they are.
         asked: the side of the input, if a person has said it.
+        pretrained: whether the networks have pretrained weights.
     """
-    found = _size_of(trainer)
-    source, size, training, first = sides(found.own, found.detail, asked)
+    choices: tuple[int, ...] = ()
+    if pretrained:
+        source, size, choices = pretrained_sides(found.own, found.count, asked)
+        training = first = size
+    else:
+        source, size, training, first = sides(found.own, found.detail, asked)
     read = replace(trainer, size=size, source_size=source if source != size else None)
     splits = read.splits()
     read.test_images()  # reading belongs to the beginning
@@ -90,6 +102,7 @@ def pictures_of(trainer: ImageClassification, asked: int | None) -> Pictures:
         training=training,
         first=first,
         mirrored=splits.data.mirrored_is_same,
+        sizes=choices,
         folds=folds_for(fold_counts(splits)),
     )
 
@@ -108,7 +121,8 @@ def trainer_for(trainer: ImageClassification, pictures: Pictures) -> ImageClassi
     )
 
 
-def _size_of(trainer: ImageClassification) -> PictureSize:
+def size_of(trainer: ImageClassification) -> PictureSize:
+    """How large the trainer's pictures are, from a sample of them."""
     if isinstance(trainer.data, Arrays):
         return picture_size(trainer.splits().data)
     labels = None if trainer.labels is None else str(trainer.labels)
@@ -132,6 +146,21 @@ def sides(own: int, detail: int, asked: int | None = None) -> tuple[int, int, in
     training = max(32, _step(TRAINING_PART * size))
     source = max(size, min(own, round(SOURCE_SIDE / INPUT_SIDE * size)))
     return source, size, training, max(24, _step(FIRST_PART * training))
+
+
+def pretrained_sides(own: int, count: int, asked: int | None = None) -> tuple[int, int, tuple[int, ...]]:
+    """The side of source and input, and the sides of inputs that are tried.
+
+    Args:
+        own: the pictures' own side.
+        count: how many there are.
+        asked: the input's side, if a person has said it.
+    """
+    if asked is not None:
+        return max(asked, min(own, round(1.2 * asked))), asked, (asked,)
+    largest = min(own, PRETRAINED_SIDES[-1], int((MOST_BYTES / (3 * count)) ** 0.5))
+    choices = tuple(side for side in PRETRAINED_SIDES if side <= max(largest, PRETRAINED_SIDES[1]))
+    return max(largest, choices[-1]), min(128, choices[-1]), choices
 
 
 def _step(side: float) -> int:

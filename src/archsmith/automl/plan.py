@@ -10,7 +10,6 @@ from archsmith.core.errors import UsageError
 MAX_EPOCHS = 100_000  # of a training: the clock ends it
 LEAST_SECONDS = 15.0  # less is not enough to start, train and export anything
 DELIVERED_SHARE = 0.42  # of the whole time: what the delivered weights get at least
-PASSES = 15  # over the training pictures: a network that makes fewer in its time is larger than the time allows
 TRAINING_SHARE = 0.6  # of the time after reading: what the delivered weights get, about
 FINAL_SHARE = 0.72  # of the time that reading, the baseline and closing leave
 CHOOSING_SHARE = 0.35  # of the search: what its best children get to go on with
@@ -22,6 +21,9 @@ TRIAL_SECONDS = (8.0, 90.0)  # and no less, no more
 LEAST_PASSES, ENOUGH_PASSES, SHORTEST_TRIAL = 0.75, 5.0, 3.0
 LEAST_TRIALS = 6  # fewer decide little, and their time is better spent on the final training
 MOST_TRIALS = 200  # on many cores, children are trained for longer
+# Of a probe, which only reads: passes over the training pictures that take as long; and of the time that is left, what probes get.
+PROBE_PASSES, PROBING_SHARE = 0.4, 0.12
+FASTER_SHARE = 0.12  # of the time that is left: what faster networks get
 ALONE_SHARE = 0.15  # of the time that is left, where one child is trained and there is no search
 
 
@@ -36,6 +38,7 @@ class TimePlan:
         choosing: for the best of them, which go on.
         baseline: for the baseline's training.
         final: for the training whose weights are delivered.
+        faster: for networks made from the delivered one that take less time.
         closing: for testing, export and the page.
         trial: of one child's training.
         trials: how many children the search trains.
@@ -52,12 +55,13 @@ class TimePlan:
     trial: float
     trials: int
     speed: float | None = None
+    faster: float = 0.0
 
     @property
     def rows(self) -> list[tuple[str, float]]:
         """The stages in order, with their seconds."""
-        names = ("reading", "search", "choosing", "baseline", "final", "closing")
-        return [(name, getattr(self, name)) for name in names]
+        names = ("reading", "search", "choosing", "baseline", "final", "faster", "closing")
+        return [(name, getattr(self, name)) for name in names if name != "faster" or self.faster]
 
 
 def check_total(total: float) -> None:
@@ -66,9 +70,9 @@ def check_total(total: float) -> None:
         raise UsageError(f"the time must be at least {LEAST_SECONDS:g} seconds, got {total:g}; 10m is a good choice")
 
 
-def speed_needed(seconds: float, pictures: int) -> float:
-    """How many pictures a second a network must learn from, to see all of them often enough when so many seconds are left."""
-    return PASSES * pictures / max(1.0, TRAINING_SHARE * seconds)
+def speed_needed(seconds: float, pictures: int, passes: float) -> float:
+    """How many pictures a second a network must learn from, to see all of them so often when so many seconds are left."""
+    return passes * pictures / max(1.0, TRAINING_SHARE * seconds)
 
 
 def closing_seconds(total: float, testing: float) -> float:
@@ -101,6 +105,60 @@ def time_plan(
 
     Raises UsageError if the budget is too short, or the baseline leaves too little of it.
     """
+    closing, least, left, baseline = _shares(total, spent, testing, baseline)
+    final = min(left, max(least, FINAL_SHARE * left))
+    searching = left - final
+    choosing = CHOOSING_SHARE * searching if chooses else 0.0
+    for_children = (searching - choosing - STARTING_SECONDS) / (2 if control else 1)
+    trial = min(TRIAL_SECONDS[1], max(TRIAL_SECONDS[0], TRIAL_SHARE * total))
+    if one_pass:
+        trial = max(LEAST_PASSES * one_pass, min(trial, max(SHORTEST_TRIAL, ENOUGH_PASSES * one_pass)))
+    trial = max(trial, for_children * workers / MOST_TRIALS)
+    trials = workers * math.floor(for_children / trial) if for_children > 0 else 0
+    if trials < LEAST_TRIALS:
+        trial = min(trial, ALONE_SHARE * left)
+        return TimePlan(total, spent, trial, 0.0, baseline, left - trial, closing, trial, 0)
+    return TimePlan(total, spent, searching - choosing, choosing, baseline, final, closing, trial, trials)
+
+
+def probing_plan(
+    total: float,
+    *,
+    probes: int,
+    spent: float,
+    workers: int,
+    testing: float = 0.0,
+    baseline: float | None = None,
+    chooses: bool = True,
+    control: bool = False,
+    one_pass: float = 0.0,
+) -> TimePlan:
+    """Divide a time budget whose search probes networks that are pretrained.
+
+    Args:
+        probes: how many networks could be probed.
+
+    The other arguments, and the errors, are those of `time_plan`.
+    """
+    closing, least, left, baseline = _shares(total, spent, testing, baseline)
+    spare = left - least
+    probe = max(SHORTEST_TRIAL, PROBE_PASSES * one_pass)
+    longest = (min(spare, PROBING_SHARE * left) - STARTING_SECONDS) / (2 if control else 1)
+    trials = min(probes, workers * math.floor(longest / probe)) if longest > 0 else 0
+    if trials < 2:
+        probe = min(probe, ALONE_SHARE * left)
+        return TimePlan(total, spent, probe, 0.0, baseline, left - probe, closing, probe, 0)
+    search = (STARTING_SECONDS + math.ceil(trials / workers) * probe) * (2 if control else 1)
+    choosing = min(spare - search, PROBING_SHARE * left) if chooses else 0.0
+    if choosing < one_pass:
+        choosing = 0.0
+    faster = max(0.0, min(spare - search - choosing, FASTER_SHARE * left))
+    final = left - search - choosing - faster
+    return TimePlan(total, spent, search, choosing, baseline, final, closing, probe, trials, faster=faster)
+
+
+def _shares(total: float, spent: float, testing: float, baseline: float | None) -> tuple[float, float, float, float]:
+    """The seconds for closing, at least for the delivered network, left for search and training, and for the baseline."""
     check_total(total)
     closing = closing_seconds(total, testing)
     least = DELIVERED_SHARE * total
@@ -117,17 +175,4 @@ def time_plan(
             "network that is delivered; give a shorter baseline time or more time"
         )
     baseline = min(total / 6, room - least) if baseline is None else baseline
-    left = room - baseline
-    final = min(left, max(least, FINAL_SHARE * left))
-    searching = left - final
-    choosing = CHOOSING_SHARE * searching if chooses else 0.0
-    for_children = (searching - choosing - STARTING_SECONDS) / (2 if control else 1)
-    trial = min(TRIAL_SECONDS[1], max(TRIAL_SECONDS[0], TRIAL_SHARE * total))
-    if one_pass:
-        trial = max(LEAST_PASSES * one_pass, min(trial, max(SHORTEST_TRIAL, ENOUGH_PASSES * one_pass)))
-    trial = max(trial, for_children * workers / MOST_TRIALS)
-    trials = workers * math.floor(for_children / trial) if for_children > 0 else 0
-    if trials < LEAST_TRIALS:
-        trial = min(trial, ALONE_SHARE * left)
-        return TimePlan(total, spent, trial, 0.0, baseline, left - trial, closing, trial, 0)
-    return TimePlan(total, spent, searching - choosing, choosing, baseline, final, closing, trial, trials)
+    return closing, least, room - baseline, baseline

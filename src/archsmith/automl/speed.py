@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import nn
 
 from archsmith import rewards
 from archsmith._search.known_points import genotypes_of
-from archsmith.automl.known_networks import known_points, networks
-from archsmith.automl.pictures import Pictures
 from archsmith.automl.plan import MAX_EPOCHS
+from archsmith.automl.strategy import Strategy
 from archsmith.core.child import Task
 from archsmith.core.executor import Job
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import Space, build_decided
 from archsmith.executors.run_job import JobContext, default_device
-from archsmith.spaces import Product
 from archsmith.training import ImageClassification
 from archsmith.training.schedules import area_share
 
@@ -54,18 +54,21 @@ def training_speed(trainer: ImageClassification, space: Space, genotype: Genotyp
 
 
 def fast_enough(
-    trainer: ImageClassification, pictures: Pictures, space: Product, threads: int, needed: float
+    trainer: ImageClassification, strategy: Strategy, threads: int, needed: float
 ) -> tuple[Sequence[Genotype], float]:
     """The known points around the largest known network that learns from `needed` pictures a second, else around the smallest.
 
     The second value is how many pictures a second the network learns from.
     """
-    for size in range(len(networks(pictures))):
-        points = genotypes_of(space, known_points(pictures, size))
-        speed = training_speed(trainer, space, points[0], threads)
-        if speed >= needed:
-            break
-    return points, speed
+    known = [genotypes_of(strategy.space, points) for points in strategy.points()]
+
+    @cache
+    def speed(index: int) -> float:
+        return training_speed(trainer, strategy.space, known[index][0], threads)
+
+    smallest = len(known) - 1
+    chosen = bisect_left(range(smallest), True, key=lambda index: speed(index) >= needed)
+    return known[chosen], speed(chosen)
 
 
 def testing_speed(network: nn.Module, task: Task) -> float:

@@ -2,10 +2,11 @@
 
 Each stage has its seconds in a plan, which is made once the data are read:
 
-    search      known networks and what the searcher proposes, each trained for a short time
+    search      known networks and what the searcher proposes, each trained for a short time; pretrained ones are probed
     choosing    the best of them go on from where they stopped
     baseline    what a competent person would have picked, trained in full within its own minutes
     final       the best goes on from where it stopped, while its learning rate falls to zero
+    faster      pretrained networks: the same network on smaller pictures, for a half and a quarter of the time
     closing     both networks are tested once; the one with the better validation accuracy is exported
 
 Every training is recorded as it ends, so that a killed command goes on. Once the data are read, the first Ctrl-C skips to a short
@@ -28,19 +29,21 @@ from archsmith._export import export
 from archsmith._finish.contenders import FOUND, Contender
 from archsmith._finish.look import look
 from archsmith._finish.result import Finished
-from archsmith._finish.training import Trained, Trainings, Wanted
+from archsmith._finish.training import Network, Trained, Trainings, Wanted
 from archsmith._search import Run, search
 from archsmith._search.data_check import check_same_data
 from archsmith.automl.candidate import Candidate, contender_of, final_accuracy, validation_accuracy
 from archsmith.automl.events import StageStarted, Watch
+from archsmith.automl.faster import faster_ones
 from archsmith.automl.interruption import Interruption
-from archsmith.automl.known_networks import title_of
+from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.outcome import Measured, TrainedNetwork, record_outcome
 from archsmith.automl.outputs import NOTE, Outputs
 from archsmith.automl.pictures import Pictures
 from archsmith.automl.plan import MAX_EPOCHS, TimePlan, closing_seconds
 from archsmith.automl.result import AutoResult
 from archsmith.automl.speed import testing_speed
+from archsmith.automl.strategy import Strategy, title_of
 from archsmith.core.errors import AllTrialsFailed, ChildFailed
 from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, derive_seed
@@ -48,6 +51,7 @@ from archsmith.core.finish import Finishable, FinishPlan
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import decode
 from archsmith.core.temperatures import FittedTemperature
+from archsmith.core.trial import Trial
 from archsmith.executors import InProcess, ProcessPool
 from archsmith.metrics.outcome import BASELINE, DOCUMENT, AutoOutcome, Stage
 from archsmith.searchers import BayesianOptimization, Random
@@ -58,6 +62,7 @@ MOST_CHOSEN = 16  # children that go on
 WRAP_UP_SECONDS = 20.0  # of the final training after Ctrl-C
 SEARCH_WARMUP = 0.3  # of a child's training: the part in which the learning rate rises
 WARMUP = 0.15  # of a whole training
+LEAST_FASTER = 5.0  # seconds of training of a faster network
 LEAST_DECAY = 0.3  # of the baseline's time: while its learning rate falls
 
 
@@ -66,9 +71,9 @@ class Stages:
     """The stages of one call, and what they have come to."""
 
     trainer: ImageClassification
-    pictures: Pictures
+    strategy: Strategy
     plan: TimePlan
-    space: Product
+    target: LatencyTarget | None
     points: Sequence[Genotype]  # known ones; the first is the baseline
     started: float
     workers: int
@@ -81,6 +86,16 @@ class Stages:
     used: dict[str, float] = field(default_factory=dict, init=False)
     _stage: str = field(default="reading", init=False)
     _stage_began: float = field(init=False)
+
+    @property
+    def pictures(self) -> Pictures:
+        """What the networks are for."""
+        return self.strategy.pictures
+
+    @property
+    def space(self) -> Product:
+        """What is searched."""
+        return self.strategy.space
 
     def go(self, control: bool) -> AutoResult:
         """All stages."""
@@ -100,10 +115,12 @@ class Stages:
             baseline, known = self._baseline(trainings, here, known, shared=shared)
             chosen = known if shared else chosen
             final = self._final(trainings, here, chosen)
+            final = self._or_probe(run, final)
             contenders = [c for c in (final, baseline) if c is not None]
             if not contenders:
                 raise ChildFailed("no training came to its end; the test set was not looked at")
             contenders.sort(key=validation_accuracy, reverse=True)
+            contenders += self._faster(trainings, here, contenders[0])
             self._begin("closing", self.plan.closing)
             measured: list[Measured] = []
 
@@ -121,7 +138,7 @@ class Stages:
     # --- stages -------------------------------------------------------------------------------------------------------
 
     def _search(self) -> Run:
-        """Known networks and proposals, each trained for a short time at a constant learning rate."""
+        """Known networks and proposals, each probed, or trained for a short time at a constant learning rate."""
         self._begin("search", self.plan.search)
         try:
             with self.interruption.abruptly():
@@ -144,15 +161,19 @@ class Stages:
         alone = self.plan.trials == 0
         trials = max(1, self.plan.trials)  # known networks first
         folds = None if alone else self.pictures.folds
-        child = replace(
-            self.trainer,
-            seconds=self.plan.trial,
-            epochs=MAX_EPOCHS,
-            schedule="constant",
-            warmup_share=SEARCH_WARMUP,
-            continues=folds is None,  # the networks of folds are of no further use
-            folds=folds,
-        )
+        latency = None if self.target is None else self.target.latency()
+        child = replace(self.trainer, folds=folds, latency=latency)
+        if self.strategy.probed:
+            child = replace(child, epochs=0, probe=self.strategy.probed, keep_weights=folds is None)
+        else:
+            child = replace(
+                child,
+                seconds=self.plan.trial,
+                epochs=MAX_EPOCHS,
+                schedule="constant",
+                warmup_share=SEARCH_WARMUP,
+                continues=folds is None,  # the networks of folds are of no further use
+            )
         return search(
             self.space,
             child,
@@ -203,8 +224,10 @@ class Stages:
     def _choose(self, run: Run, trainings: Trainings) -> tuple[Candidate, Candidate]:
         """The best children go on from where they stopped. Gives the one to train on, and the baseline."""
         trials = [t for t in run.trials() if t.reward is not None and t.result and t.result.copied_from is None]
+        trials = [t for t in trials if self._is_fast_enough(t)]
         known = next((t for t in trials if t.genotype == self.points[0]), None)
-        best = sorted(trials, key=lambda t: -final_accuracy(t.result))[: max(4, min(2 * self.workers, MOST_CHOSEN))]
+        most = self.workers if self.strategy.probed else max(4, min(2 * self.workers, MOST_CHOSEN))
+        best = sorted(trials, key=lambda t: -final_accuracy(t.result))[: max(2, most)]
         if known is not None and known not in best:
             best[-1:] = [known]
         candidates = [Candidate.searched(run, self.space, trial) for trial in best]
@@ -217,6 +240,12 @@ class Stages:
             return baseline, baseline
         chosen = max(candidates, key=lambda candidate: candidate.accuracy)
         return (chosen if self._is_better(chosen, baseline) else baseline), baseline
+
+    def _is_fast_enough(self, trial: Trial) -> bool:
+        """Whether a trial's network meets the target of the latency. The known ones were measured, and chosen so, before."""
+        if self.target is None or trial.genotype in self.points or trial.result is None:
+            return True
+        return trial.result.metrics.get("latency", 0.0) <= self.target.milliseconds
 
     def _trained_on(self, trainings: Trainings, candidates: list[Candidate]) -> list[Candidate]:
         """The candidates after some more training; one whose training failed as it was."""
@@ -257,6 +286,7 @@ class Stages:
         settings: dict[str, Any] = {} if candidate.goes_on else {"warmup_share": WARMUP}
         if to_the_end:
             settings["schedule"] = "linear" if candidate.goes_on else "trapezoid"
+            settings |= {"continues": True} if self.plan.faster else {}
         else:
             settings |= {"schedule": "constant", "continues": True}
         return Wanted(
@@ -301,13 +331,55 @@ class Stages:
     def _final(self, trainings: Trainings, here: InProcess, chosen: Candidate) -> Contender | None:
         """The chosen network goes on until the time is over."""
         self.plan = replace(self.plan, closing=self._closing_seconds(chosen))
-        seconds = max(self.plan.total - (time.monotonic() - self.started) - self.plan.closing, WRAP_UP_SECONDS / 2)
+        after = self.plan.closing + self.plan.faster
+        seconds = max(self.plan.total - (time.monotonic() - self.started) - after, WRAP_UP_SECONDS / 2)
         if self.interruption.wrapping_up:
             seconds = min(seconds, WRAP_UP_SECONDS)
         self._begin("final", seconds, self._epochs_in(seconds, chosen))
         wanted = self._goes_on(chosen, seconds, to_the_end=True, label=FOUND, keep=True)
         trained = self._train_here(trainings, here, wanted)
         return contender_of(FOUND, "chosen by the search", trained)
+
+    def _or_probe(self, run: Run, final: Contender | None) -> Contender | None:
+        """The best network of the search whose classifier alone was fitted, if no training was as good: of very few pictures,
+        that may be all there is to learn."""
+        probed = [t for t in run.trials() if t.reward is not None and t.result is not None and t.result.artifact]
+        if not self.strategy.probed or self.pictures.folds is not None or not probed:
+            return final
+        best = max(filter(self._is_fast_enough, probed), key=lambda trial: final_accuracy(trial.result))
+        if final is not None and validation_accuracy(final) >= final_accuracy(best.result):
+            return final
+        return contender_of(FOUND, f"trial {best.number}", Candidate.searched(run, self.space, best).trained)
+
+    def _faster(self, trainings: Trainings, here: InProcess, delivered: Contender) -> list[Contender]:
+        """Networks made from the delivered one that take less time."""
+        (trained,) = delivered.finals
+        if self.interruption.wrapping_up or not self.plan.faster or trained.result.checkpoint is None:
+            return []
+        self._begin("faster", self.plan.faster)
+        left = self.plan.total - (time.monotonic() - self.started) - self.plan.closing
+        ends = time.monotonic() + min(left, self.plan.faster)
+        made = list(faster_ones(self.space, trained.wanted.network.genotype, self.trainer.task(), delivered.name))
+        contenders = []
+        for index, each in enumerate(made):
+            seconds = (ends - time.monotonic()) / (len(made) - index)
+            if seconds < LEAST_FASTER or self.interruption.wrapping_up:
+                break
+            wanted = Wanted(
+                each.name,
+                Network(self.space, each.genotype),
+                {"schedule": "linear", "warmup_share": WARMUP},
+                MAX_EPOCHS,
+                derive_seed(self.seed, "auto", each.name),
+                keep=True,
+                resume=trained.result,
+                seconds=seconds,
+            )
+            contender = contender_of(
+                each.name, f"made from {delivered.name}", self._train_here(trainings, here, wanted)
+            )
+            contenders += [] if contender is None else [contender]
+        return contenders
 
     def _train_here(self, trainings: Trainings, here: InProcess, wanted: Wanted) -> Trained:
         """A training in this process with all threads; the first Ctrl-C shortens it."""
@@ -328,6 +400,7 @@ class Stages:
             measured,
             stages=[Stage(name, seconds, self.used.get(name)) for name, seconds in self.plan.rows],
             time_budget=self.plan.total,
+            target=self.target,
             notes=self._notes(run, measured),
         )
         return self._written(AutoResult(run, finished, outcome))
@@ -368,11 +441,15 @@ class Stages:
         wanted, metrics = trained.wanted, trained.result.metrics
         found = contender.name == FOUND
         before = "the search" if chosen.trial is None or not found else f"trial {chosen.trial.number}"
+        training = f"continued from {before}" if wanted.resume is not None else "from the beginning"
+        if self.strategy.origin:
+            alone = trained.result.cost.seconds > 0 and not metrics["train_seconds"]
+            training = "its classifier alone was trained" if alone else "fine-tuned"
         return TrainedNetwork(
             name=contender.name,
             genotype=wanted.network.genotype,
             title=title_of(decode(self.space, wanted.network.genotype)),
-            training=f"continued from {before}" if wanted.resume is not None else "from the beginning",
+            training=training,
             model=model,
             evaluator=evaluator,
             seconds=trained.result.cost.seconds + metrics.get("seconds_before", 0.0),
@@ -397,6 +474,8 @@ class Stages:
                 f"The known network was trained on, because {tried} that the search tried was {'' if others > 1 else 'not '}clearly "
                 "better: only the longer training is new."
             )
+        if self.strategy.origin:
+            notes.append(self.strategy.origin)
         if self.interruption.wrapping_up:
             notes.append("The work was interrupted, so the final training was cut short.")
         if not self.plan.trials:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsmith.cli.auto_options import AutoOptions
+from archsmith.cli.auto_options import FROM_SCRATCH, AutoOptions, Target
 from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, print_columns
 from archsmith.cli.runs import free_name, say
 from archsmith.cli.searching import LabelPatternOption, LabelsOption, SizeOption, TrialsOption
 from archsmith.cli.where import WorkersOption
-from archsmith.core.duration import duration_text, seconds_of
+from archsmith.core.duration import duration_text, milliseconds_of, seconds_of
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import command_text, without_passwords
 
@@ -46,6 +46,26 @@ def auto(
     labels: LabelsOption = None,
     label_pattern: LabelPatternOption = None,
     size: SizeOption = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            "--pretrained",
+            metavar="imagenet|FILE",
+            help="Weights to begin with: imagenet, or a safetensors file of EfficientNet-Lite0, EfficientNet-B0, MobileNetV3-Large or "
+            "MnasNet-B1 in timm's naming (default: imagenet for colour pictures, if the extra is installed).",
+        ),
+    ] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Use no pretrained weights.")] = False,
+    latency: Annotated[
+        str | None,
+        typer.Option("--latency", metavar="5ms", help="What the network may take for a picture here, with one thread."),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime", help="What runs it for --latency: pytorch (default) or onnxruntime.", show_default=False
+        ),
+    ] = None,
     baseline_time: Annotated[
         str | None,
         typer.Option("--baseline-time", metavar="3m", help="For the baseline's training (default: one sixth)."),
@@ -91,11 +111,23 @@ def auto(
     if seconds is not None:
         total = seconds_of(seconds, "--seconds")
     recipe = with_size(for_data(data, labels=labels, label_pattern=label_pattern), size)
-    options = AutoOptions(data, labels, label_pattern, size, workers, store, name, seed, output, force, as_json)
+    if from_scratch and pretrained is not None:
+        raise UsageError("give either --pretrained or --from-scratch")
+    if runtime is not None and latency is None:
+        raise UsageError("--runtime says what --latency is measured with: give both")
+    target = None if latency is None else Target(milliseconds_of(latency, "--latency"), runtime or "pytorch")
+    weights = FROM_SCRATCH if from_scratch else pretrained
+    options = AutoOptions(
+        data, labels, label_pattern, size, weights, target, workers, store, name, seed, output, force, as_json
+    )
     of_pictures = isinstance(recipe.evaluator, ImageClassification)
     if not of_pictures or trials is not None or seeds is not None:
         if baseline_time is not None:
             raise UsageError("--baseline-time is for pictures with a time budget: give it with --time alone")
+        if latency is not None:
+            raise UsageError("--latency is for pictures with a time budget: give it with --time alone")
+        if pretrained is not None:
+            raise UsageError("--pretrained is for pictures with a time budget: give it with --time alone")
         auto_by_trials(recipe, options, seconds=total, trials=trials, seeds=seeds, control=control)
         return
     by_time(recipe, options, seconds_of(DEFAULT_TIME) if total is None else total, baseline_time, control, began)
@@ -120,6 +152,9 @@ def by_time(
                 options.data,
                 time=total,
                 size=options.size,
+                pretrained=options.pretrained,
+                latency=None if options.target is None else options.target.milliseconds,
+                runtime="pytorch" if options.target is None else options.target.runtime,
                 labels=options.labels,
                 label_pattern=options.label_pattern,
                 baseline_time=None if baseline_time is None else seconds_of(baseline_time, "--baseline-time"),

@@ -10,15 +10,27 @@ from archsmith.cli.looking import DEFAULT_STORE
 from archsmith.core.output_files import folder_for_now
 from archsmith.core.shown import without_passwords
 
+FROM_SCRATCH = "from scratch"  # in place of the name of weights
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the network may take for a picture, and what runs it."""
+
+    milliseconds: float
+    runtime: str
+
 
 @dataclass(frozen=True)
 class AutoOptions:
-    """Options of the command."""
+    """Options of the command. `weights` is what is said of pretrained ones; None: nothing."""
 
     data: str
     labels: str | None
     label_pattern: str | None
     size: int | None
+    weights: str | None
+    target: Target | None
     workers: int | None
     store: str
     name: str | None
@@ -26,6 +38,13 @@ class AutoOptions:
     output: Path
     force: bool
     as_json: bool
+
+    @property
+    def pretrained(self) -> str | None:
+        """The argument of `automl.auto`."""
+        from archsmith.automl.strategy import AVAILABLE
+
+        return {None: AVAILABLE, FROM_SCRATCH: None}.get(self.weights, self.weights)
 
     def command(self, name: str, *more: str) -> str:
         """The same command for a run of that name."""
@@ -35,6 +54,10 @@ class AutoOptions:
         for option, said in (("--labels", self.labels), ("--label-pattern", self.label_pattern)):
             again += [option, said] if said is not None else []
         again += ["--size", str(self.size)] if self.size is not None else []
+        if self.weights is not None:
+            again += ["--from-scratch"] if self.weights == FROM_SCRATCH else ["--pretrained", self.weights]
+        if self.target is not None:
+            again += ["--latency", f"{self.target.milliseconds:g}ms", "--runtime", self.target.runtime]
         again += ["--workers", str(self.workers)] if self.workers is not None else []
         again += ["--seed", str(self.seed)] if self.seed else []
         again += ["--force"] if self.force else []

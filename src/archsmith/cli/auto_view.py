@@ -27,6 +27,7 @@ TITLES = {
     "choosing": "choosing: the best go on",
     "baseline": "baseline: what a person would have picked",
     "final": "final training: the chosen network goes on",
+    "faster": "faster networks: the same one learns to see smaller pictures",
     "closing": "testing once, writing the page and the model",
 }
 

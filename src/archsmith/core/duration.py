@@ -32,6 +32,18 @@ def seconds_of(duration: str | float, name: str = "time") -> float:
     return seconds
 
 
+def milliseconds_of(text: str | float, name: str = "latency") -> float:
+    """The milliseconds of a text such as "5ms", "0.2s" or "5", or of a number of them.
+
+    Raises UsageError for anything else, and for what is not above zero; `name` is what the error calls it.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|)\s*", str(text), re.IGNORECASE)
+    value = float(found[1]) * (1000 if found[2].lower() == "s" else 1) if found is not None else math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f'{name} must be a time above zero such as "5ms", got {text!r}')
+    return value
+
+
 def duration_text(seconds: float) -> str:
     """The duration for a person, such as "45 s", "3 min 20 s" or "2 h 5 min"."""
     whole = round(seconds)

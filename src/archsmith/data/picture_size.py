@@ -30,6 +30,7 @@ LEVELS = 2.0  # squared grey levels of 255 that may be lost in any case
 QUARTILE = 0.75  # of the pictures hold no more detail than is reported
 SAMPLE = 64  # pictures
 _PIXELS, _LEAST = 40_000_000, 8  # at most so many pixels are decoded, but so many pictures at least
+_GREY_MODES = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # of Pillow
 _ORIENTATION = 0x0112  # the tag of EXIF; above 4, height and width are exchanged
 _FLAT = 0.2  # of the differences between neighbours may lie inside the blocks of an enlarged pixel
 _SMALLEST = 32  # pixels a side of the pictures whose noise is estimated
@@ -44,11 +45,15 @@ class PictureSize:
         own: the median of their shorter sides, in pixels, as they are stored.
         detail: how many pixels a side hold their detail, at most 512; see `detail`.
         pictures: how many were looked at.
+        count: how many there are.
+        colour: whether any of them may have colours.
     """
 
     own: int
     detail: int
     pictures: int
+    count: int
+    colour: bool
 
 
 def picture_size(
@@ -66,7 +71,8 @@ def picture_size(
     source = data if isinstance(data, ImageData) else open_data(data, labels=labels, label_pattern=label_pattern)
     if isinstance(source, ImageData):
         images = source.images[_sample(len(source.images), seed)]
-        return PictureSize(min(images.shape[1:3]), detail(images), len(images))
+        colour = source.images.shape[3] == 3
+        return PictureSize(min(images.shape[1:3]), detail(images), len(images), len(source.images), colour)
     listing, pictures = source.listing, source.layout.pictures
     files = sorted({listing.files[pictures[k].path].source for k in _sample(len(pictures), seed)})
     measured = _measured(read for _, _, read in source.contents(files))
@@ -75,9 +81,11 @@ def picture_size(
             raise no_pictures(source.name, listing)
         raise DataError(f"{source.name}: none of the {len(files)} pictures that were tried can be read")
     return PictureSize(
-        round(statistics.median(side for side, _ in measured)),
-        detail([grey for _, grey in measured if grey is not None]),
+        round(statistics.median(each.side for each in measured)),
+        detail([each.grey for each in measured if each.grey is not None]),
         len(measured),
+        len(pictures),
+        any(each.colour for each in measured),
     )
 
 
@@ -86,11 +94,20 @@ def _sample(count: int, seed: int) -> NDArray[np.int64]:
     return np.sort(order[:SAMPLE])
 
 
-def _measured(reads: Iterable[Callable[[], bytes]]) -> list[tuple[int, Bytes | None]]:
-    """The shorter side of each picture that can be read, and its grey levels; None once enough pixels are decoded."""
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A picture: its shorter side, whether it may have colours, and its grey levels; None once enough pixels are decoded."""
+
+    side: int
+    colour: bool
+    grey: Bytes | None
+
+
+def _measured(reads: Iterable[Callable[[], bytes]]) -> list[_Measured]:
+    """Those pictures that can be read."""
     pixels = 0
-    measured: list[tuple[int, Bytes | None]] = []
-    waiting: list[Future[tuple[int, Bytes | None] | None]] = []
+    measured: list[_Measured] = []
+    waiting: list[Future[_Measured | None]] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes without the interpreter's lock
         for read in reads:
             try:
@@ -102,20 +119,21 @@ def _measured(reads: Iterable[Callable[[], bytes]]) -> list[tuple[int, Bytes | N
             turned = tags_of(picture).get(_ORIENTATION, 1) > 4
             scale = min(1.0, LARGEST / min(width, height))
             pixels += int(width * height * (scale if fast else 1))
+            side, colour = min(width, height), picture.mode not in _GREY_MODES
             if pixels > _PIXELS and len(waiting) >= _LEAST:
-                measured.append((min(width, height), None))
+                measured.append(_Measured(side, colour, None))
                 continue
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            waiting.append(pool.submit(_grey, content, size[::-1] if turned else size, min(width, height)))
+            waiting.append(pool.submit(_grey, content, size[::-1] if turned else size, side, colour))
     return [done for each in waiting if (done := each.result()) is not None] + measured
 
 
-def _grey(content: bytes, size: tuple[int, int], side: int) -> tuple[int, Bytes | None] | None:
-    """The shorter side of a picture and its grey levels; None if it cannot be decoded."""
+def _grey(content: bytes, size: tuple[int, int], side: int, colour: bool) -> _Measured | None:
+    """A picture with its grey levels; None if it cannot be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of dark pictures, which are reported where all are read
-            return side, decode_picture(content, *size, channels=1)
+            return _Measured(side, colour, decode_picture(content, *size, channels=1))
     except PictureError:
         return None
 

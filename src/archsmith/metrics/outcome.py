@@ -98,6 +98,28 @@ class OtherNetwork:
 
 
 @dataclass(frozen=True)
+class FasterNetwork:
+    """A network that was trained on from the delivered one, for inputs that take it less time.
+
+    Args:
+        network: what `export --network` calls it.
+        name: what a person calls it.
+        latency: milliseconds for a picture, measured on the machine that trained it.
+        size: the side of its input in pixels.
+        parameters: how many it has.
+        validation, test: its scores.
+    """
+
+    network: str
+    name: str
+    latency: float
+    size: int
+    parameters: int
+    validation: Score
+    test: Score
+
+
+@dataclass(frozen=True)
 class PairedCounts:
     """Two networks on the same test pictures: how many both recognised, only one of them, and neither."""
 
@@ -259,6 +281,7 @@ class AutoOutcome:
         delivered: the network on disk.
         baseline: the hand-designed network as it was trained for comparison; None if there is none.
         found: the search's best network, if the baseline is delivered.
+        faster: networks made from it that take less time, the slowest first.
         assessment: the delivered network on the test pictures; None if it was not tested.
         paired: the delivered network and the baseline on the same test pictures; None if not both were tested.
         stages: the plan of the time, and what became of it.
@@ -290,6 +313,7 @@ class AutoOutcome:
     validation_predictions: str | None = None
     test_predictions: str | None = None
     baseline_test_predictions: str | None = None
+    faster: tuple[FasterNetwork, ...] = ()
 
     def __post_init__(self) -> None:
         if self.delivered.source not in (FOUND, BASELINE):

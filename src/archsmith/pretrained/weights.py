@@ -68,7 +68,7 @@ class Weights:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name. Raises UsageError if the file is not the one that was recorded, or cannot be read."""
-        tensors = _read(self.file)
+        tensors = read_tensors(self.file)
         if (found := digest_of(tensors)) != self.sha256:
             raise UsageError(
                 f"the weights {self.file} have changed: their SHA-256 was {self.sha256[:12]}..., and is {found[:12]}..."
@@ -151,7 +151,7 @@ def weights_from_file(network: str, path: str | os.PathLike[str], preparation: P
     if network not in _TIMM:
         raise UnknownName("network", network, list(_TIMM))
     usual, same_padding, epsilon = _TIMM[network]
-    digest = digest_of(_read(path))
+    digest = digest_of(read_tensors(path))
     file = str(Path(path).resolve())
     return Weights(network, str(path), file, digest, preparation or usual, same_padding, epsilon)
 
@@ -189,7 +189,7 @@ def _converted(of: _Package) -> Path:
     file = folder / f"{of.module}-{of.sha256[:16]}.safetensors"
     if file.is_file():
         with suppress(UsageError):  # a damaged file is made again
-            if digest_of(_read(file)) == of.tensors:
+            if digest_of(read_tensors(file)) == of.tensors:
                 return file
     source = _installed(of)
     if source is None:
@@ -239,7 +239,8 @@ def timm_name(name: str) -> str:
     return f"blocks.{stage}.{number}.{(_INVERTED if stage else _SEPARABLE)[module]}.{parameter}"
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name. Raises UsageError if it cannot be read."""
     try:
         tensors: dict[str, Tensor] = load(Path(path).read_bytes())
     except OSError as error:

@@ -82,7 +82,7 @@ def _with_search_folded(facts: Facts, outcome: AutoOutcome, parts: Sequence[Sect
     )
     return [
         *(part for part in kept if part[0] == "finish"),
-        *sections(outcome),
+        *sections(outcome, facts.summary.name),
         ("search", "How it was found", folded),
         *(part for part in kept if part[0] == "record"),
         ("words", "What the words mean", definitions(delivered_words(outcome))),

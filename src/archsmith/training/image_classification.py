@@ -55,7 +55,7 @@ class ImageClassification:
             CIFAR's binary archive. Or arrays:
             `(images, labels)`, `((x_train, y_train), (x_test, y_test))`, or a mapping with these names and x_val and y_val:
             of numpy or torch, the channels last or first, bytes or floating point from 0 to 1; or lists of pictures.
-        epochs: passes over the training images.
+        epochs: passes over the training images. 0: the classifier alone is fitted, as `probe` says; the curve then has one row.
         batch_size: images a step; an epoch is divided into batches of about equal size, none larger.
         learning_rate: the peak; a child that decides its own overrides it.
         learning_rates: tried for one epoch each, the one with the best validation accuracy is kept, and the training begins

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from archsmith.data.images import ImageSplits
     from archsmith.training.image_classification import ImageClassification
 
-_BATCH = 500
+_MOST_AT_ONCE, _PIXELS_AT_ONCE = 500, 500 * 64 * 64  # pictures of a batch, and pixels of all its pictures
 SPLITS = ("validation", "test")
 
 
@@ -117,7 +117,9 @@ def _outputs(
     """The positions of each batch with the network's outputs in fp32."""
     model.eval()
     device = pictures.labels.device
-    for part in torch.arange(len(pictures.labels), device=device).split(_BATCH):  # type: ignore[no-untyped-call]
+    height, width = pictures.size
+    batch = max(1, min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // (height * width)))
+    for part in torch.arange(len(pictures.labels), device=device).split(batch):  # type: ignore[no-untyped-call]
         if context is not None:
             context.check()
         with torch.inference_mode(), autocast(device, precision):

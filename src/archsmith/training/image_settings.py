@@ -31,7 +31,7 @@ DECIDABLE = frozenset([*_OF_STEPS.split(), *_OF_TIME.split(), *_OF_PICTURES.spli
 
 def check_settings(config: ImageClassification) -> None:
     """Raise UsageError, which names the setting, the rule and the value, for settings that cannot be."""
-    for name, least in (("epochs", 1), ("batch_size", 2), ("split_seed", 0), ("probe", 0)):
+    for name, least in (("probe", 0), ("epochs", int(not config.probe)), ("batch_size", 2), ("split_seed", 0)):
         whole(name, getattr(config, name), least)
     for name, least in (("size", 4), ("max_train", 4)):
         if getattr(config, name) is not None:
@@ -42,7 +42,7 @@ def check_settings(config: ImageClassification) -> None:
     number("momentum", config.momentum, 0, 1, "at least 0 and below 1")
     number("decay_factor", config.decay_factor, 0, 1, "above 0 and below 1", open_below=True)
     number("weight_decay", config.weight_decay, 0, math.inf, "at least 0")
-    number("warmup", config.warmup, 0, config.epochs, "at least 0 and below the epochs")
+    number("warmup", config.warmup, 0, max(1, config.epochs), "at least 0 and below the epochs")
     number("upsample", config.upsample, 1, 4 + 1e-9, "from 1 to 4")
     number("pad", config.pad, 0, 0.5, "at least 0 and below 0.5")
     number("label_smoothing", config.label_smoothing, 0, 1, "at least 0 and below 1")

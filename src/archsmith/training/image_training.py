@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,18 +26,19 @@ from archsmith.nn.classifier import classifier_of
 from archsmith.nn.count import count
 from archsmith.nn.narrow_strides import narrow_strides
 from archsmith.nn.seeding import seed_torch
-from archsmith.training.image_fitting import Start, fit, start_of
+from archsmith.training.image_fitting import Fitted, Start, fit, start_of
 from archsmith.training.inheriting import inherit_from_parent
 from archsmith.training.isolation import check_parameters, seeded
 from archsmith.training.learning_rates import best_learning_rate
-from archsmith.training.linear_probe import Fit, fit_classifier
-from archsmith.training.resuming import Checkpoint, load_checkpoint
+from archsmith.training.linear_probe import STRENGTHS, LinearProbe, fit_classifier
+from archsmith.training.optimizers import optimizer_of
+from archsmith.training.resuming import Checkpoint, keep_checkpoint, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from archsmith.data.images import ImageSplits
     from archsmith.training.image_classification import ImageClassification
 
-PROBE_STRENGTHS = (1e4, 1e3, 1e2, 1e1)  # of L2, for a classifier that is trained on
+PROBE_STRENGTHS = (1e4, 1e3, 1e2, 1e1)  # of L2, for a classifier that is then trained with the rest
 LEAST_SECONDS = 1.0  # of a training, when fitting the classifier took all of its time
 
 
@@ -114,22 +116,25 @@ def _train(
         context.check()
         multiply_adds = count(model, config.task().input_shape).multiply_adds
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        probe, probing = None, 0.0
-        if config.probe and checkpoint is None:
-            probe, probing, config = _with_probe(config, model, context)
         # How many steps fit into some seconds is not known: averages forget as fast as they may.
         steps = 0 if config.seconds else config.epochs * math.ceil(len(splits.train) / config.batch_size)
         model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        probe, probed = None, 0
         try:
             with narrow_strides(model), forgetting_within(model, steps) as decay:
                 began = time.perf_counter()
-                if checkpoint is None:
+                if config.probe and checkpoint is None:
+                    probe, config = _with_probe(config, model, context)
+                if checkpoint is not None:
+                    child = dataclasses.replace(child, learning_rate=_rate_again(config, child, start))
+                elif config.epochs:
                     child, probed = _with_rate(config, child, splits, context, seed, start)
-                else:
-                    child, probed = dataclasses.replace(child, learning_rate=_rate_again(config, child, start)), 0
-                probing += time.perf_counter() - began
+                probing = time.perf_counter() - began
                 extra = {"latency": latency, "inherited": inherited, "learning_rate": child.learning_rate}
-                fitted = fit(config, child, splits, context, seed, all_data, start, extra=extra)
+                if probe is not None and not config.epochs:
+                    fitted = _probe_alone(config, child, context, seed, probe, probing, extra)
+                else:
+                    fitted = fit(config, child, splits, context, seed, all_data, start, extra=extra)
         finally:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             model.eval()
@@ -163,15 +168,55 @@ def _train(
 
 def _with_probe(
     config: ImageClassification, model: torch.nn.Module, context: Context
-) -> tuple[Fit, float, ImageClassification]:
-    """Fit the classifier. Gives how well it did, the seconds that it took, and the settings with as many seconds less."""
+) -> tuple[LinearProbe, ImageClassification]:
+    """Fit the classifier. Gives what came of it, and the settings with as many seconds less as it took."""
     began = time.perf_counter()
     _, layer = classifier_of(model, config.task().input_shape)
-    fitted = fit_classifier(model, layer, config, context, most=config.probe, strengths=PROBE_STRENGTHS)
-    spent = time.perf_counter() - began
+    strengths = PROBE_STRENGTHS if config.epochs else STRENGTHS
+    probe = fit_classifier(model, layer, config, context, most=config.probe, strengths=strengths)
     if config.seconds is not None:
-        config = dataclasses.replace(config, seconds=max(config.seconds - spent, LEAST_SECONDS))
-    return fitted, spent, config
+        left = config.seconds - (time.perf_counter() - began)
+        config = dataclasses.replace(config, seconds=max(left, LEAST_SECONDS))
+    return probe, config
+
+
+def _probe_alone(
+    config: ImageClassification,
+    child: Child,
+    context: Context,
+    seed: int,
+    probe: LinearProbe,
+    seconds: float,
+    extra: Mapping[str, Any],
+) -> Fitted:
+    """A training without epochs, whose classifier has been fitted."""
+    optimizer = optimizer_of(
+        config, child, config.learning_rate if child.learning_rate is None else child.learning_rate
+    )
+    draws = torch.Generator().manual_seed(seed)
+    row = {
+        "epoch": 1,
+        "train_loss": probe.train_loss,
+        "train_accuracy": probe.train_accuracy,
+        "learning_rate": 0.0,
+        "accuracy": probe.accuracy,
+        "loss": probe.loss,
+        "seconds": seconds,
+    }
+    context.report(1, {k: v for k, v in row.items() if k != "epoch"})
+    state = {
+        **extra,
+        "curve": [row],
+        "seconds": seconds,
+        "epochs_before": 0,
+        "seconds_before": 0.0,
+        "average": None,
+        "ended": not context.paused,
+    }
+    save_checkpoint(context, child.model, optimizer, draws, extra=state)
+    kept = config.continues and not context.paused
+    digest = keep_checkpoint(context, child.model, optimizer, draws, extra=state) if kept else None
+    return Fitted([row], 0.0, probe.pictures / seconds, digest)
 
 
 def _with_rate(

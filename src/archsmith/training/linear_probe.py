@@ -27,6 +27,8 @@ from archsmith.nn.classifier import reading_features
 from archsmith.training.image_batches import held_bytes
 
 if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
     from archsmith.training.image_classification import ImageClassification
 
 STRENGTHS = tuple(10.0**k for k in range(6, -6, -1))  # of L2, strongest first
@@ -35,13 +37,15 @@ _ITERATIONS = 500
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class LinearProbe:
     """A classifier that logistic regression found.
 
     Args:
         weight, bias: of a linear layer over the features as they are, [classes, features] and [classes].
         strength: of L2.
         accuracy, train_accuracy: on validation and on training data.
+        loss, train_loss: the mean cross-entropy there.
+        pictures: how many training pictures it was fitted to.
     """
 
     weight: NDArray[np.float32]
@@ -49,6 +53,9 @@ class Fit:
     strength: float
     accuracy: float
     train_accuracy: float
+    loss: float
+    train_loss: float
+    pictures: int
 
 
 def fit_classifier(
@@ -59,7 +66,7 @@ def fit_classifier(
     *,
     most: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
-) -> Fit:
+) -> LinearProbe:
     """Put the logistic regression of a network's features into its classifier.
 
     The network is left on the context's device, in evaluation mode.
@@ -113,7 +120,7 @@ def logistic_regression(
     valid_labels: NDArray[np.int64],
     context: Context | None = None,
     strengths: Sequence[float] = STRENGTHS,
-) -> Fit:
+) -> LinearProbe:
     """The best by validation over `strengths`; of equals the strongest. Labels are 0 to classes - 1, all in `train`."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -123,7 +130,7 @@ def logistic_regression(
     deviation = np.where(deviation > 1e-7 * (1 + np.abs(mean)), deviation, np.inf)
     scaled_train = (train - mean) / deviation
     scaled_valid = (valid - mean) / deviation
-    best: Fit | None = None
+    best: LinearProbe | None = None
     model = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
     for strength in strengths:
         if context is not None:
@@ -138,12 +145,20 @@ def logistic_regression(
             if len(weight) == 1:  # of two classes it gives the odds of the second
                 weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
             weight = weight / deviation
-            best = Fit(
+            best = LinearProbe(
                 weight.astype(np.float32),
                 (bias - weight @ mean).astype(np.float32),
                 strength,
                 accuracy,
                 float((model.predict(scaled_train) == train_labels).mean()),
+                _loss(model, scaled_valid, valid_labels),
+                _loss(model, scaled_train, train_labels),
+                len(train_labels),
             )
     assert best is not None
     return best
+
+
+def _loss(model: LogisticRegression, features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The mean cross-entropy of a model whose classes are 0 to classes - 1."""
+    return float(-model.predict_log_proba(features)[np.arange(len(labels)), labels].mean()) if len(labels) else 0.0

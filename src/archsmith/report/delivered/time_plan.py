@@ -11,6 +11,7 @@ STAGES = {
     "choosing": "training the best few on",
     "baseline": "the network designed by hand",
     "final": "the final training",
+    "faster": "faster networks made from it",
     "testing": "testing",
     "closing": "testing, exporting, this page",
 }

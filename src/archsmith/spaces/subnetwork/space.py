@@ -33,9 +33,10 @@ from archsmith.spaces.subnetwork.architecture import (
     whole_architecture,
 )
 from archsmith.spaces.subnetwork.diagram import diagram_of
-from archsmith.spaces.subnetwork.known import MobileNetwork
+from archsmith.spaces.subnetwork.known import KNOWN, MobileNetwork
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from archsmith.pretrained import Weights
@@ -171,9 +172,6 @@ class Subnetwork:
 
         The classifier's are among them where the whole network classifies as many classes as it was trained on.
         """
-        import torch
-
-        from archsmith.spaces.subnetwork.network import Network
         from archsmith.spaces.subnetwork.slicing import missing, sliced
 
         published = self._published()
@@ -183,11 +181,7 @@ class Subnetwork:
                 f"{published.sha256[:12]}..., not {self.sha256[:12]}..."
             )
         tensors, whole = published.tensors(), network_called(self.of)
-        with torch.device("meta"):
-            shapes = {
-                name: t.shape for name, t in Network(whole, 1000).state_dict().items() if "classifier" not in name
-            }
-        if wrong := missing(tensors, shapes):
+        if wrong := missing(tensors, _shapes(whole)):
             raise UsageError(f"the weights {published.source} are not of {self.of}: {'; '.join(wrong[:3])}")
         found = sliced(tensors, whole, network, task.input_shape[0])
         classifier = {name: tensor for name, tensor in tensors.items() if name.startswith("classifier.")}
@@ -208,3 +202,32 @@ class Subnetwork:
         """The network block by block, each stage in a frame of its own; arcs are shortcuts."""
         check_architecture(architecture)
         return diagram_of(architecture)
+
+
+def network_of_weights(path: str) -> str:
+    """The name of the network whose weights a safetensors file has.
+
+    Raises UsageError if it cannot be read, or has the weights of none of the networks.
+    """
+    from archsmith.pretrained.weights import read_tensors
+    from archsmith.spaces.subnetwork.slicing import missing
+
+    tensors = read_tensors(path)
+    wrong = {name: missing(tensors, _shapes(whole)) for name, whole in KNOWN.items()}
+    name = min(wrong, key=lambda each: len(wrong[each]))
+    if wrong[name]:
+        raise UsageError(
+            f"the weights {path} are of none of {', '.join(KNOWN)}, in timm's names; of {name}, which fits best: "
+            f"{'; '.join(wrong[name][:3])}"
+        )
+    return name
+
+
+def _shapes(whole: MobileNetwork) -> dict[str, torch.Size]:
+    """The shapes of a whole network's tensors by name, but for the classifier's."""
+    import torch
+
+    from archsmith.spaces.subnetwork.network import Network
+
+    with torch.device("meta"):
+        return {name: t.shape for name, t in Network(whole, 1000).state_dict().items() if "classifier" not in name}

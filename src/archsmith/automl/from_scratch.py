@@ -1,4 +1,4 @@
-"""Where the search of `auto` begins, and what it may change: known networks, each with a training recipe.
+"""From scratch: known residual networks that train within minutes, each with a training recipe, and the space around them.
 
 The first known point is the baseline: what a competent person would have picked.
 """
@@ -6,15 +6,56 @@ The first known point is the baseline: what a competent person would have picked
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from archsmith.automl.pictures import Pictures
+from archsmith.automl.latency_target import LatencyTarget
+from archsmith.automl.pictures import Pictures, trainer_for
 from archsmith.core.genotype import Architecture
 from archsmith.discovered.residual import RESIDUAL
 from archsmith.spaces import Product, ResidualNetwork, TrainingRecipe
+from archsmith.training import ImageClassification
 
 WIDTHS = (16, 24, 32, 40, 48, 64)
+
+
+@dataclass(frozen=True)
+class FromScratch:
+    """The strategy whose networks begin with random weights; see `Strategy`."""
+
+    pictures: Pictures
+    largest: int = 0  # of `networks`: the first that may be used
+    passes: float = 15.0
+    probed: int = 0
+    origin: str = ""
+
+    @cached_property
+    def space(self) -> Product:
+        """Residual networks and recipes for them."""
+        return search_space(self.pictures)
+
+    def trainer(self, asked: ImageClassification) -> ImageClassification:
+        """The evaluator with the pictures' sizes."""
+        return trainer_for(asked, self.pictures)
+
+    def points(self) -> Sequence[Sequence[Architecture]]:
+        """Known points around each of four networks."""
+        sizes = range(self.largest, len(networks(self.pictures)))
+        return [known_points(self.pictures, size, self.largest) for size in sizes]
+
+    def within(self, target: LatencyTarget, trainer: ImageClassification) -> FromScratch:
+        """The strategy with the networks that take no longer."""
+        task = trainer.task()
+        smallest = len(networks(self.pictures)) - 1
+
+        def allowed(size: int) -> bool:
+            model = self.space.build(known_points(self.pictures, size)[0], task).model
+            return target.allows(model, task.input_shape)
+
+        return replace(self, largest=bisect_left(range(smallest), True, key=allowed))
 
 
 def search_space(pictures: Pictures) -> Product:
@@ -71,16 +112,17 @@ def networks(pictures: Pictures) -> list[Architecture]:
     return [resnet18, resnet10, _narrow(resnet10, 24), _narrow(resnet10, 16)]
 
 
-def known_points(pictures: Pictures, size: int = 0) -> list[Architecture]:
+def known_points(pictures: Pictures, size: int = 0, largest: int = 0) -> list[Architecture]:
     """Known networks with known recipes, the most promising first. The first is the baseline.
 
     Args:
         pictures: what they are for.
         size: which of `networks` the time is enough for.
+        largest: the first of `networks` that may be used.
     """
     known, recipe = networks(pictures), _recipe(pictures)
     network = known[size]
-    larger = known[size - 1] if size else _attentive(network)
+    larger = known[size - 1] if size > largest else _attentive(network)
     smaller = known[size + 1] if size + 1 < len(known) else _attentive(network)
     changed = [
         (network, recipe),
@@ -92,17 +134,6 @@ def known_points(pictures: Pictures, size: int = 0) -> list[Architecture]:
         (network, _crop(recipe, pictures)),
     ]
     return [{"kind": "product", "parts": {"ResidualNetwork": net, "TrainingRecipe": how}} for net, how in changed]
-
-
-def title_of(architecture: Architecture) -> str:
-    """What a person calls a network of the search space, such as "a ResNet-18 of width 40"."""
-    network = architecture["parts"]["ResidualNetwork"]
-    stages = network["stages"]
-    blocks, width = sum(stage["depth"] for stage in stages), stages[0]["width"]
-    attention = " with squeeze-and-excitation" if any(stage["se_ratio"] for stage in stages) else ""
-    if all(stage["block"] == "basic" for stage in stages):
-        return f"a ResNet-{2 * blocks + 2} of width {width}{attention}"
-    return f"a residual network of {blocks} blocks and width {width}{attention}"
 
 
 def _recipe(pictures: Pictures) -> Architecture:
