@@ -44,7 +44,7 @@ class FineTuning:
             self.weights,
             expansions=(1.0,),
             frozen=(0,),
-            sizes=tuple(range(LEAST_SIDE, self.largest + 1, SIDE_STEP)),
+            sizes=tuple(sorted({*range(LEAST_SIDE, self.largest + 1, SIDE_STEP), *self.pictures.sizes})),
         )
         recipes = TrainingRecipe(
             optimizers=("adamw",),

@@ -96,7 +96,8 @@ def auto(
     side_by_side = workers if workers is not None else _default_workers()
     check_total(total)
     with Interruption(lambda: watch(WrapUpStarted()) if watch is not None else None) as interruption:
-        strategy = strategy_for(asked, size, pretrained, outputs.recorded_space())
+        earlier = outputs.recorded_space()
+        strategy = strategy_for(asked, size, pretrained, earlier)
         pictures, trainer = strategy.pictures, strategy.trainer(asked)
         with loaded.pinned(trainer):
             if watch is not None:
@@ -127,6 +128,7 @@ def auto(
             stages = Stages(
                 trainer=trainer,
                 strategy=strategy,
+                space=strategy.space if earlier is None else earlier,
                 plan=plan,
                 target=target,
                 points=points,

@@ -72,6 +72,7 @@ class Stages:
 
     trainer: ImageClassification
     strategy: Strategy
+    space: Product
     plan: TimePlan
     target: LatencyTarget | None
     points: Sequence[Genotype]  # known ones; the first is the baseline
@@ -91,11 +92,6 @@ class Stages:
     def pictures(self) -> Pictures:
         """What the networks are for."""
         return self.strategy.pictures
-
-    @property
-    def space(self) -> Product:
-        """What is searched."""
-        return self.strategy.space
 
     def go(self, control: bool) -> AutoResult:
         """All stages."""

@@ -90,6 +90,14 @@ SearcherOption = Annotated[
         "--searcher", help="In place of the recipe's, with its paper's settings: random, reinforce, ppo, tpe, ..."
     ),
 ]
+ObjectivesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--objectives",
+        metavar="METRIC,METRIC",
+        help="Search a front of several metrics, such as accuracy,latency, by NSGA-II or the --searcher nsga2 or tpe.",
+    ),
+]
 ShardsOption = Annotated[
     int | None,
     typer.Option("--shards", help="Asynchronous training of the controller: parameter-server shards, S (default: 20)."),
@@ -169,6 +177,7 @@ def search(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="All randomness of the run comes from it.")] = 0,
     searcher: SearcherOption = None,
+    objectives: ObjectivesOption = None,
     shards: ShardsOption = None,
     replicas: ReplicasOption = None,
     children: ChildrenOption = None,
@@ -195,6 +204,7 @@ def search(
     """
     from archsmith._compare.contest import searcher_of
     from archsmith.recipes.data import advised_folds, with_folds, with_labels, with_size
+    from archsmith.recipes.objectives import with_objectives
 
     where = Where.named(executor, workers, address, cpus, gpus, faults)
     if go_on_with and name is None:
@@ -202,6 +212,7 @@ def search(
     found = with_labels(_adapted(load_recipe(recipe), data, trials, seconds, epochs), labels, label_pattern)
     found = with_folds(with_size(found, size), folds)
     found = found if searcher is None else replace(found, searcher=searcher_of(searcher, found))
+    found = with_objectives(found, objectives)
     found = asynchronous(found, shards, replicas, children, accumulate, workers)
     where = with_workers(where, found)
     found = found if stopping is None else replace(found, stopping=rule_named(stopping))
@@ -253,6 +264,8 @@ def search(
     if store == MEMORY:
         say("this run was in memory only and is gone when the command ends; keep runs in a file with --store FILE.db")
         return
+    if objectives is not None:
+        say(f"the front: {command_line('top', run.name, '--pareto', objectives, store=store)}")
     verbs = ["report"]
     verbs += ["compare"] if run.best is not None and control_run is not None and control_run.best is not None else []
     verbs += ["finish"] if can_finish(run) else []
