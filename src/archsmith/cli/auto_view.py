@@ -31,6 +31,8 @@ TITLES = {
     "closing": "testing once, writing the page and the model",
 }
 
+PROBING = "probing: what parts of the pretrained network say of the pictures, at several sizes"
+
 
 class AutoView:
     """The `watch` of `auto`; a context manager.
@@ -75,9 +77,10 @@ class AutoView:
             pictures = self._pictures = event.pictures
             for line in data_lines(dict(event.description)):
                 self._say(line)
-            self._say(
-                f"pictures of {pictures.own} pixels a side hold the detail of {pictures.detail}; the network sees {pictures.size}"
-            )
+            sees = f"the network sees {pictures.size}"
+            if len(pictures.sizes) > 1:
+                sees = f"a pretrained network sees {pictures.sizes[0]} to {pictures.sizes[-1]}"
+            self._say(f"pictures of {pictures.own} pixels a side hold the detail of {pictures.detail}; {sees}")
         elif isinstance(event, StageStarted):
             if event.name == "search":
                 self._say("plan: " + ", ".join(f"{name} {duration_text(s)}" for name, s in event.plan.rows if s))
@@ -88,7 +91,11 @@ class AutoView:
                         f"picture about {passes:,.0f} times"
                     )
             self._stage = event.name
-            title = TITLES[event.name] if event.seconds or event.name != "search" else "training a known network"
+            title = TITLES[event.name]
+            if event.name == "search" and self._pictures is not None and self._pictures.sizes:
+                title = PROBING
+            elif event.name == "search" and not event.seconds:
+                title = "training a known network"
             self._line = title + (f", about {duration_text(event.seconds)}" if event.seconds else "")
             if event.epochs is not None:
                 self._line += f" or {event.epochs:,.0f} passes over the pictures"
