@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import os
 import statistics
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archsmith.core.config import to_config
 from archsmith.core.errors import RunLocked, UnknownName, UsageError
 from archsmith.core.evaluator import with_data
 from archsmith.core.finish import FINAL_ACCURACY, Measure, epochs_of_finals, epochs_text, in_todays_words
@@ -411,10 +414,26 @@ def _trained(network: dict[str, Any], finish: dict[str, Any]) -> str:
     return "" if epochs is None else f" after {epochs_text(epochs, finish.get('plan') or {})}"
 
 
+@functools.cache
+def _usual(type_name: str) -> dict[str, Any]:
+    """The default values of one of archsmith's own classes, as a configuration has them; of others none is known."""
+    if ":" in type_name:
+        return {}
+    from archsmith._search.run import resolve
+
+    try:
+        fields = dataclasses.fields(resolve(type_name))
+    except (TypeError, UsageError):  # no dataclass, or gone since
+        return {}
+    return {f.name: to_config(f.default) for f in fields if f.default is not dataclasses.MISSING}
+
+
 def _phrase(config: Any) -> str:
-    """A configuration in one line: ConvChain(layers=4, ...)."""
+    """A configuration in one line, without what is as usual: ConvChain(layers=4)."""
     if isinstance(config, dict) and "type" in config:
-        fields = ", ".join(f"{k}={_phrase(v)}" for k, v in config.items() if k != "type")
+        usual = _usual(str(config["type"]))
+        told = {k: v for k, v in config.items() if k != "type" and not (k in usual and usual[k] == v)}
+        fields = ", ".join(f"{k}={_phrase(v)}" for k, v in told.items())
         name = str(config["type"]).rpartition(".")[2]
         return f"{name}({fields})" if fields else name
     if isinstance(config, list):
