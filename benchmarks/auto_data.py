@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import letters
 import numpy as np
@@ -131,7 +132,7 @@ DATASETS = {
 }
 
 
-def materialise(dataset: Dataset, fold: int, scratch: Path) -> tuple[Path, dict[str, object]]:
+def materialise(dataset: Dataset, fold: int, scratch: Path) -> tuple[Path, dict[str, Any]]:
     """The folder of a data set without a fold, written at its first use, and what is known of it."""
     folder = scratch / "data" / (f"{dataset.name}-fold{fold}" if dataset.name == "trash6" else dataset.name)
     facts = folder.with_name(f"{folder.name}.json")  # written last: it says that the folder is complete

@@ -24,7 +24,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,11 @@ def signs(n: int, mirror: bool) -> Tensor:
 
 
 def crop(images: Tensor, side: int, mirror: bool) -> Tensor:
+    """Random resized crops, with other colours."""
+    return jitter(resized_crops(images, side, mirror))
+
+
+def resized_crops(images: Tensor, side: int, mirror: bool) -> Tensor:
     """Random resized crops: 35 to 100 % of the area, sides of 3:4 to 4:3."""
     n = len(images)
     area, ratio = uniform(n, 0.35, 1.0), uniform(n, math.log(3 / 4), math.log(4 / 3)).exp()
@@ -109,7 +114,7 @@ def crop(images: Tensor, side: int, mirror: bool) -> Tensor:
     matrices = torch.zeros(n, 2, 3)
     matrices[:, 0, 0], matrices[:, 1, 1] = width * signs(n, mirror), height
     matrices[:, 0, 2], matrices[:, 1, 2] = uniform(n, -1, 1) * (1 - width), uniform(n, -1, 1) * (1 - height)
-    return jitter(sample(images, matrices, side))
+    return sample(images, matrices, side)
 
 
 def affine(images: Tensor, side: int, mirror: bool) -> Tensor:
@@ -188,7 +193,7 @@ def resnet18(channels: int, classes: int, width: int, stem_stride: int) -> nn.Mo
         layers += [Block(inputs, outputs, 1 if stage == 0 else 2), Block(outputs, outputs, 1)]
         inputs = outputs
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(inputs, classes)]
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -204,7 +209,7 @@ def seconds_per_step(model: nn.Module, batch: Tensor, bfloat16: bool) -> float:
             began = time.monotonic()
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             outputs = model(batch)
-        F.cross_entropy(outputs.float(), labels).backward()
+        F.cross_entropy(outputs.float(), labels).backward()  # type: ignore[no-untyped-call]
     return (time.monotonic() - began) / 2
 
 
@@ -213,6 +218,21 @@ def learning_rate(progress: float) -> float:
     if progress < WARMUP:
         return LEARNING_RATE * progress / WARMUP + 1e-5
     return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP))) + 1e-5
+
+
+def batches(pictures: int, size: int) -> Iterator[Tensor]:
+    """The positions of random pictures, without end: all of them once, but for a last batch that would be smaller, then again."""
+    while True:
+        order = torch.randperm(pictures)
+        yield from order[: pictures - pictures % size].split(size)  # type: ignore[no-untyped-call]
+
+
+def follow(states: Iterable[tuple[Tensor, Tensor]], steps: int, most: float) -> None:
+    """Moves the average of each weight towards its value after so many steps; an average of few steps is a short one."""
+    decay = min(most, (2 + steps) / (11 + steps))
+    with torch.no_grad():
+        for average, current in states:
+            average.lerp_(current, 1 - decay) if average.is_floating_point() else average.copy_(current)
 
 
 class Recipe:
@@ -253,15 +273,9 @@ def train(recipe: Recipe, data: Pictures, deadline: float) -> tuple[nn.Module, f
     averaged = copy.deepcopy(model).eval()
     states = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
     view = VIEWS[recipe.view]
-
-    def batches() -> Iterator[Tensor]:
-        while True:
-            order = torch.randperm(n)
-            yield from order[: n - n % recipe.batch].split(recipe.batch)
-
     began, steps = time.monotonic(), 0
     model.train()
-    for steps, chosen in enumerate(batches()):
+    for steps, chosen in enumerate(batches(n, recipe.batch)):
         progress = (time.monotonic() - began) / max(1e-3, deadline - began)
         if progress >= 1:
             break
@@ -274,12 +288,9 @@ def train(recipe: Recipe, data: Pictures, deadline: float) -> tuple[nn.Module, f
             outputs = model(images)
         loss = F.cross_entropy(outputs.float(), data.labels[chosen], label_smoothing=SMOOTHING)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        decay = min(AVERAGE, (2 + steps) / (11 + steps))
-        with torch.no_grad():
-            for average, current in states:
-                average.lerp_(current, 1 - decay) if average.is_floating_point() else average.copy_(current)
+        follow(states, steps, AVERAGE)
     return averaged, steps * recipe.batch / n
 
 
@@ -287,7 +298,7 @@ def train(recipe: Recipe, data: Pictures, deadline: float) -> tuple[nn.Module, f
 def probabilities(recipe: Recipe, model: nn.Module, images: Tensor) -> Tensor:
     model.eval()
     answers = []
-    for batch in images.split(EVALUATION_BATCH):
+    for batch in images.split(EVALUATION_BATCH):  # type: ignore[no-untyped-call]
         pixels = batch.float() / 255
         if pixels.shape[2] != recipe.test_side:
             pixels = F.interpolate(pixels, [recipe.test_side] * 2, mode="bilinear", antialias=True)
