@@ -14,12 +14,18 @@ Line = Mapping[str, Any]
 Key = tuple[str, str, float, int, int]
 
 AUTO, BY_HAND, EARLIER = "auto", "by-hand", "auto-ce2ea73"
+PRETRAINED, FINE_TUNED, PROBE = "auto-pretrained", "fine-tuned", "probe"  # these begin with ImageNet weights
+NAMES = {BY_HAND: "by hand"}  # of methods, where the table calls them otherwise
 DRAWS = 10_000
 MARGIN = 0.5  # points by which a mean that is "at least as good" may be below
 OVERRUN = 5.0  # per cent that a command may take longer than its time
 BUSY = 0.2  # cores that other programs took, on average, during a measurement
 TOLERANCE = 1.0  # points by which the hand-made network may miss the figures that it must reach
 REQUIRED = {("trash6", 10.0, 0, 0): 89.1, ("flowers5", 20.0, 0, 0): 77.2}  # data, minutes, seed, fold: per cent
+REQUIRED_FINE_TUNED = {("trash6", 10.0, 0, 0): 93.6}
+# Faster networks: at most such a part of the delivered one's latency, and so many points that they may lose.
+FASTER = {1 / 2: 1.0, 1 / 4: 3.0}
+NOISE = 0.05  # by which a latency may seem higher than it is: two measurements of one network differ by some per cent
 
 
 def key_of(line: Line) -> Key:
@@ -145,12 +151,19 @@ def rows(*columns: str) -> list[str]:
     return ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
 
 
-def main_table(lines: Mapping[Key, Line], wanted: Mapping[str, int]) -> list[str]:
+def columns_of(methods: Sequence[str]) -> list[str]:
+    """The heads of the columns with accuracies."""
+    return [f"{NAMES.get(method, method)}, %" for method in methods]
+
+
+def main_table(
+    lines: Mapping[Key, Line], wanted: Mapping[str, int], methods: tuple[str, str] = (AUTO, BY_HAND)
+) -> list[str]:
     """10 minutes on each data set: both methods and the verdict. `wanted` is how many pairs a data set should have."""
-    text = rows("data", "pairs", "auto, %", "by hand, %", "difference, points", "95 % interval", "verdict")
+    text = rows("data", "pairs", *columns_of(methods), "difference, points", "95 % interval", "verdict")
     verdicts = []
     for data, number in wanted.items():
-        both = pairs_of(lines, data, 10.0)
+        both = pairs_of(lines, data, 10.0, methods)
         if not both:
             text.append(f"| {data} | 0 of {number} | | | | | not measured |")
             continue
@@ -171,18 +184,80 @@ def main_table(lines: Mapping[Key, Line], wanted: Mapping[str, int]) -> list[str
     ]
 
 
-def curve(lines: Mapping[Key, Line], data: str = "trash6") -> list[str]:
+def pretrained(lines: Mapping[Key, Line], wanted: Mapping[str, int]) -> list[str]:
+    """`auto` with ImageNet weights against what a person does with them in the same minutes."""
+    fine_tuned, probe = (main_table(lines, wanted, (PRETRAINED, other)) for other in (FINE_TUNED, PROBE))
+    return [*fine_tuned, "", "Against a logistic regression on the network's features, which ends earlier:", "", *probe]
+
+
+def curve(lines: Mapping[Key, Line], data: str = "trash6", methods: tuple[str, str] = (AUTO, BY_HAND)) -> list[str]:
     """Accuracy over the minutes, on the folds that all budgets share."""
-    budgets = sorted({key[2] for key in lines if key[0] == data and pairs_of(lines, data, key[2])})
+    pairs = {minutes: pairs_of(lines, data, minutes, methods) for minutes in sorted({key[2] for key in lines})}
+    budgets = {minutes: both for minutes, both in pairs.items() if both}
     if not budgets:
         return ["Not measured."]
-    folds = set.intersection(*({a["fold"] for a, _ in pairs_of(lines, data, m)} for m in budgets))
-    text = rows("minutes", "auto, %", "by hand, %", "difference, points", "95 % interval")
-    for minutes in budgets if folds else []:
-        both = [(a, b) for a, b in pairs_of(lines, data, minutes) if a["fold"] in folds]
+    folds = set.intersection(*({a["fold"] for a, _ in both} for both in budgets.values()))
+    text = rows("minutes", *columns_of(methods), "difference, points", "95 % interval")
+    for minutes, measured in budgets.items() if folds else ():
+        both = [(a, b) for a, b in measured if a["fold"] in folds]
         ours, theirs = zip(*both, strict=True)
         text.append(f"| {minutes:g} | {accuracy(ours)} | {accuracy(theirs)} | {compare(both)} |")
     return [f"{data}, folds {', '.join(map(str, sorted(folds))) or 'none'}.", "", *text]
+
+
+def within(line: Line, part: float) -> Line | None:
+    """What a line has of the slowest network that takes at most this part of the delivered one's latency; None without one."""
+    allowed = part * (1 + NOISE) * float(line["latency"])
+    networks = [network for network in line["faster"] if network["latency"] <= allowed]
+    return max(networks, key=lambda network: float(network["latency"]), default=None)
+
+
+def faster(lines: Mapping[Key, Line]) -> list[str]:
+    """What is lost by the networks that take a part of the delivered one's latency, by data and minutes."""
+    groups: dict[tuple[str, float], list[Line]] = {}
+    for key in sorted(lines):
+        if key[1] == PRETRAINED:
+            groups.setdefault((key[0], key[2]), []).append(lines[key])
+    if not groups:
+        return ["Not measured."]
+    text = rows(
+        *(
+            "data",
+            "minutes",
+            "latency",
+            "networks",
+            "delivered, %",
+            "this, %",
+            "difference, points",
+            "may lose",
+            "holds",
+        ),
+        *("ms: delivered", "this", "ratio: mean", "highest"),
+    )
+    for (data, minutes), group in groups.items():
+        for part, allowed in FASTER.items():
+            found = [(line, network) for line in group if (network := within(line, part)) is not None]
+            begins = f"| {data} | {minutes:g} | at most 1/{1 / part:.0f} | {len(found)} of {len(group)} |"
+            if not found:
+                text.append(f"{begins} | | | | no network | | | | |")
+                continue
+            ours = [100 * line["test_accuracy"] for line, _ in found]
+            theirs = [100 * network["test"]["correct"] / network["test"]["count"] for _, network in found]
+            gaps = [b - a for a, b in zip(ours, theirs, strict=True)]
+            ratios = [network["latency"] / line["latency"] for line, network in found]
+            holds = "yes" if fmean(gaps) >= -allowed else "no"
+            whole, this = (spread([each[k]["latency"] for each in found], 2) for k in (0, 1))
+            text.append(
+                f"{begins} {spread(ours)} | {spread(theirs)} | {fmean(gaps):+.1f} | {allowed:g} "
+                f"| {holds if len(found) == len(group) else f'{holds}, where there is one'} "
+                f"| {whole} | {this} | {fmean(ratios):.2f} | {max(ratios):.2f} |"
+            )
+    return [
+        *text,
+        "",
+        f"A latency counts as a part of another if it is at most {100 * NOISE:g} % above it: so much do measurements differ.",
+        "Of several such networks the slowest is taken. Their accuracies are those that `auto` reports.",
+    ]
 
 
 def earlier(lines: Mapping[Key, Line]) -> list[str]:
@@ -212,11 +287,15 @@ def costs(lines: Mapping[Key, Line]) -> list[str]:
     return text
 
 
-def requirements(lines: Mapping[Key, Line]) -> list[str]:
+def requirements(
+    lines: Mapping[Key, Line],
+    method: str = BY_HAND,
+    required: Mapping[tuple[str, float, int, int], float] = REQUIRED,
+) -> list[str]:
     """Whether the hand-made network reaches the figures without which the comparison does not count."""
     text = rows("data", "minutes", "must reach, %", "reaches, %", "")
-    for (data, minutes, seed, fold), figure in REQUIRED.items():
-        line = lines.get((data, BY_HAND, minutes, seed, fold))
+    for (data, minutes, seed, fold), figure in required.items():
+        line = lines.get((data, method, minutes, seed, fold))
         reached = None if line is None else 100 * line["test_accuracy"]
         said = "not measured" if reached is None else "yes" if reached >= figure - TOLERANCE else "no"
         text.append(
@@ -235,12 +314,12 @@ def remarks(lines: Sequence[Line]) -> list[str]:
         text.append(f"- {len(failures)} runs failed; {len(open_)} of these are still missing.")
     if busy := [line for line in last.values() if line["other_cores"] > BUSY]:
         text.append(f"- {len(busy)} of {len(last)} lines: other programs took more than {BUSY} cores meanwhile.")
-    if late := [line for line in last.values() if line["method"] == AUTO and overrun(line) > OVERRUN]:
+    if late := [line for line in last.values() if line["method"] in (AUTO, PRETRAINED) and overrun(line) > OVERRUN]:
         text.append(f"- {len(late)} runs of auto took more than {OVERRUN:g} % longer than they were allowed.")
     said = [(line.get("reported_accuracy"), line["test_accuracy"]) for line in last.values()]
     if other := sum(own is not None and abs(own - measured) > 1e-6 for own, measured in said):
         text.append(f"- In {other} lines, auto reported another test accuracy than its exported model has.")
-    for method in (AUTO, BY_HAND):
+    for method in (AUTO, BY_HAND, PRETRAINED, FINE_TUNED, PROBE):
         commits = sorted({line["commit"] for line in last.values() if line["method"] == method})
         if commits:
             text.append(f"- {method}: commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}.")
@@ -248,14 +327,18 @@ def remarks(lines: Sequence[Line]) -> list[str]:
     return text
 
 
-def table(lines: Sequence[Line], wanted: Mapping[str, int]) -> str:
-    """The page."""
+def table(lines: Sequence[Line], wanted: Mapping[str, int], pretrained_wanted: Mapping[str, int]) -> str:
+    """The page. How many pairs each data set should have is said for what is from scratch, and for what has ImageNet weights."""
     last = latest(lines)
     sections = {
         "Ten minutes": main_table(last, wanted),
         "A curve": curve(last),
         "Before": earlier(last),
         "The hand-made network": requirements(last),
+        "Pretrained": pretrained(last, pretrained_wanted),
+        "A curve, pretrained": curve(last, methods=(PRETRAINED, FINE_TUNED)),
+        "Faster networks": faster(last),
+        "The fine-tuned network": requirements(last, FINE_TUNED, REQUIRED_FINE_TUNED),
         "Calibration and time": costs(last) if last else ["Not measured."],
         "Remarks": remarks(lines),
     }
@@ -264,7 +347,8 @@ def table(lines: Sequence[Line], wanted: Mapping[str, int]) -> str:
         "",
         "`python benchmarks/auto.py --scratch FOLDER`, then `python benchmarks/auto.py --table`. benchmarks/README.md explains it.",
         "",
-        "Numbers in parentheses are standard deviations. Differences are auto minus by hand on the same test pictures;",
+        "`auto` is from scratch; `auto-pretrained` begins with ImageNet weights, as `fine-tuned` and `probe` do.",
+        "Numbers in parentheses are standard deviations. Differences are auto minus the other on the same test pictures;",
         f'their intervals resample pairs (seeds or folds) and test pictures, {DRAWS:,} draws. "At least as good" is a mean of',
         f'-{MARGIN} points or more with an interval that reaches zero; "better" is an interval above zero.',
     ]

@@ -1,4 +1,4 @@
-"""benchmarks/auto.py: its statistics and verdicts, its plan and its lines, its data, and the network made by hand."""
+"""benchmarks/auto.py: its statistics and verdicts, its plan and its lines, its data, and the networks made by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ import auto_table
 import letters
 from auto_table import Difference, Pair, calibration_error, difference, latest, pack, pairs_of, table, unpack, verdict
 
+from archsmith.metrics.outcome import AutoOutcome, DeliveredNetwork, FasterNetwork, Score
+
 WANTED = {"trash6": 2, "letters": 1}
+PRETRAINED = {"trash6": 2}
 
 
 def line(data="trash6", method="auto", minutes=10, seed=0, fold=0, correct=(1, 1, 1, 0), seconds=None, **others):
@@ -128,7 +131,7 @@ def test_calibration_error():
 
 
 def test_the_plan_is_what_was_promised():
-    plan = auto.plan()
+    plan = auto.from_scratch()
     assert len(plan) == len({m.key for m in plan})
     assert 7 < sum(m.minutes for m in plan) / 60 < 9
     for data, number in auto.WANTED.items():
@@ -140,8 +143,26 @@ def test_the_plan_is_what_was_promised():
     assert all(required in {(m.data, m.minutes, m.seed, m.fold) for m in plan} for required in auto_table.REQUIRED)
 
 
+def test_the_plan_with_weights_comes_after_the_one_from_scratch():
+    plan, scratch = auto.plan(), auto.from_scratch()
+    assert plan[: len(scratch)] == scratch
+    assert len(plan) == len({m.key for m in plan})
+    plan = plan[len(scratch) :]
+    assert {m.method for m in plan} == {"auto-pretrained", "fine-tuned", "probe"}
+    for method in ("auto-pretrained", "fine-tuned", "probe"):
+        cases = [(m.data, m.seed, m.fold) for m in plan if m.method == method and m.minutes == 10]
+        assert sorted(cases) == [("flowers5", s, 0) for s in range(3)] + [("trash6", f, f) for f in range(5)]
+    for method in ("auto-pretrained", "fine-tuned"):
+        curve = {(m.minutes, m.fold) for m in plan if m.method == method and m.data == "trash6" and m.fold < 2}
+        assert curve == set(itertools.product((2, 5, 10, 20), (0, 1)))
+    firsts = [
+        a.method for a, b in itertools.pairwise(plan) if (a.data, a.minutes, a.seed) != (b.data, b.minutes, b.seed)
+    ]
+    assert len(set(firsts)) == 3, "methods take turns"
+
+
 def test_methods_take_turns():
-    methods = [m.method for m in auto.plan() if m.minutes == 10 and m.method != auto.EARLIER]
+    methods = [m.method for m in auto.from_scratch() if m.minutes == 10 and m.method != auto.EARLIER]
     firsts = methods[::2]
     assert all({a, b} == {"auto", "by-hand"} for a, b in zip(methods[::2], methods[1::2], strict=True))
     assert 0.3 < firsts.count("auto") / len(firsts) < 0.7
@@ -151,6 +172,7 @@ def test_only_and_again():
     plan = auto.plan()
     assert {m.data for m in auto.selected(plan, "letters,auto")} == {"letters"}
     assert {m.method for m in auto.selected(plan, "auto")} == {"auto"}
+    assert {m.method for m in auto.selected(plan, "auto-pretrained,probe")} == {"auto-pretrained", "probe"}
     assert {m.minutes for m in auto.selected(plan, "trash6,2m,20m")} == {2.0, 20.0}
     with pytest.raises(SystemExit, match="letter"):
         auto.selected(plan, "letter")
@@ -169,7 +191,7 @@ def test_a_partial_file_goes_on(tmp_path, capsys):
     assert len(todo) == len(plan) - 1, "what failed is measured again"
     auto.append_line(path, line(method="by-hand"))
     assert [json.loads(text)["method"] for text in path.read_text().splitlines()] == ["auto", "by-hand", "by-hand"]
-    auto.main(["--list", "--lines", str(path), "--only", "trash6,10m"])
+    auto.main(["--list", "--lines", str(path), "--only", "trash6,10m,auto,by-hand,auto-ce2ea73"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("9 of 11 are missing")
 
 
@@ -208,12 +230,59 @@ def test_a_line_keeps_numbers_and_short_texts():
     assert auto.summary(result) == {"run": "digits", "test_accuracy": 0.5, "outcome": {"delivered": "network"}}
 
 
+@pytest.mark.parametrize(
+    ("method", "has", "lacks"),
+    [
+        ("auto", ["--time", "10m", "--from-scratch"], ["--seconds"]),
+        ("auto-pretrained", ["--time", "10m"], ["--from-scratch", "--seconds"]),
+        ("auto-ce2ea73", ["--seconds", "600"], ["--from-scratch", "--time"]),
+    ],
+)
+def test_auto_is_run_from_scratch_or_with_weights(method, has, lacks):
+    wanted = auto.Measurement("trash6", method, 10.0, 3, 3)
+    arguments = auto.auto_arguments(wanted, Path("data"), Path("out"))
+    assert arguments[: 4 + len(has)] == ["-m", "archsmith", "auto", Path("data"), *has]
+    assert arguments[-5:] == ["--seed", "3", "--output", Path("out"), "--json"]
+    assert not set(lacks) & set(arguments)
+
+
+def test_a_line_keeps_what_is_said_of_faster_networks():
+    """From the outcome as the command prints it."""
+    score = Score(9, 10)
+    small = FasterNetwork("found at 64 pixels", "EfficientNet-Lite0 at 64 pixels", 4.0, 64, 3_000, score, score)
+    delivered = DeliveredNetwork("found", "EfficientNet-Lite0", "fine-tuned", 1.0, 1.0, latency=9.0)
+    result = json.loads(json.dumps({"outcome": AutoOutcome(delivered, faster=(small,)).to_json()}))
+    kept = auto.faster_networks(result)
+    assert kept["latency"] == 9.0
+    assert kept["faster"] == [
+        {
+            "network": "found at 64 pixels",
+            "name": "EfficientNet-Lite0 at 64 pixels",
+            "latency": 4.0,
+            "size": 64,
+            "parameters": 3_000,
+            "validation": {"correct": 9, "count": 10},
+            "test": {"correct": 9, "count": 10},
+        }
+    ]
+
+
+def test_without_the_weights_nothing_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(auto, "WEIGHTS", "no_such_module")
+    monkeypatch.setattr(auto, "measure_all", lambda *_: None)
+    arguments = ["--scratch", str(tmp_path / "scratch"), "--lines", str(tmp_path / "auto.jsonl"), "--only"]
+    auto.main([*arguments, "auto"])
+    for method in ("auto-pretrained", "fine-tuned", "probe"):
+        with pytest.raises(SystemExit, match="brings the ImageNet weights"):
+            auto.main([*arguments, method])
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_of_nothing():
-    text = table([], WANTED)
-    assert "| trash6 | 0 of 2 |" in text
+    text = table([], WANTED, PRETRAINED)
+    assert text.count("| trash6 | 0 of 2 |") == 3
     assert "Of 2 data sets, 0 are complete: at least as good on 0, better on 0." in text
 
 
@@ -229,7 +298,7 @@ def test_the_table():
         line(method=auto.EARLIER, correct=bad),
         line(data="cifar10", error="failed"),
     ]
-    text = table(lines, WANTED)
+    text = table(lines, WANTED, PRETRAINED)
     assert "| trash6 | 2 of 2 | 95.0 (0.0) | 70.0 (0.0) | +25.0 |" in text
     (letter,) = [row for row in text.splitlines() if row.startswith("| letters | 1 of 1")]
     assert letter.endswith("| worse |")
@@ -243,6 +312,72 @@ def test_the_table():
     assert "commits abc1234, def5678" in text
     assert "more than 5 % longer" in text
     assert "In 1 lines, auto reported another test accuracy" in text
+
+
+def section(text, title):
+    (found,) = [part for part in text.split("\n## ") if part.startswith(f"{title}\n")]
+    return found
+
+
+def test_the_table_of_what_begins_with_weights():
+    good, fair, bad = [1] * 95 + [0] * 5, [1] * 94 + [0] * 6, [1] * 70 + [0] * 30
+    none = {"latency": 10.0, "faster": []}
+    lines = [
+        line(correct=bad),
+        line(correct=bad, method="by-hand"),
+        *(line(fold=f, seed=f, correct=fair, method="auto-pretrained", **none) for f in (0, 1)),
+        *(line(fold=f, seed=f, correct=good, method="fine-tuned") for f in (0, 1)),
+        line(correct=bad, method="probe"),
+        line(minutes=2, correct=bad, method="auto-pretrained", seconds=130, **none),
+        line(minutes=2, correct=good, method="fine-tuned"),
+        line(data="flowers5", correct=good, method="fine-tuned"),
+    ]
+    text = table(lines, WANTED, PRETRAINED)
+    assert "| trash6 | 1 of 2 | 70.0 | 70.0 | +0.0 |" in section(text, "Ten minutes")
+    pretrained = section(text, "Pretrained")
+    assert "| data | pairs | auto-pretrained, % | fine-tuned, % |" in pretrained
+    (fine_tuned,) = [row for row in pretrained.splitlines() if row.startswith("| trash6 | 2 of 2 | 94.0 (0.0) | 95.0")]
+    assert fine_tuned.endswith("| worse |")
+    (probe,) = [row for row in pretrained.splitlines() if row.startswith("| trash6 | 1 of 2 | 94.0 | 70.0 | +24.0")]
+    assert probe.endswith("| so far better |")
+    curve = section(text, "A curve, pretrained")
+    assert "trash6, folds 0." in curve
+    assert "| 2 | 70.0 | 95.0 | -25.0 |" in curve
+    assert "| 10 | 94.0 | 95.0 | -1.0 |" in curve
+    assert "| trash6 | 10 | 93.6 - 1 | 95.0 | yes |" in section(text, "The fine-tuned network")
+    assert "1 runs of auto took more than 5 % longer" in text
+    assert "- fine-tuned: commit abc1234." in text
+
+
+def network(latency, correct, count=100):
+    return {"name": f"a network of {latency} ms", "latency": latency, "test": {"correct": correct, "count": count}}
+
+
+def test_a_faster_network_is_the_slowest_that_is_fast_enough():
+    measured = line(latency=10.0, faster=[network(5.2, 93), network(4.9, 92), network(2.7, 90)])
+    assert auto_table.within(measured, 1 / 2)["latency"] == 5.2, "measurements differ by some per cent"
+    assert auto_table.within(measured, 1 / 4) is None
+    assert auto_table.within(line(latency=10.0, faster=[network(5.3, 93), network(2.0, 90)]), 1 / 2)["latency"] == 2.0
+
+
+def test_the_table_of_faster_networks():
+    def delivered(fold, *faster, minutes=10):
+        more = {"latency": 10.0, "faster": list(faster)}
+        return line(minutes=minutes, fold=fold, seed=fold, correct=[1] * 95 + [0] * 5, method="auto-pretrained", **more)
+
+    lines = [
+        delivered(0, network(5.0, 94), network(2.5, 91)),
+        delivered(1, network(4.0, 95), network(2.1, 91)),
+        delivered(0, network(4.0, 93), minutes=5),
+        delivered(1, minutes=5),
+    ]
+    text = section(table(lines, WANTED, PRETRAINED), "Faster networks")
+    half = "| 2 of 2 | 95.0 (0.0) | 94.5 (0.7) | -0.5 | 1 | yes | 10.00 (0.00) | 4.50 (0.71) | 0.45 | 0.50 |"
+    assert f"| trash6 | 10 | at most 1/2 {half}" in text
+    quarter = "| 2 of 2 | 95.0 (0.0) | 91.0 (0.0) | -4.0 | 3 | no | 10.00 (0.00) | 2.30 (0.28) | 0.23 | 0.25 |"
+    assert f"| trash6 | 10 | at most 1/4 {quarter}" in text
+    assert "| trash6 | 5 | at most 1/2 | 1 of 2 | 95.0 | 93.0 | -2.0 | 1 | no, where there is one |" in text
+    assert "| trash6 | 5 | at most 1/4 | 0 of 2 |" in text
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -393,3 +528,81 @@ def test_a_command_that_fails_or_does_not_end_is_a_line(tmp_path):
         auto.command(["-c", "import sys; sys.stderr.write('oh no'); sys.exit(3)"], tmp_path, tmp_path, 20)
     with pytest.raises(auto.MeasurementFailed, match="did not end"):
         auto.command(["-c", "import time; time.sleep(60)"], tmp_path, tmp_path, 0.5)
+
+
+# --- the network fine-tuned by hand -----------------------------------------------------------------------------------
+
+
+def write_squares(folder, _fold=0, _scratch=None):
+    """Pictures with a red, a green or a blue square."""
+    rng = np.random.default_rng(0)
+    for position in range(30):
+        pixels = rng.integers(0, 100, (40, 48, 3), dtype=np.uint8)
+        top, left = rng.integers(0, 20, 2)
+        pixels[top : top + 20, left : left + 20, position % 3] += 120
+        label = ("red", "green", "blue")[position % 3]
+        target = folder / ("test" if position < 12 else "train") / label / f"{position:02d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(target)
+    return {}
+
+
+def test_the_probe_is_measured(tmp_path):
+    wanted = auto.Measurement("squares", "probe", 10.0, 0, 0)
+    line = auto.measure(wanted, auto_data.Dataset("squares", write_squares, ("--no-mirror",)), tmp_path)
+    assert "error" not in line, line
+    assert latest([line]).keys() == {wanted.key}
+    assert (line["training_pictures"], line["pictures"]) == (18, 12)
+    assert line["settings"]["sides"] == [192, 192]
+    assert line["settings"]["epochs"] == 0
+    assert line["seconds"] < 300, "it needs no ten minutes"
+    assert unpack(line["correct"], 12).mean() == pytest.approx(line["test_accuracy"])
+    assert line["test_accuracy"] > 0.5
+    json.dumps(line)
+
+
+@pytest.mark.parametrize("head", ["probe", "random"])
+def test_fine_tuning_by_hand_ends_in_time(tmp_path, monkeypatch, head):
+    """On a clock that goes on by a second whenever it is asked."""
+    import fine_tune_by_hand
+
+    write_squares(tmp_path)
+    clock = itertools.count(fine_tune_by_hand.BEGAN)
+    monkeypatch.setattr(fine_tune_by_hand, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(fine_tune_by_hand, "HELD", 48)
+    result = fine_tune_by_hand.run(tmp_path, 20.0, side=32, head=head)
+    assert result["seconds"] <= 20
+    assert 8 < result["epochs"] < 16
+    assert result["settings"]["sides"] == [48, 32]
+    assert result["settings"]["batch"] == 18
+    assert ("C" in result["settings"]) is (head == "probe")
+    assert len(result["correct"]) == len(result["confidence"]) == 12
+    assert result["correct"].count("1") / 12 == pytest.approx(result["test_accuracy"])
+    json.dumps(result)
+
+
+def test_the_learning_rate_of_fine_tuning_rises_and_falls():
+    import fine_tune_by_hand
+
+    rates = [fine_tune_by_hand.learning_rate(k / 100) for k in range(101)]
+    assert max(rates) == rates[10] == pytest.approx(5e-4, rel=1e-3)
+    assert rates[:11] == sorted(rates[:11])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[0] == rates[100] == pytest.approx(1e-7)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_last_layer_says_what_the_logistic_regression_says(classes):
+    import fine_tune_by_hand
+    import torch
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % classes
+    features = (rng.normal(size=(60, 5)) + labels[:, None]).astype(np.float32)
+    fitted = fine_tune_by_hand.logistic_regression(features, labels)
+    assert fitted.strength in fine_tune_by_hand.STRENGTHS
+    same = LogisticRegression(C=fitted.strength, max_iter=500).fit(features, labels)
+    with torch.no_grad():
+        said = fitted.layer(torch.from_numpy(features)).softmax(1).numpy()
+    np.testing.assert_allclose(said, same.predict_proba(features), atol=1e-5)
