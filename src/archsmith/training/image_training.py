@@ -30,7 +30,7 @@ from archsmith.training.image_fitting import Fitted, Start, fit, start_of
 from archsmith.training.inheriting import inherit_from_parent
 from archsmith.training.isolation import check_parameters, seeded
 from archsmith.training.learning_rates import best_learning_rate
-from archsmith.training.linear_probe import STRENGTHS, LinearProbe, fit_classifier
+from archsmith.training.linear_probe import LinearProbe, fit_classifier
 from archsmith.training.optimizers import optimizer_of
 from archsmith.training.resuming import Checkpoint, keep_checkpoint, load_checkpoint, save_checkpoint
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from archsmith.data.images import ImageSplits
     from archsmith.training.image_classification import ImageClassification
 
-PROBE_STRENGTHS = (1e4, 1e3, 1e2, 1e1)  # of L2, for a classifier that is then trained with the rest
+STRENGTHS = (1e4, 1e3, 1e2, 1e1, 1.0)  # of L2: fewer than a transfer tries, since probes are many
 LEAST_SECONDS = 1.0  # of a training, when fitting the classifier took all of its time
 
 
@@ -172,8 +172,7 @@ def _with_probe(
     """Fit the classifier. Gives what came of it, and the settings with as many seconds less as it took."""
     began = time.perf_counter()
     _, layer = classifier_of(model, config.task().input_shape)
-    strengths = PROBE_STRENGTHS if config.epochs else STRENGTHS
-    probe = fit_classifier(model, layer, config, context, most=config.probe, strengths=strengths)
+    probe = fit_classifier(model, layer, config, context, most=config.probe, strengths=STRENGTHS)
     if config.seconds is not None:
         left = config.seconds - (time.perf_counter() - began)
         config = dataclasses.replace(config, seconds=max(left, LEAST_SECONDS))
