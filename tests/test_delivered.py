@@ -18,7 +18,15 @@ from archsmith._page.html import size
 from archsmith._page.pictures import data_address, shown
 from archsmith._search.run import Run
 from archsmith.cli.main import app
-from archsmith.metrics.outcome import AutoOutcome, DeliveredNetwork, OtherNetwork, Score, Stage, SuspectedLabel
+from archsmith.metrics.outcome import (
+    AutoOutcome,
+    DeliveredNetwork,
+    FasterNetwork,
+    OtherNetwork,
+    Score,
+    Stage,
+    SuspectedLabel,
+)
 from archsmith.report import write_report
 from auto_runs import of_pairs, record, searched
 from test_report import HOSTILE, Page, a_run, done, page_of
@@ -319,3 +327,23 @@ def test_a_hostile_record_does_not_steer_the_terminal(real: Any) -> None:
     assert "\x1b" not in lines
     assert "\u202e" not in lines
     assert "\\x1b[2J" in lines
+
+
+def test_faster_networks_have_a_plot_and_a_command_each(tmp_path: Path) -> None:
+    delivered = replace(LEAST.delivered, latency=12.0, size=192, test=Score(93, 100), validation=Score(40, 42))
+    faster = (
+        FasterNetwork(
+            "found at 128 pixels", "<b>Lite0</b> at 128 pixels", 5.9, 128, 1000, Score(40, 42), Score(92, 100)
+        ),
+        FasterNetwork("found at 96 pixels", "Lite0 at 96 pixels", 3.0, 96, 1000, Score(39, 42), Score(90, 100)),
+    )
+    made = page(replace(LEAST, delivered=delivered, faster=faster), tmp_path)
+    section = made.source[made.source.index('<section id="faster">') :]
+    section = section[: section.index("</section>")]
+    assert "--network &#x27;found at 96 pixels&#x27;" in section
+    assert "<b>Lite0</b>" not in section
+    assert "<svg" in section
+    for cell in ("5.9 ms", "3 ms", "25 %", "90.0 %"):
+        assert cell in section.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    without = page(replace(LEAST, delivered=replace(delivered, latency=None), faster=faster), tmp_path)
+    assert '<section id="faster">' not in without.source
