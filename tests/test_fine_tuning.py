@@ -23,8 +23,8 @@ from archsmith.automl.strategy import Strategy, strategy_for, title_of
 from archsmith.core.child import Task
 from archsmith.core.duration import milliseconds_of
 from archsmith.core.errors import UsageError
-from archsmith.core.space import build, decode
-from archsmith.spaces import Subnetwork
+from archsmith.core.space import build, build_decided, decode
+from archsmith.spaces import Product, Subnetwork, TrainingRecipe
 from archsmith.spaces.subnetwork.known import KNOWN
 from archsmith.spaces.subnetwork.network import Network
 from archsmith.training import ImageClassification
@@ -180,6 +180,17 @@ def test_sides_for_pretrained_networks(own: int, count: int, asked: int | None, 
 def facts(*sizes: int) -> Pictures:
     largest = sizes[-1]
     return Pictures(2000, 200, 500, 5, 3, 256, 200, largest, min(128, largest), largest, largest, sizes=sizes)
+
+
+def test_a_recipe_has_parts_of_the_size_that_the_network_decides() -> None:
+    recipe = TrainingRecipe().standards()["modern"]
+    assert recipe is not None
+    product = Product(Subnetwork(weights=None, sizes=(64, 128)), TrainingRecipe())
+    whole = Subnetwork(weights=None).whole(64)
+    recipe = {**recipe, "size": {"train": 0.75, "first": 0.5}}
+    genotype = product.genotype({"kind": "product", "parts": {"Subnetwork": whole, "TrainingRecipe": recipe}})
+    decided, _ = build_decided(product, genotype, noise(128))
+    assert (decided.size, decided.train_size, decided.first_size) == (64, 48, 24)
 
 
 def test_known_points_lie_in_the_space_the_largest_first() -> None:

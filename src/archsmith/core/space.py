@@ -205,7 +205,10 @@ def build_decided(space: Space, genotype: Genotype | Architecture, evaluator: An
     task = evaluator.task()
     child = build(space, genotype, task)
     decided = decided_by(child, evaluator)
-    return decided, child if decided.task() == task else build(space, genotype, decided.task())
+    if decided.task() == task:
+        return decided, child
+    child = build(space, genotype, decided.task())  # what it decides may depend on the task, such as parts of a size
+    return decided_by(child, evaluator), child
 
 
 def default_task(space: Space) -> AnyTask:

@@ -72,7 +72,8 @@ def build_decided(
     if decided.task() == config.task():
         return decided, child
     with seeded(context, "init"):  # another network, initialised as if the settings had been these
-        return decided, build(space, genotype, decided.task())
+        child = build(space, genotype, decided.task())
+    return decided_by(child, config), child
 
 
 def train(config: ImageClassification, child: Child, context: Context, *, all_data: bool = False) -> Result:
