@@ -16,7 +16,7 @@ from archsmith._search.session import DEFAULT_STORE, check_enough
 from archsmith.automl.events import DataRead, Watch, WrapUpStarted
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.latency_target import LatencyTarget
-from archsmith.automl.outputs import Outputs, free_name, stem_of
+from archsmith.automl.outputs import Outputs, stem_of
 from archsmith.automl.plan import check_total, probing_plan, speed_needed, time_plan
 from archsmith.automl.result import AutoResult
 from archsmith.automl.speed import fast_enough
@@ -27,6 +27,7 @@ from archsmith.core.cores import cores
 from archsmith.core.duration import seconds_of
 from archsmith.core.global_state import generators_kept
 from archsmith.store import open_store
+from archsmith.store.payload import free_name
 from archsmith.training import ImageClassification
 
 
@@ -86,9 +87,11 @@ def auto(
     baseline = None if baseline_time is None else seconds_of(baseline_time, "baseline_time")
     target = None if latency is None else LatencyTarget(latency, runtime)
     asked = ImageClassification(data, labels=labels, label_pattern=label_pattern)
+    opened = open_store(store)
+    taken = {run.name for run in opened.runs()}
     outputs = Outputs(
-        store=open_store(store),
-        name=name if name is not None else free_name(store, stem_of(asked)),
+        store=opened,
+        name=name if name is not None else free_name(taken, stem_of(asked)),
         folder=None if output is None else Path(output),
         force=force,
     )

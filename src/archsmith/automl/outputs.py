@@ -17,7 +17,6 @@ from archsmith.core.output_files import folder_for_now
 from archsmith.core.shown import base_name
 from archsmith.core.store import Store
 from archsmith.spaces import Product
-from archsmith.store import open_store
 from archsmith.store.payload import check_name
 from archsmith.training import ImageClassification
 from archsmith.training.arrays import Arrays
@@ -99,10 +98,3 @@ def stem_of(trainer: ImageClassification) -> str:
     """What a run on these data is called."""
     stem = "" if isinstance(trainer.data, Arrays) else base_name(str(Path(str(trainer.data)).absolute()))
     return "".join(c for c in stem if c.isprintable() and c not in "/\\")[:60].strip(" .") or "pictures"
-
-
-def free_name(store: str, stem: str) -> str:
-    """A name of a run that the store does not have yet, nor with random search beside it."""
-    taken = {run.name for run in open_store(store).runs()}
-    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
-    return next(n for n in names if n not in taken and f"{n}-random" not in taken)

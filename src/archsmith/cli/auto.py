@@ -11,12 +11,13 @@ import typer
 
 from archsmith.cli.auto_options import FROM_SCRATCH, AutoOptions, Target
 from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, print_columns
-from archsmith.cli.runs import free_name, say
+from archsmith.cli.runs import names_in, say
 from archsmith.cli.searching import LabelPatternOption, LabelsOption, SizeOption, TrialsOption
 from archsmith.cli.where import WorkersOption
 from archsmith.core.duration import duration_text, milliseconds_of, seconds_of
 from archsmith.core.errors import UsageError
 from archsmith.core.shown import command_text, without_passwords
+from archsmith.store.payload import free_name
 
 if TYPE_CHECKING:
     from archsmith.recipes import Recipe
@@ -141,7 +142,7 @@ def by_time(
     from archsmith.cli.auto_view import AutoView
     from archsmith.report.outcome import outcome_lines
 
-    name = options.name if options.name is not None else free_name(options.store, recipe.name)
+    name = options.name if options.name is not None else free_name(names_in(options.store), recipe.name)
     more = ["--time", f"{total:.15g}", *(["--control"] if control else [])]
     more += [] if baseline_time is None else ["--baseline-time", baseline_time]
     again = options.command(name, *more)

@@ -20,6 +20,7 @@ from archsmith.core.evaluator import DescribesData, without_data
 from archsmith.core.finish import ACCURACY, Measure, measure_of
 from archsmith.core.shown import plain, shown, without_passwords
 from archsmith.rewards import default_reward
+from archsmith.store.payload import free_name
 
 if TYPE_CHECKING:
     from archsmith._search import Run
@@ -99,7 +100,7 @@ def begin_new(
         before: called with the name before the search begins.
     """
     while True:
-        chosen = name if name is not None else free_name(store, recipe.name)
+        chosen = name if name is not None else free_name(names_in(store), recipe.name)
         if before is not None:
             before(chosen)
         try:
@@ -282,13 +283,6 @@ def tell_data(recipe: Recipe) -> None:
         for line in data_lines(dict(recipe.evaluator.describe_data())):
             say(line)
         check_enough(recipe.evaluator)
-
-
-def free_name(store: str, stem: str) -> str:
-    """`stem`, or `stem-2`, `stem-3`, ...: the first that no run of the store has, its control's included."""
-    taken = names_in(store)
-    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
-    return next(n for n in names if n not in taken and f"{n}-random" not in taken)
 
 
 def names_in(store: str) -> set[str]:

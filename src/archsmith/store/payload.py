@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from archsmith.core.errors import CorruptStore, UsageError
@@ -29,6 +29,12 @@ def check_name(name: str) -> str:
     if not 1 <= len(name) <= MAX_NAME or not printable or set(name) & set("/\\") or name != name.strip(" ."):
         raise UsageError(f"{rule}; got {name[:120]!r}")
     return name
+
+
+def free_name(taken: Collection[str], stem: str) -> str:
+    """`stem`, or `stem-2`, `stem-3`, ...: the first that is no run's name, nor with random search beside it."""
+    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
+    return next(n for n in names if n not in taken and f"{n}-random" not in taken)
 
 
 def check_key(key: str) -> str:
