@@ -19,6 +19,8 @@ from archsmith.training import ImageClassification
 
 NETWORK = "efficientnet_lite0"  # whose ImageNet weights the extra `pretrained` has
 BATCH = 32  # pictures a step
+# Of a probe: seconds until it begins, and how many pictures are read in the time in which one is learned from.
+PROBE_STARTING, READING_SPEED = 1.0, 2.5
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class FineTuning:
     pictures: Pictures
     of: str = NETWORK
     weights: str = "imagenet"
-    passes: float = 7.0
-    probed: int = 2048
+    passes: float = 10.0
+    probed: int = 1000
 
     @cached_property
     def space(self) -> Product:
@@ -99,6 +101,12 @@ class FineTuning:
         largest = self.largest - SIDE_STEP * allowed
         sizes = (*(side for side in self.pictures.sizes if side < largest), largest)
         return replace(self, pictures=replace(self.pictures, sizes=sizes, size=min(self.pictures.size, largest)))
+
+    def probe_seconds(self, point: Architecture, baseline: Architecture, speed: float) -> float:
+        """The seconds of a probe by one thread, when it learns from `speed` pictures of the baseline's size a second."""
+        side, base = (each["parts"]["Subnetwork"]["size"] for each in (point, baseline))
+        pictures = min(self.probed, self.pictures.train) + self.pictures.validation
+        return float(PROBE_STARTING + pictures * (side / base) ** 2 / (READING_SPEED * speed))
 
     def points(self) -> Sequence[Sequence[Architecture]]:
         """The whole network at each size, the largest first; around it the other sizes, the nearest first, and parts of it."""

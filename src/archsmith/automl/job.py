@@ -6,7 +6,6 @@ import os
 import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from archsmith.automl.events import DataRead, Watch, WrapUpStarted
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.outputs import Outputs, stem_of
-from archsmith.automl.plan import check_total, probing_plan, speed_needed, time_plan
+from archsmith.automl.plan import check_total, speed_needed, time_plan
 from archsmith.automl.result import AutoResult
-from archsmith.automl.speed import fast_enough
+from archsmith.automl.speed import fast_enough, tried_first
 from archsmith.automl.stages import Stages
 from archsmith.automl.strategy import AVAILABLE, strategy_for
 from archsmith.core import loaded
@@ -112,9 +111,10 @@ def auto(
                     strategy = strategy.within(target, trainer)
                     pictures = strategy.pictures
                 needed = speed_needed(total - (clock.monotonic() - started), pictures.train, strategy.passes)
-                points, speed = fast_enough(trainer, strategy, threads, needed)
-                make_plan = partial(probing_plan, probes=len(points)) if strategy.probed else time_plan
-                plan = make_plan(
+                known, speed = fast_enough(trainer, strategy, threads, needed)
+                points, probes = tried_first(strategy, known, speed / threads)
+                baseline_network = known[0]
+                plan = time_plan(
                     total,
                     spent=clock.monotonic() - started,
                     workers=side_by_side,
@@ -123,10 +123,12 @@ def auto(
                     chooses=pictures.folds is None,
                     control=control,
                     one_pass=pictures.train / speed * (1 if torch.cuda.is_available() else side_by_side),
+                    probes=probes,
                 )
                 plan = replace(plan, speed=speed)
             else:
                 points = outputs.recorded_points()
+                baseline_network = outputs.recorded_baseline()
                 plan = replace(recorded, total=total, reading=clock.monotonic() - started)
             stages = Stages(
                 trainer=trainer,
@@ -134,6 +136,7 @@ def auto(
                 space=strategy.space if earlier is None else earlier,
                 plan=plan,
                 target=target,
+                baseline=baseline_network,
                 points=points,
                 started=started,
                 workers=side_by_side,

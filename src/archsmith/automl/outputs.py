@@ -21,7 +21,10 @@ from archsmith.store.payload import check_name
 from archsmith.training import ImageClassification
 from archsmith.training.arrays import Arrays
 
-NOTE = "auto"  # in the record of a run that `auto` began
+NOTE, BASELINE_NOTE = (
+    "auto",
+    "auto baseline",
+)  # in the record of a run that `auto` began: the plan, and the known network
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,13 @@ class Outputs:
         run = self.run()
         space = None if run is None else run.space
         return space if isinstance(space, Product) else None
+
+    def recorded_baseline(self) -> Genotype:
+        """The known network of the run, which the store has."""
+        run = self.run()
+        assert run is not None
+        recorded = run.config["note"].get(BASELINE_NOTE)  # runs of earlier versions try it first
+        return self.recorded_points()[0] if recorded is None else Genotype.from_json(recorded)
 
     def recorded_points(self) -> Sequence[Genotype]:
         """The known networks of the run, which the store has."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from archsmith.core.errors import UsageError
 
@@ -21,8 +23,7 @@ TRIAL_SECONDS = (8.0, 90.0)  # and no less, no more
 LEAST_PASSES, ENOUGH_PASSES, SHORTEST_TRIAL = 0.75, 5.0, 3.0
 LEAST_TRIALS = 6  # fewer decide little, and their time is better spent on the final training
 MOST_TRIALS = 200  # on many cores, children are trained for longer
-# Of a probe, which only reads: passes over the training pictures that take as long; and of the time that is left, what probes get.
-PROBE_PASSES, PROBING_SHARE = 0.4, 0.12
+PROBING_SHARE = 0.12  # of the time that is left: what probes get, and then what the best of them get to be trained
 FASTER_SHARE = 0.12  # of the time that is left: what faster networks get
 ALONE_SHARE = 0.15  # of the time that is left, where one child is trained and there is no search
 
@@ -90,6 +91,7 @@ def time_plan(
     chooses: bool = True,
     control: bool = False,
     one_pass: float = 0.0,
+    probes: Sequence[float] = (),
 ) -> TimePlan:
     """Divide a time budget.
 
@@ -102,10 +104,14 @@ def time_plan(
         chooses: whether the best children go on before one is chosen.
         control: whether random search gets as much time as the search.
         one_pass: how long a child takes to see each training picture once; 0: that is not known.
+        probes: the seconds of each probe of a pretrained network, the shortest first; empty: the search trains its children.
 
     Raises UsageError if the budget is too short, or the baseline leaves too little of it.
     """
     closing, least, left, baseline = _shares(total, spent, testing, baseline)
+    if probes:
+        plan = TimePlan(total, spent, 0.0, 0.0, baseline, left, closing, 0.0, 0)
+        return _with_probes(plan, probes, left - least, workers, one_pass if chooses else math.inf, 2 if control else 1)
     final = min(left, max(least, FINAL_SHARE * left))
     searching = left - final
     choosing = CHOOSING_SHARE * searching if chooses else 0.0
@@ -121,40 +127,33 @@ def time_plan(
     return TimePlan(total, spent, searching - choosing, choosing, baseline, final, closing, trial, trials)
 
 
-def probing_plan(
-    total: float,
-    *,
-    probes: int,
-    spent: float,
-    workers: int,
-    testing: float = 0.0,
-    baseline: float | None = None,
-    chooses: bool = True,
-    control: bool = False,
-    one_pass: float = 0.0,
+def _with_probes(
+    plan: TimePlan, probes: Sequence[float], spare: float, workers: int, one_pass: float, searches: int
 ) -> TimePlan:
-    """Divide a time budget whose search probes networks that are pretrained.
+    """The plan with probes, and what follows from them: its final training gives some of its seconds.
 
     Args:
-        probes: how many networks could be probed.
-
-    The other arguments, and the errors, are those of `time_plan`.
+        plan: without them.
+        probes: the seconds of each, the shortest first.
+        spare: what the final training can give.
+        workers: children side by side.
+        one_pass: what choosing takes at least.
+        searches: 2 if there is a control.
     """
-    closing, least, left, baseline = _shares(total, spent, testing, baseline)
-    spare = left - least
-    probe = max(SHORTEST_TRIAL, PROBE_PASSES * one_pass)
-    longest = (min(spare, PROBING_SHARE * left) - STARTING_SECONDS) / (2 if control else 1)
-    trials = min(probes, workers * math.floor(longest / probe)) if longest > 0 else 0
+    left = plan.final
+    room = min(spare, PROBING_SHARE * left) / searches - STARTING_SECONDS
+    ends = [done / workers + seconds for done, seconds in zip(accumulate(probes), probes, strict=True)]
+    trials = sum(end <= room for end in ends)
     if trials < 2:
-        probe = min(probe, ALONE_SHARE * left)
-        return TimePlan(total, spent, probe, 0.0, baseline, left - probe, closing, probe, 0)
-    search = (STARTING_SECONDS + math.ceil(trials / workers) * probe) * (2 if control else 1)
-    choosing = min(spare - search, PROBING_SHARE * left) if chooses else 0.0
-    if choosing < one_pass:
-        choosing = 0.0
-    faster = max(0.0, min(spare - search - choosing, FASTER_SHARE * left))
+        alone = min(probes[0], ALONE_SHARE * left)
+        return replace(plan, search=alone, final=left - alone, trial=alone)
+    search = searches * (STARTING_SECONDS + ends[trials - 1])
+    choosing = min(spare - search, PROBING_SHARE * left)
+    choosing = choosing if choosing >= one_pass else 0.0
+    faster = min(spare - search - choosing, FASTER_SHARE * left)
     final = left - search - choosing - faster
-    return TimePlan(total, spent, search, choosing, baseline, final, closing, probe, trials, faster=faster)
+    trial = probes[trials - 1]
+    return replace(plan, search=search, choosing=choosing, final=final, faster=faster, trial=trial, trials=trials)
 
 
 def _shares(total: float, spent: float, testing: float, baseline: float | None) -> tuple[float, float, float, float]:

@@ -38,7 +38,7 @@ from archsmith.automl.faster import faster_ones
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.outcome import Measured, TrainedNetwork, record_outcome
-from archsmith.automl.outputs import NOTE, Outputs
+from archsmith.automl.outputs import BASELINE_NOTE, NOTE, Outputs
 from archsmith.automl.pictures import Pictures
 from archsmith.automl.plan import MAX_EPOCHS, TimePlan, closing_seconds
 from archsmith.automl.result import AutoResult
@@ -75,7 +75,8 @@ class Stages:
     space: Product
     plan: TimePlan
     target: LatencyTarget | None
-    points: Sequence[Genotype]  # known ones; the first is the baseline
+    baseline: Genotype
+    points: Sequence[Genotype]  # known ones, which the search tries first
     started: float
     workers: int
     threads: int
@@ -182,7 +183,7 @@ class Stages:
             seed=self.seed,
             limits=Limits(seconds=10 * self.plan.trial + 60),
             first=self.points[:trials],
-            note={NOTE: asdict(self.plan)},
+            note={NOTE: asdict(self.plan), BASELINE_NOTE: self.baseline.to_json()},
             watch=self.watch,
         )
 
@@ -221,7 +222,7 @@ class Stages:
         """The best children go on from where they stopped. Gives the one to train on, and the baseline."""
         trials = [t for t in run.trials() if t.reward is not None and t.result and t.result.copied_from is None]
         trials = [t for t in trials if self._is_fast_enough(t)]
-        known = next((t for t in trials if t.genotype == self.points[0]), None)
+        known = next((t for t in trials if t.genotype == self.baseline), None)
         most = self.workers if self.strategy.probed else max(4, min(2 * self.workers, MOST_CHOSEN))
         best = sorted(trials, key=lambda t: -final_accuracy(t.result))[: max(2, most)]
         if known is not None and known not in best:
@@ -229,9 +230,9 @@ class Stages:
         candidates = [Candidate.searched(run, self.space, trial) for trial in best]
         if self.plan.choosing and len(best) > 1 and not self.interruption.wrapping_up:
             candidates = self._trained_on(trainings, candidates)
-        baseline = next((c for c in candidates if c.genotype == self.points[0]), None)
+        baseline = next((c for c in candidates if c.genotype == self.baseline), None)
         if baseline is None:
-            baseline = Candidate.untrained(self.space, self.points[0])
+            baseline = Candidate.untrained(self.space, self.baseline)
         if not candidates:
             return baseline, baseline
         chosen = max(candidates, key=lambda candidate: candidate.accuracy)
@@ -239,7 +240,7 @@ class Stages:
 
     def _is_fast_enough(self, trial: Trial) -> bool:
         """Whether a trial's network meets the target of the latency. The known ones were measured, and chosen so, before."""
-        if self.target is None or trial.genotype in self.points or trial.result is None:
+        if self.target is None or trial.genotype in (self.baseline, *self.points) or trial.result is None:
             return True
         return trial.result.metrics.get("latency", 0.0) <= self.target.milliseconds
 
@@ -464,7 +465,7 @@ class Stages:
             )
         others = run.summary.counts.get("done", 0) - 1
         first = measured[0].network
-        if others > 0 and first.name == FOUND and first.genotype == self.points[0]:
+        if others > 0 and first.name == FOUND and first.genotype == self.baseline:
             tried = f"none of the {others} other networks" if others > 1 else "the one other network"
             notes.append(
                 f"The known network was trained on, because {tried} that the search tried was {'' if others > 1 else 'not '}clearly "
@@ -500,6 +501,6 @@ class Stages:
     def _epochs_in(self, seconds: float, candidate: Candidate) -> float | None:
         """How many passes over the training pictures a candidate makes in so much time, if its speed was measured."""
         speed = self.plan.speed
-        if candidate.genotype != self.points[0]:  # it was measured beside the other children
+        if candidate.genotype != self.baseline:  # it was measured beside the other children
             speed = candidate.trained.result.metrics.get("images_per_second", 0.0) * self.workers
         return seconds * speed / self.pictures.train if speed else None

@@ -57,6 +57,10 @@ class Strategy(Protocol):
         """The strategy without networks that take longer for a picture, as measured here; the fastest stays in any case."""
         ...
 
+    def probe_seconds(self, point: Architecture, baseline: Architecture, speed: float) -> float:
+        """The seconds of a probe by one thread, when that learns from `speed` pictures of the baseline a second; 0: none is probed."""
+        ...
+
     def points(self) -> Sequence[Sequence[Architecture]]:
         """For each known network, from the largest to the smallest: the points that the search tries first around it. The first of
         them is the network itself, the baseline."""
