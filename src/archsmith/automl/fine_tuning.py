@@ -105,7 +105,7 @@ class FineTuning:
     def probe_seconds(self, point: Architecture, baseline: Architecture, speed: float) -> float:
         """The seconds of a probe by one thread, when it learns from `speed` pictures of the baseline's size a second."""
         side, base = (each["parts"]["Subnetwork"]["size"] for each in (point, baseline))
-        pictures = min(self.probed, self.pictures.train) + self.pictures.validation
+        pictures = (min(self.probed, self.pictures.train) + self.pictures.validation) * (self.pictures.folds or 1)
         return float(PROBE_STARTING + pictures * (side / base) ** 2 / (READING_SPEED * speed))
 
     def points(self) -> Sequence[Sequence[Architecture]]:

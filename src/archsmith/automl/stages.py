@@ -228,12 +228,14 @@ class Stages:
         if known is not None and known not in best:
             best[-1:] = [known]
         candidates = [Candidate.searched(run, self.space, trial) for trial in best]
-        if self.plan.choosing and len(best) > 1 and not self.interruption.wrapping_up:
+        if known is None and self.strategy.probed:  # there was no time to probe it
+            candidates[1:] = [Candidate.untrained(self.space, self.baseline)]
+        if self.plan.choosing and len(candidates) > 1 and not self.interruption.wrapping_up:
             candidates = self._trained_on(trainings, candidates)
         baseline = next((c for c in candidates if c.genotype == self.baseline), None)
         if baseline is None:
             baseline = Candidate.untrained(self.space, self.baseline)
-        if not candidates:
+        if not candidates or (self.strategy.probed and baseline.trained.reward is None):
             return baseline, baseline
         chosen = max(candidates, key=lambda candidate: candidate.accuracy)
         return (chosen if self._is_better(chosen, baseline) else baseline), baseline
