@@ -10,10 +10,10 @@ from torch import nn
 SPANS = 30  # of a training that a running average must have room for: at the beginning it knows nothing
 
 
-def set_epsilon(model: nn.Module, epsilon: float) -> nn.Module:
-    """The same model, every batch norm of it with this epsilon."""
+def set_epsilon(model: nn.Module, epsilon: float | None) -> nn.Module:
+    """The same model, every batch norm of it with this epsilon; None: each keeps its own."""
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if epsilon is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eps = epsilon
     return model
 

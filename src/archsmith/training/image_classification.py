@@ -85,7 +85,7 @@ class ImageClassification:
         validation: the part of the training images that is set aside, stratified by class.
         split_seed: chooses the validation images, and those of `max_train`.
         max_train: how many images to learn from and validate with, chosen stratified before the split; None: all.
-        batch_norm_epsilon: of every batch norm of the child.
+        batch_norm_epsilon: of every batch norm of the child. None: each keeps its own.
         precision: "fp32", "bf16" (mixed, weights stay fp32) or "auto": bf16 where the processor computes in it.
         channels_last: whether images lie in memory with the channels innermost, which suits convolutions on most
             processors; results differ from the other layout by rounding only.
@@ -170,7 +170,7 @@ class ImageClassification:
     validation: float = 0.1
     split_seed: int = 0
     max_train: int | None = None
-    batch_norm_epsilon: float = 1e-5
+    batch_norm_epsilon: float | None = 1e-5
     precision: str = "auto"
     channels_last: bool = True
     keep_weights: bool = False

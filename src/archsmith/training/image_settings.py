@@ -25,7 +25,8 @@ LEAST_SIDE, LARGEST_SIDE = 8, 1024  # of training pictures
 _OF_STEPS = "batch_size learning_rate optimizer momentum nesterov weight_decay decay_norms clip average label_smoothing"
 _OF_TIME = "schedule decay_at decay_factor decay_from warmup warmup_share"
 _OF_PICTURES = "size train_size first_size crop crop_area pad upsample flip colour policy mix whiten"
-DECIDABLE = frozenset([*_OF_STEPS.split(), *_OF_TIME.split(), *_OF_PICTURES.split(), "batch_norm_epsilon"])
+_OF_NETWORKS = "batch_norm_epsilon channels_last"
+DECIDABLE = frozenset(" ".join((_OF_STEPS, _OF_TIME, _OF_PICTURES, _OF_NETWORKS)).split())
 """The settings that a child may decide (`Child.settings`). What it learns from, its seeds and its time are none of them."""
 
 
@@ -49,7 +50,8 @@ def check_settings(config: ImageClassification) -> None:
     if config.clip is not None:
         number("clip", config.clip, 0, math.inf, "above 0, or None", open_below=True)
     number("validation", config.validation, 0, 1, "above 0 and below 1", open_below=True)
-    number("batch_norm_epsilon", config.batch_norm_epsilon, 0, math.inf, "above 0", open_below=True)
+    if config.batch_norm_epsilon is not None:
+        number("batch_norm_epsilon", config.batch_norm_epsilon, 0, math.inf, "above 0, or None", open_below=True)
     if config.flip not in (None, True, False) or (isinstance(config.flip, int) and not isinstance(config.flip, bool)):
         raise UsageError(f"flip must be True, False or None (decided by the data), got {config.flip!r}")
     if config.channels not in (None, 1, 3):
