@@ -117,7 +117,7 @@ def _identity(space: Space) -> dict[str, Any]:
         name = getattr(function, "__qualname__", type(function).__name__).rpartition("<locals>.")[2]
         return {"name": name, "version": 1, "options": _plain(options)}
     if dataclasses.is_dataclass(space):
-        options = {f.name: getattr(space, f.name) for f in dataclasses.fields(space)}
+        options = {f.name: getattr(space, f.name) for f in dataclasses.fields(space) if f.repr}  # as `to_config` has it
     return {"name": type(space).__name__, "version": getattr(space, "version", 1), "options": _plain(options)}
 
 
