@@ -33,6 +33,7 @@ from archsmith.core.global_state import generators_kept
 from archsmith.core.shown import shown
 from archsmith.core.space import Space, as_space
 from archsmith.core.space import build as build_child
+from archsmith.spaces.backbone import backbone_of, with_module
 
 
 def write_pytorch(model: Model, path: Path) -> Path:
@@ -59,8 +60,9 @@ def load(
 
     For images it is an `ImageModel`: its `network` takes preprocessed images, its `deployed()` pixels from 0 to 1. For text it
     is a `TextModel`: its `network` takes tokens, its `vocabulary` makes them. A network of your own space needs `space` and
-    `build` as in `search`, unless it came from a recipe file, which is found again. Raises UsageError if the folder is no
-    such export, was changed, or needs a space that cannot be found.
+    `build` as in `search`, unless it came from a recipe file, which is found again. One of a backbone needs
+    `space=spaces.Backbone(MODULE, ...)`. Raises UsageError if the folder is no such export, was changed, or needs a space that
+    cannot be found.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -122,7 +124,8 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def _space(record: Any, given: Space | None, file: Any) -> Space:
-    """The space of a record: one of archsmith's, else the one given, else that of a recipe file which this user has named."""
+    """The space of a record: one of archsmith's, with the module of a backbone that is given, else the one given, else that of a
+    recipe file which this user has named."""
     name = record.get("type") if isinstance(record, dict) else None
     if name == baseline.TYPE:
         return baseline.ResidualBaseline.from_record(record)
@@ -140,5 +143,8 @@ def _space(record: Any, given: Space | None, file: Any) -> Space:
                 f"this model is of another space, {own_name(record)}, than the one given, {own_name(to_config(given))}"
             )
         return given
+    if given is not None and same_config(record, to_config(given)):
+        return given
     space: Space = from_config(record, resolve)
-    return space
+    backbone = None if given is None or backbone_of(space) is None else backbone_of(given)
+    return space if backbone is None else with_module(space, backbone)

@@ -61,6 +61,8 @@ from archsmith.core.stopping import LiveRule, Rule
 from archsmith.core.store import Registered, RunWriter, Store
 from archsmith.core.walk import Choose
 from archsmith.searchers.random import Random
+from archsmith.spaces import Backbone
+from archsmith.spaces.backbone import with_module
 from archsmith.store import open_store
 from archsmith.store.snapshot import dump_state
 
@@ -226,7 +228,7 @@ def resume(
 ) -> Run:
     """Go on with a run; see `Run.resume`."""
     config = run.config
-    space = as_space(space, build) if space is not None else run.space
+    space = _given_space(run, space, build) if space is not None else run.space
     evaluator = as_evaluator(evaluator) if evaluator is not None else run.evaluator
     if data is not None:
         moved = with_data(evaluator, os.fspath(data) if isinstance(data, os.PathLike) else data)
@@ -326,7 +328,8 @@ def open_run(
     Args:
         store, name: where it is.
         space, build, evaluator: as for `search`, if they are your own. Those that archsmith ships are made again from the
-            record, and those of a FILE.py are loaded from it, so that you need not give them.
+            record, and those of a FILE.py are loaded from it, so that you need not give them. A `spaces.Backbone` is enough also
+            where it is a part of the run's space.
 
     Raises:
         UnknownName: the store has no such run; the message has the nearest names.
@@ -335,7 +338,7 @@ def open_run(
     run = Run(open_store(store), name)
     if build is not None and space is None:
         raise UsageError("build= is for a space that is a plain function; give space= as well")
-    given_space = None if space is None else as_space(space, build)
+    given_space = None if space is None else _given_space(run, space, build)
     given_evaluator = None if evaluator is None else as_evaluator(evaluator)
     recorded = run.config
     if given_space is not None and not _is_space(recorded["space"], given_space):
@@ -345,6 +348,14 @@ def open_run(
     if given_evaluator is not None and not _is_evaluator(recorded["evaluator"], given_evaluator):
         raise _another(run, "evaluator", recorded["evaluator"], given_evaluator)
     return Run(run.store, name, space=given_space, evaluator=given_evaluator)
+
+
+def _given_space(
+    run: Run, space: Space | Callable[[Choose], Architecture], build: Callable[[Architecture, Any], Any] | None
+) -> Space:
+    """The space that was given for a run. Where it is a backbone, the run's own space, with the module of that."""
+    given = as_space(space, build)
+    return with_module(Run(run.store, run.name).space, given) if isinstance(given, Backbone) else given
 
 
 def _is_space(recorded: Any, space: Space) -> bool:

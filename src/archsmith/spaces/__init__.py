@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from archsmith.spaces.activation import Activation
 from archsmith.spaces.augmentation import Augmentation
+from archsmith.spaces.backbone import Backbone
 from archsmith.spaces.conv_chain import ConvChain
 from archsmith.spaces.grown_graph import GrownGraph
 from archsmith.spaces.mobile_blocks import MobileBlocks
@@ -21,6 +22,7 @@ from archsmith.spaces.update_rule import UpdateRule
 __all__ = [
     "Activation",
     "Augmentation",
+    "Backbone",
     "ConvChain",
     "GrownGraph",
     "GrownProduct",
