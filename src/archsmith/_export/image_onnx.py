@@ -83,7 +83,13 @@ def _check(model: ImageModel, deployed: torch.nn.Module, file: Path) -> dict[str
         with torch.inference_mode():
             expected = deployed(images).numpy()
             summed_otherwise = _without_onednn(deployed, images).numpy()
-        found = run_onnx(session, images.numpy())
+        try:
+            found = run_onnx(session, images.numpy())
+        except Exception as error:  # of a module of the user's that computes with len(images), for example
+            raise UsageError(
+                f"ONNX Runtime cannot run the exported file on {len(images)} pictures at once: {error}; where the network computes "
+                "with how many there are, write x.shape[0] for len(x)"
+            ) from error
         if found.shape != expected.shape:
             raise UsageError(f"ONNX Runtime gives {found.shape} where the module gives {expected.shape}")
         worst = max(worst, _difference(found, expected))

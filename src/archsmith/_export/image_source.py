@@ -13,7 +13,7 @@ from archsmith._export.card import told
 from archsmith._export.export_folder import fresh_folder
 from archsmith._export.image_model import ImageModel
 from archsmith._export.model import write_documents, write_weights
-from archsmith._export.network_source import network_source
+from archsmith._export.network_source import SourceRefused, network_source
 from archsmith._export.picture_source import TYPES, decoding_source, reads_pictures
 from archsmith._export.source import FILE, one_line, run_source
 from archsmith.core.errors import UsageError
@@ -129,7 +129,7 @@ def write_image_source(model: ImageModel, path: Path) -> Path:
         with torch.inference_mode():
             for images in model.inputs():
                 if not torch.equal(again(images), deployed(images)):
-                    raise UsageError(
+                    raise SourceRefused(
                         f"the written file does not repeat {type(model.network).__name__} to the bit; this is a fault of "
                         "archsmith's, please report it with the architecture"
                     )

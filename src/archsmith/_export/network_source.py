@@ -33,19 +33,23 @@ _INFIX = {
 _HOMES: tuple[tuple[str, Any], ...] = (("F", F), ("torch", torch), ("math", math))
 
 
+class SourceRefused(UsageError):
+    """A network that format source cannot write; the other formats may."""
+
+
 def network_source(
     module: nn.Module, docstring: str, class_name: str = "Network", root: str = ""
 ) -> tuple[str, dict[str, Any]]:
     """The class that computes what `module` does in evaluation, and the tensors that its `load_state_dict` takes.
 
     `root` is the path of a submodule whose name is left out of all names. The text needs `torch`, `nn` and `F` in
-    scope. Raises UsageError when the network is not made of PyTorch's own modules and functions alone, or when its
+    scope. Raises SourceRefused when the network is not made of PyTorch's own modules and functions alone, or when its
     forward pass branches on the values it computes.
     """
     try:
         graph = fx.Tracer().trace(module)
     except Exception as error:
-        raise UsageError(
+        raise SourceRefused(
             f"format source cannot follow the forward pass of {type(module).__name__}: {error}. "
             "It must not branch on the values or shapes of tensors; format onnx may do"
         ) from error
@@ -81,12 +85,12 @@ class _Writer:
     def _write(self, node: fx.Node, i: int) -> None:
         if node.op == "placeholder":
             if self._value:
-                raise UsageError("format source needs a network with one input; this one has several")
+                raise SourceRefused("format source needs a network with one input; this one has several")
             self._value[node] = INPUT
             self._holder[INPUT] = node
         elif node.op == "output":
             if not isinstance(node.args[0], fx.Node):
-                raise UsageError("format source needs a network with one tensor as its output; this one has several")
+                raise SourceRefused("format source needs a network with one tensor as its output; this one has several")
             self._forward.append(f"return {self._value[node.args[0]]}")
         elif node.op == "get_attr":
             self._value[node] = f"self.{self._tensor(str(node.target))}"
@@ -167,7 +171,7 @@ class _Writer:
             return repr(value)
         if isinstance(value, torch.device):
             return f'torch.device("{value}")'
-        raise UsageError(f"format source cannot write {value!r} ({type(value).__name__}) as an argument")
+        raise SourceRefused(f"format source cannot write {value!r} ({type(value).__name__}) as an argument")
 
     def _module(self, path: str) -> str:
         if path not in self._attributes:
@@ -182,7 +186,9 @@ class _Writer:
             owner, _, last = path.rpartition(".")
             tensor = getattr(self.module.get_submodule(owner), last)
             if not isinstance(tensor, torch.Tensor):
-                raise UsageError(f"format source cannot write {path}, a {type(tensor).__name__}; it must be a tensor")
+                raise SourceRefused(
+                    f"format source cannot write {path}, a {type(tensor).__name__}; it must be a tensor"
+                )
             name = self._attribute(path)
             dtype = "" if tensor.dtype is torch.float32 else f", dtype={tensor.dtype}"
             empty = f"torch.empty({', '.join(map(str, tensor.shape)) or '()'}{dtype})"
@@ -213,7 +219,7 @@ def _constructor(head: str, module: nn.Module, path: str) -> list[str]:
     """The lines that make a module like this one. Checked by making it."""
     kind = type(module)
     if getattr(nn, kind.__name__, None) is not kind:
-        raise UsageError(
+        raise SourceRefused(
             f"format source knows the modules of torch.nn, and {path} is a {kind.__module__}.{kind.__qualname__}"
         )
     for shorten in (True, False):  # 3 for (3, 3) reads better, where it makes the same module
@@ -225,7 +231,7 @@ def _constructor(head: str, module: nn.Module, path: str) -> list[str]:
         # extra_repr holds all that the constructor of a torch module was told.
         if repr(made) == repr(module) and _shapes(made) == _shapes(module):
             return _wrapped(f"{head}nn.{kind.__name__}", arguments)
-    raise UsageError(f"format source cannot write how to make {path}, a {module!r}")
+    raise SourceRefused(f"format source cannot write how to make {path}, a {module!r}")
 
 
 def _arguments(module: nn.Module, shorten: bool) -> list[str]:
@@ -274,7 +280,7 @@ def _function_name(function: Callable[..., Any]) -> str:
         if candidate is function and not public.startswith("_"):
             return f"F.{public}"
     module = getattr(function, "__module__", "?")
-    raise UsageError(f"format source knows the functions of torch, and this network calls {module}.{name}")
+    raise SourceRefused(f"format source knows the functions of torch, and this network calls {module}.{name}")
 
 
 def _is_default(function: Callable[..., Any], name: str, value: Any) -> bool:

@@ -19,7 +19,8 @@ class AutoResult:
         run: the search, in whose store everything is recorded.
         finished: both networks with their test accuracy, as `archsmith.finish` gives them.
         outcome: what was delivered, as the page tells it.
-        model, source, page: what was written; None without an output folder.
+        model, source, page: what was written; None without an output folder, and no source of a network that only its own
+            program can compute, such as some backbones.
         earlier: whether an earlier call had delivered this, and nothing was trained.
     """
 

@@ -20,12 +20,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from archsmith import rewards
 from archsmith._export import export
+from archsmith._export.network_source import SourceRefused
 from archsmith._finish.contenders import FOUND, Contender
 from archsmith._finish.look import look
 from archsmith._finish.result import Finished
@@ -394,15 +396,16 @@ class Stages:
     def _deliver(self, run: Run, finished: Finished, measured: Sequence[Measured]) -> AutoResult:
         """Record, export, and write the page."""
         self._end_stage()
+        source, refused = self._source(run)
         outcome = record_outcome(
             run,
             measured,
             stages=[Stage(name, seconds, self.used.get(name)) for name, seconds in self.plan.rows],
             time_budget=self.plan.total,
             target=self.target,
-            notes=self._notes(run, measured),
+            notes=[*self._notes(run, measured), *refused],
         )
-        return self._written(AutoResult(run, finished, outcome))
+        return self._written(AutoResult(run, finished, outcome, source=source))
 
     def _delivered_before(self) -> AutoResult | None:
         """What an earlier call delivered under this name. Raises UsageError if that was on other data."""
@@ -414,18 +417,27 @@ class Stages:
         if finished is None or outcome is None:
             return None
         outcome = AutoOutcome.from_json(outcome)
-        return self._written(AutoResult(run, Finished.from_json(finished), outcome, earlier=True))
+        source, _ = self._source(run)
+        return self._written(AutoResult(run, Finished.from_json(finished), outcome, source=source, earlier=True))
+
+    def _source(self, run: Run) -> tuple[Path | None, list[str]]:
+        """The source of the network, if there is an output folder; where it cannot be written, why, as notes."""
+        if self.outputs.folder is None:
+            return None, []
+        self.outputs.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return export(run, format="source", path=self.outputs.source), []
+        except SourceRefused as error:
+            return None, [f"There is no source file of the network: {' '.join(str(error).split())}."]
 
     def _written(self, result: AutoResult) -> AutoResult:
-        """With the model, its source and the page, if there is an output folder."""
+        """With the model and the page, if there is an output folder."""
         outputs = self.outputs
         if outputs.folder is None:
             return result
-        outputs.folder.mkdir(parents=True, exist_ok=True)
         return replace(
             result,
             model=export(result.run, format="pytorch", path=outputs.model),
-            source=export(result.run, format="source", path=outputs.source),
             page=result.run.report(outputs.page, force=outputs.force),
         )
 

@@ -182,4 +182,5 @@ def by_time(
         print(note)
     print(f"page    {result.page}")
     print(f"model   {result.model}     try it: {command_text('predict', str(result.model))} IMAGE...")
-    print(f"source  {result.source}     one plain PyTorch file that needs no archsmith")
+    if result.source is not None:
+        print(f"source  {result.source}     one plain PyTorch file that needs no archsmith")
