@@ -19,6 +19,7 @@ from archsmith.training import ImageClassification
 
 NETWORK = "efficientnet_lite0"  # whose ImageNet weights the extra `pretrained` has
 BATCH = 32  # pictures a step
+RATE = 7e-4  # the learning rate
 # Of a probe: seconds until it begins, and how many pictures are read in the time in which one is learned from.
 PROBE_STARTING, READING_SPEED = 1.0, 2.5
 
@@ -48,26 +49,7 @@ class FineTuning:
             frozen=(0,),
             sizes=tuple(sorted({*range(LEAST_SIDE, self.largest + 1, SIDE_STEP), *self.pictures.sizes})),
         )
-        recipes = TrainingRecipe(
-            optimizers=("adamw",),
-            adamw_learning_rates=(3.5e-4, 7e-4, 1.4e-3),
-            adamw_weight_decays=(0.02,),
-            decay_norms=(True,),
-            batch_sizes=(BATCH,),
-            label_smoothings=(0.1,),
-            crops=("resized",),
-            crop_areas=(0.35, 0.6),
-            flips=(True, False),
-            colours=(0.0, 0.3),
-            policies=(None, "trivial"),
-            mixes=(None, "cutmix"),
-            train_sizes=(1.0,),
-            first_sizes=(1.0,),
-            averages=(0.99,),
-            schedules=("trapezoid",),
-            warmups=(0.15,),
-        )
-        return Product(networks, recipes)
+        return Product(networks, recipes((RATE / 2, RATE, RATE * 2)))
 
     @property
     def largest(self) -> int:
@@ -82,15 +64,7 @@ class FineTuning:
 
     def trainer(self, asked: ImageClassification) -> ImageClassification:
         """The evaluator: bf16 makes depthwise convolutions no faster on processors, so these compute in fp32."""
-        pictures = self.pictures
-        return replace(
-            asked,
-            size=pictures.size,
-            source_size=pictures.source if pictures.source != pictures.size else None,
-            upsample=1.0,
-            precision="auto" if torch.cuda.is_available() else "fp32",
-            fixed=("schedule", "warmup_share"),
-        )
+        return fine_tuning_trainer(asked, self.pictures)
 
     def within(self, target: LatencyTarget, trainer: ImageClassification) -> FineTuning:
         """The strategy with sizes at which the whole network takes no longer."""
@@ -105,7 +79,7 @@ class FineTuning:
     def probe_seconds(self, point: Architecture, baseline: Architecture, speed: float) -> float:
         """The seconds of a probe by one thread, when it learns from `speed` pictures of the baseline's size a second."""
         side, base = (each["parts"]["Subnetwork"]["size"] for each in (point, baseline))
-        pictures = (min(self.probed, self.pictures.train) + self.pictures.validation) * (self.pictures.folds or 1)
+        pictures = probed_pictures(self.pictures, self.probed)
         return float(PROBE_STARTING + pictures * (side / base) ** 2 / (READING_SPEED * speed))
 
     def points(self) -> Sequence[Sequence[Architecture]]:
@@ -120,29 +94,70 @@ class FineTuning:
         most = len(wholes[0]["stages"])
         cuts = [_cut(whole, most - k) for k in (0, 1, 2) for whole in wholes]
         return [
-            {"kind": "product", "parts": {"Subnetwork": network, "TrainingRecipe": self._recipe()}}
+            {"kind": "product", "parts": {"Subnetwork": network, "TrainingRecipe": known_recipe(self.pictures)}}
             for network in wholes + cuts
         ]
 
-    def _recipe(self) -> Architecture:
-        """What a competent person would take."""
-        return {
-            "kind": "training_recipe",
-            "optimizer": {"name": "adamw", "learning_rate": 7e-4, "weight_decay": 0.02, "decay_norms": True},
-            "batch_size": BATCH,
-            "label_smoothing": 0.1,
-            "augmentation": {
-                "crop": "resized",
-                "crop_area": 0.35,
-                "flip": self.pictures.mirrored,
-                "colour": 0.0,
-                "policy": None,
-                "mix": None,
-            },
-            "size": {"train": 1.0, "first": 1.0},
-            "average": 0.99,
-            "schedule": {"name": "trapezoid", "warmup": 0.15},
-        }
+
+def fine_tuning_trainer(asked: ImageClassification, pictures: Pictures) -> ImageClassification:
+    """The evaluator for networks that are pretrained, with the pictures' sizes. What a genotype does not decide is set here."""
+    return replace(
+        asked,
+        size=pictures.size,
+        source_size=pictures.source if pictures.source != pictures.size else None,
+        upsample=1.0,
+        precision="auto" if torch.cuda.is_available() else "fp32",
+        fixed=("schedule", "warmup_share"),
+    )
+
+
+def probed_pictures(pictures: Pictures, most: int) -> int:
+    """How many pictures a probe reads that is fitted to `most` training pictures; those of all folds count."""
+    return (min(most, pictures.train) + pictures.validation) * (pictures.folds or 1)
+
+
+def recipes(learning_rates: tuple[float, ...]) -> TrainingRecipe:
+    """Recipes for fine-tuning."""
+    return TrainingRecipe(
+        optimizers=("adamw",),
+        adamw_learning_rates=learning_rates,
+        adamw_weight_decays=(0.02,),
+        decay_norms=(True,),
+        batch_sizes=(BATCH,),
+        label_smoothings=(0.1,),
+        crops=("resized",),
+        crop_areas=(0.35, 0.6),
+        flips=(True, False),
+        colours=(0.0, 0.3),
+        policies=(None, "trivial"),
+        mixes=(None, "cutmix"),
+        train_sizes=(1.0,),
+        first_sizes=(1.0,),
+        averages=(0.99,),
+        schedules=("trapezoid",),
+        warmups=(0.15,),
+    )
+
+
+def known_recipe(pictures: Pictures, learning_rate: float = RATE) -> Architecture:
+    """What a competent person would take; one of `recipes`."""
+    return {
+        "kind": "training_recipe",
+        "optimizer": {"name": "adamw", "learning_rate": learning_rate, "weight_decay": 0.02, "decay_norms": True},
+        "batch_size": BATCH,
+        "label_smoothing": 0.1,
+        "augmentation": {
+            "crop": "resized",
+            "crop_area": 0.35,
+            "flip": pictures.mirrored,
+            "colour": 0.0,
+            "policy": None,
+            "mix": None,
+        },
+        "size": {"train": 1.0, "first": 1.0},
+        "average": 0.99,
+        "schedule": {"name": "trapezoid", "warmup": 0.15},
+    }
 
 
 def _cut(whole: Architecture, stages: int) -> Architecture:

@@ -13,6 +13,7 @@ import torch
 
 from archsmith._search.session import DEFAULT_STORE, check_enough
 from archsmith.automl.events import DataRead, Watch, WrapUpStarted
+from archsmith.automl.faster import has_faster
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.outputs import Outputs, stem_of
@@ -25,6 +26,7 @@ from archsmith.core import loaded
 from archsmith.core.cores import cores
 from archsmith.core.duration import seconds_of
 from archsmith.core.global_state import generators_kept
+from archsmith.spaces import Backbone
 from archsmith.store import open_store
 from archsmith.store.payload import free_name
 from archsmith.training import ImageClassification
@@ -36,7 +38,7 @@ def auto(
     *,
     time: str | float = "20m",
     size: int | None = None,
-    pretrained: str | os.PathLike[str] | None = AVAILABLE,
+    pretrained: str | os.PathLike[str] | Backbone | None = AVAILABLE,
     labels: str | os.PathLike[str] | None = None,
     label_pattern: str | None = None,
     latency: float | None = None,
@@ -60,7 +62,8 @@ def auto(
         size: the side of the network's input in pixels (default: decided by the pictures).
         pretrained: weights to begin with. "available": those of EfficientNet-Lite0, trained on ImageNet, for colour pictures of 64
             pixels a side or more, if the extra `pretrained` is installed. "imagenet": these for any pictures. The path of a
-            safetensors file in timm's naming: those of a network of `spaces.Subnetwork`. None: from scratch.
+            safetensors file in timm's naming: those of a network of `spaces.Subnetwork`. A `spaces.Backbone`: a module of
+            yours, such as a DINOv2; a run that goes on takes it again. None: from scratch.
         labels, label_pattern: where the labels are, as of `ImageClassification`.
         latency: milliseconds that the delivered network may take for a picture on this machine, with one thread; None: any.
         runtime: what runs it then: "pytorch", or "onnxruntime" for the file that `export --format onnx` writes.
@@ -93,6 +96,7 @@ def auto(
         name=name if name is not None else free_name(taken, stem_of(asked)),
         folder=None if output is None else Path(output),
         force=force,
+        backbone=pretrained if isinstance(pretrained, Backbone) else None,
     )
     recorded = outputs.recorded_plan()
     side_by_side = workers if workers is not None else _default_workers()
@@ -124,6 +128,7 @@ def auto(
                     control=control,
                     one_pass=pictures.train / speed * (1 if torch.cuda.is_available() else side_by_side),
                     probes=probes,
+                    faster=has_faster(strategy.space),
                 )
                 plan = replace(plan, speed=speed)
             else:

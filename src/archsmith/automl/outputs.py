@@ -8,7 +8,7 @@ from pathlib import Path
 
 from archsmith._export import check_folder
 from archsmith._page.document import check_place
-from archsmith._search import Run
+from archsmith._search import Run, open_run
 from archsmith._search.known_points import recorded_first
 from archsmith.automl.plan import TimePlan
 from archsmith.core.errors import UsageError
@@ -16,7 +16,7 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.output_files import folder_for_now
 from archsmith.core.shown import base_name
 from archsmith.core.store import Store
-from archsmith.spaces import Product
+from archsmith.spaces import Backbone, Product
 from archsmith.store.payload import check_name
 from archsmith.training import ImageClassification
 from archsmith.training.arrays import Arrays
@@ -35,12 +35,14 @@ class Outputs:
         store, name: of the run.
         folder: for the page, the model and its source; None: they are not written.
         force: whether the page replaces a file that archsmith did not write.
+        backbone: the module of the run's networks, where it is the user's.
     """
 
     store: Store
     name: str
     folder: Path | None
     force: bool
+    backbone: Backbone | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -68,9 +70,11 @@ class Outputs:
         return (self.folder or Path()) / f"{self.name}-source"
 
     def run(self, name: str | None = None) -> Run | None:
-        """The run (default: of this name), if the store has it."""
+        """The run (default: of this name), if the store has it. Raises UsageError if it was begun with another backbone."""
         name = self.name if name is None else name
-        return Run(self.store, name) if name in {run.name for run in self.store.runs()} else None
+        if name not in {run.name for run in self.store.runs()}:
+            return None
+        return Run(self.store, name) if self.backbone is None else open_run(self.store, name, space=self.backbone)
 
     def recorded_plan(self) -> TimePlan | None:
         """The plan of the run, if the store has it. Raises UsageError if `auto` did not begin it with a time."""

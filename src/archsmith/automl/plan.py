@@ -92,6 +92,7 @@ def time_plan(
     control: bool = False,
     one_pass: float = 0.0,
     probes: Sequence[float] = (),
+    faster: bool = True,
 ) -> TimePlan:
     """Divide a time budget.
 
@@ -105,13 +106,15 @@ def time_plan(
         control: whether random search gets as much time as the search.
         one_pass: how long a child takes to see each training picture once; 0: that is not known.
         probes: the seconds of each probe of a pretrained network, the shortest first; empty: the search trains its children.
+        faster: whether faster networks can be made from the delivered one.
 
     Raises UsageError if the budget is too short, or the baseline leaves too little of it.
     """
     closing, least, left, baseline = _shares(total, spent, testing, baseline)
     if probes:
         plan = TimePlan(total, spent, 0.0, 0.0, baseline, left, closing, 0.0, 0)
-        return _with_probes(plan, probes, left - least, workers, one_pass if chooses else math.inf, 2 if control else 1)
+        plan = _with_probes(plan, probes, left - least, workers, one_pass if chooses else math.inf, 2 if control else 1)
+        return plan if faster else replace(plan, final=plan.final + plan.faster, faster=0.0)
     final = min(left, max(least, FINAL_SHARE * left))
     searching = left - final
     choosing = CHOOSING_SHARE * searching if chooses else 0.0

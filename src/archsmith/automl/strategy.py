@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
+from archsmith.automl.backbone import BackboneTuning
 from archsmith.automl.fine_tuning import NAMES, NETWORK, FineTuning
 from archsmith.automl.from_scratch import FromScratch
 from archsmith.automl.latency_target import LatencyTarget
@@ -14,7 +16,7 @@ from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
 from archsmith.data.picture_size import PictureSize
 from archsmith.pretrained import imagenet
-from archsmith.spaces import Product, Subnetwork
+from archsmith.spaces import Backbone, Product, Subnetwork
 from archsmith.spaces.subnetwork.architecture import whole_architecture
 from archsmith.spaces.subnetwork.space import network_of_weights
 from archsmith.training import ImageClassification
@@ -76,18 +78,28 @@ NOT_INSTALLED = (
 
 
 def strategy_for(
-    asked: ImageClassification, size: int | None, pretrained: str | os.PathLike[str] | None, earlier: Product | None
+    asked: ImageClassification,
+    size: int | None,
+    pretrained: str | os.PathLike[str] | Backbone | None,
+    earlier: Product | None,
 ) -> Strategy:
     """What to begin with, once the pictures are read.
 
     Args:
         asked: with the data.
         size: the side of the input, if a person has said it.
-        pretrained: "available", "imagenet", the path of a safetensors file, or None: from scratch.
+        pretrained: "available", "imagenet", the path of a safetensors file, a module, or None: from scratch.
         earlier: the space of the run that goes on, if there is one: it decides.
 
     Raises UsageError and UnknownName for weights that cannot be used.
     """
+    if isinstance(pretrained, Backbone):
+        return _of_backbone(asked, size, pretrained)
+    if earlier is not None and isinstance(backbone := earlier.parts[0], Backbone):
+        raise UsageError(
+            f"the run was begun with the backbone {backbone.name!r}, whose module is in no record; give it again, with the same "
+            f"settings: auto(..., pretrained=Backbone(MODULE, size={backbone.size}, name={backbone.name!r}))"
+        )
     found = size_of(asked)
     if earlier is not None:
         networks = earlier.parts[0]
@@ -103,6 +115,17 @@ def strategy_for(
 def _suits(found: PictureSize) -> bool:
     """Whether pictures are worth pretrained weights."""
     return found.colour and found.own >= LEAST_SIDE
+
+
+def _of_backbone(asked: ImageClassification, size: int | None, backbone: Backbone) -> BackboneTuning:
+    """A module of the user's, which decides the size of pictures, and takes grey ones as colour pictures."""
+    if size not in (None, backbone.size):
+        raise UsageError(
+            f"size is decided by the backbone {backbone.name!r}, which takes pictures of {backbone.size} pixels a side, got {size}; "
+            "leave size out"
+        )
+    asked = replace(asked, channels=3)
+    return BackboneTuning(pictures_of(asked, size_of(asked), backbone.size, pretrained=True), backbone)
 
 
 def _weights(pretrained: str | os.PathLike[str] | None, suits: bool) -> tuple[str, str] | None:
@@ -124,6 +147,9 @@ def _weights(pretrained: str | os.PathLike[str] | None, suits: bool) -> tuple[st
 def title_of(architecture: Architecture) -> str:
     """What a person calls a network, such as "a ResNet-18 of width 40" or "EfficientNet-Lite0 at 128 pixels"."""
     parts = architecture["parts"]
+    if "Backbone" in parts:
+        backbone = parts["Backbone"]
+        return f"{backbone['of']} at {backbone['size']} pixels{', frozen' if backbone['frozen'] else ''}"
     if "Subnetwork" in parts:
         return _title_of_subnetwork(parts["Subnetwork"])
     stages = parts["ResidualNetwork"]["stages"]
