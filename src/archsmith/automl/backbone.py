@@ -38,7 +38,7 @@ class BackboneTuning:
 
     pictures: Pictures
     backbone: Backbone
-    passes: float = 10.0
+    passes: float = 12.0
     probed: int = 1000
 
     @cached_property

@@ -36,7 +36,7 @@ class FineTuning:
     pictures: Pictures
     of: str = NETWORK
     weights: str = "imagenet"
-    passes: float = 10.0
+    passes: float = 12.0
     probed: int = 1000
 
     @cached_property
