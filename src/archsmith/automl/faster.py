@@ -9,15 +9,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
+from archsmith.automl.latency_target import measured
 from archsmith.core.child import Task
 from archsmith.core.genotype import Architecture, Genotype
 from archsmith.core.space import build, decode
 from archsmith.spaces import Product, Subnetwork
-from archsmith.training import Latency
 
 SHARES = (0.5, 0.25)  # of the delivered network's latency
 SIDE_STEP, LEAST_SIDE = 8, 40  # pixels
+GUESS = 1.05  # of the part of the pixels that has a part of the latency: where looking for it begins
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Faster:
     size: int
 
 
-def faster_ones(space: Product, genotype: Genotype, task: Task, name: str) -> Iterator[Faster]:
+def faster_ones(space: Product, genotype: Genotype, task: Task, name: str, engine: str) -> Iterator[Faster]:
     """For each of `SHARES`, the network with the largest input that takes at most that part of the time, as measured here.
 
     Args:
@@ -43,22 +45,27 @@ def faster_ones(space: Product, genotype: Genotype, task: Task, name: str) -> It
         genotype: of the network.
         task: as of the trainer.
         name: of the network.
+        engine: what latencies are measured with.
     """
     architecture = decode(space, genotype)
-    side = architecture["parts"]["Subnetwork"]["size"]
+    whole_side = architecture["parts"]["Subnetwork"]["size"]
     model = build(space, genotype, task).model
     channels = task.input_shape[0]
 
-    def latency(size: int) -> float:
-        return Latency().measure(model, (channels, size, size)).median
+    @cache
+    def latency(side: int) -> float:
+        return measured(model, (channels, side, side), engine)[0]
 
-    whole = latency(side)
     for share in SHARES:
-        side = int(side * 0.75) // SIDE_STEP * SIDE_STEP
-        while side > LEAST_SIDE and latency(side) > share * whole:
+        side = _steps(whole_side * (GUESS * share) ** 0.5)  # about as many pixels less
+        while side > LEAST_SIDE and latency(side) > share * latency(whole_side):
             side -= SIDE_STEP
-        if side >= LEAST_SIDE and latency(side) <= share * whole:
+        if side >= LEAST_SIDE and latency(side) <= share * latency(whole_side):
             yield Faster(f"{name} at {side} pixels", space.genotype(_at(architecture, side)), side)
+
+
+def _steps(side: float) -> int:
+    return int(side) // SIDE_STEP * SIDE_STEP
 
 
 def _at(architecture: Architecture, size: int) -> Architecture:

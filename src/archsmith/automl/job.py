@@ -15,7 +15,7 @@ from archsmith._search.session import DEFAULT_STORE, check_enough
 from archsmith.automl.events import DataRead, Watch, WrapUpStarted
 from archsmith.automl.faster import has_faster
 from archsmith.automl.interruption import Interruption
-from archsmith.automl.latency_target import LatencyTarget
+from archsmith.automl.latency_target import LatencyTarget, usual_engine
 from archsmith.automl.outputs import Outputs, stem_of
 from archsmith.automl.plan import check_total, speed_needed, time_plan
 from archsmith.automl.result import AutoResult
@@ -29,7 +29,7 @@ from archsmith.core.global_state import generators_kept
 from archsmith.spaces import Backbone
 from archsmith.store import open_store
 from archsmith.store.payload import free_name
-from archsmith.training import ImageClassification
+from archsmith.training import ImageClassification, Latency
 
 
 @generators_kept()
@@ -42,7 +42,7 @@ def auto(
     labels: str | os.PathLike[str] | None = None,
     label_pattern: str | None = None,
     latency: float | None = None,
-    runtime: str = "pytorch",
+    runtime: str | None = None,
     baseline_time: str | float | None = None,
     control: bool = False,
     workers: int | None = None,
@@ -66,7 +66,8 @@ def auto(
             yours, such as a DINOv2; a run that goes on takes it again. None: from scratch.
         labels, label_pattern: where the labels are, as of `ImageClassification`.
         latency: milliseconds that the delivered network may take for a picture on this machine, with one thread; None: any.
-        runtime: what runs it then: "pytorch", or "onnxruntime" for the file that `export --format onnx` writes.
+        runtime: what latencies are measured with: "onnxruntime", for the file that `export --format onnx` writes, or "pytorch"
+            (default: the former, if it is installed).
         baseline_time: for the baseline's training (default: one sixth of the time).
         control: whether random search runs beside the search, with as many children.
         workers: children that are trained side by side (default: one for each CUDA device, or else for each core).
@@ -87,7 +88,8 @@ def auto(
     started = clock.monotonic() if began is None else began
     total = seconds_of(time)
     baseline = None if baseline_time is None else seconds_of(baseline_time, "baseline_time")
-    target = None if latency is None else LatencyTarget(latency, runtime)
+    engine = usual_engine() if runtime is None else Latency(engine=runtime).engine
+    target = None if latency is None else LatencyTarget(latency, engine)
     asked = ImageClassification(data, labels=labels, label_pattern=label_pattern)
     opened = open_store(store)
     taken = {run.name for run in opened.runs()}
@@ -140,6 +142,7 @@ def auto(
                 strategy=strategy,
                 space=strategy.space if earlier is None else earlier,
                 plan=plan,
+                engine=engine,
                 target=target,
                 baseline=baseline_network,
                 points=points,

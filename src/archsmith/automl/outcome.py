@@ -14,6 +14,7 @@ from archsmith._page.pictures import data_address
 from archsmith._search import Run
 from archsmith._search.writing import writing
 from archsmith.automl.latency_target import LatencyTarget
+from archsmith.automl.latency_target import measured as measured_latency
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.genotype import Genotype
 from archsmith.core.temperatures import FittedTemperature
@@ -35,7 +36,7 @@ from archsmith.metrics.outcome import (
 )
 from archsmith.metrics.predictions import Predictions
 from archsmith.metrics.temperature import log_loss, with_temperature
-from archsmith.training import ImageClassification, Latency
+from archsmith.training import ImageClassification
 from archsmith.training.near_duplicates import duplicates_across
 
 MOST_SUSPECTS = 24
@@ -117,6 +118,7 @@ def record_outcome(
     *,
     stages: Sequence[Stage],
     time_budget: float,
+    engine: str,
     target: LatencyTarget | None = None,
     notes: Sequence[str] = (),
 ) -> AutoOutcome:
@@ -127,6 +129,7 @@ def record_outcome(
         measured: the delivered network, then the others, of which faster ones are the last.
         stages: the plan of the time, and what became of it.
         time_budget: in seconds.
+        engine: what latencies are measured with.
         target: of the delivered network's latency.
         notes: what else a reader should know.
     """
@@ -141,8 +144,7 @@ def record_outcome(
         scaled = with_temperature(first.test.probabilities, fitted.temperature)
         shown = Predictions(scaled, first.test.labels, first.test.files)
     network = first.network
-    engine = Latency() if target is None else target.latency()
-    latency = _latency(network, engine)
+    latency, engine = _latency(network, engine)
     summary = run.summary
     other = next((each for each in others if each.network.name in (FOUND, BASELINE)), None)
     faster = [each for each in others if each.network.name not in (FOUND, BASELINE)]
@@ -192,6 +194,7 @@ def record_outcome(
             latency=latency,
             size=network.evaluator.task().input_shape[-1],
             trial=network.trial,
+            engine=engine,
         ),
         baseline=None if baseline_delivered else compared,
         found=compared if baseline_delivered else None,
@@ -206,7 +209,7 @@ def record_outcome(
         suspects_found=len(suspected),
         duplicates=tuple(duplicates),
         duplicates_found=duplicates_found,
-        notes=(*([] if target is None else [target.sentence(latency)]), *notes),
+        notes=(*([] if target is None else [target.sentence(latency, engine)]), *notes),
         validation_predictions=kept(first.validation),
         test_predictions=kept(first.test),
         faster=tuple(_faster(each, engine) for each in faster),
@@ -217,17 +220,17 @@ def record_outcome(
     return outcome
 
 
-def _latency(network: TrainedNetwork, engine: Latency) -> float:
-    """Milliseconds for a picture."""
-    return engine.measure(network.model.cpu(), network.evaluator.task().input_shape).median
+def _latency(network: TrainedNetwork, engine: str) -> tuple[float, str]:
+    """Milliseconds for a picture, and what they were measured with."""
+    return measured_latency(network.model, network.evaluator.task().input_shape, engine)
 
 
-def _faster(measured: Measured, engine: Latency) -> FasterNetwork:
+def _faster(measured: Measured, engine: str) -> FasterNetwork:
     network = measured.network
     return FasterNetwork(
         network=network.name,
         name=network.title,
-        latency=_latency(network, engine),
+        latency=_latency(network, engine)[0],
         size=network.evaluator.task().input_shape[-1],
         parameters=network.parameters,
         validation=score(measured.validation),

@@ -149,7 +149,8 @@ def _with_probes(
     trials = sum(end <= room for end in ends)
     if trials < 2:
         alone = min(probes[0], ALONE_SHARE * left)
-        return replace(plan, search=alone, final=left - alone, trial=alone)
+        faster = max(0.0, min(spare - alone, FASTER_SHARE * left))
+        return replace(plan, search=alone, final=left - alone - faster, faster=faster, trial=alone)
     search = searches * (STARTING_SECONDS + ends[trials - 1])
     choosing = min(spare - search, PROBING_SHARE * left)
     choosing = choosing if choosing >= one_pass else 0.0

@@ -76,6 +76,7 @@ class Stages:
     strategy: Strategy
     space: Product
     plan: TimePlan
+    engine: str  # what latencies are measured with
     target: LatencyTarget | None
     baseline: Genotype
     points: Sequence[Genotype]  # known ones, which the search tries first
@@ -358,13 +359,15 @@ class Stages:
         if self.interruption.wrapping_up or not self.plan.faster or trained.result.checkpoint is None:
             return []
         self._begin("faster", self.plan.faster)
-        left = self.plan.total - (time.monotonic() - self.started) - self.plan.closing
-        ends = time.monotonic() + min(left, self.plan.faster)
-        made = list(faster_ones(self.space, trained.wanted.network.genotype, self.trainer.task(), delivered.name))
+        began = time.monotonic()
+        made = list(
+            faster_ones(self.space, trained.wanted.network.genotype, self.trainer.task(), delivered.name, self.engine)
+        )
+        left = self._left_for_faster(began)
+        made = made[: max(0, int(left / LEAST_FASTER))]
         contenders = []
-        for index, each in enumerate(made):
-            seconds = (ends - time.monotonic()) / (len(made) - index)
-            if seconds < LEAST_FASTER or self.interruption.wrapping_up:
+        for each in made:
+            if self.interruption.wrapping_up:
                 break
             wanted = Wanted(
                 each.name,
@@ -374,13 +377,19 @@ class Stages:
                 derive_seed(self.seed, "auto", each.name),
                 keep=True,
                 resume=trained.result,
-                seconds=seconds,
+                seconds=left / len(made),
             )
             contender = contender_of(
                 each.name, f"made from {delivered.name}", self._train_here(trainings, here, wanted)
             )
             contenders += [] if contender is None else [contender]
         return contenders
+
+    def _left_for_faster(self, began: float) -> float:
+        """The seconds that are left for training faster networks, some of which measuring has taken."""
+        now = time.monotonic()
+        left = self.plan.total - (now - self.started) - self.plan.closing
+        return min(left, self.plan.faster - (now - began))
 
     def _train_here(self, trainings: Trainings, here: InProcess, wanted: Wanted) -> Trained:
         """A training in this process with all threads; the first Ctrl-C shortens it."""
@@ -402,6 +411,7 @@ class Stages:
             measured,
             stages=[Stage(name, seconds, self.used.get(name)) for name, seconds in self.plan.rows],
             time_budget=self.plan.total,
+            engine=self.engine,
             target=self.target,
             notes=[*self._notes(run, measured), *refused],
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsmith.cli.auto_options import FROM_SCRATCH, AutoOptions, Target
+from archsmith.cli.auto_options import FROM_SCRATCH, AutoOptions
 from archsmith.cli.looking import DEFAULT_STORE, ForceOption, JsonOption, StoreOption, print_columns
 from archsmith.cli.runs import names_in, say
 from archsmith.cli.searching import LabelPatternOption, LabelsOption, SizeOption, TrialsOption
@@ -114,19 +114,30 @@ def auto(
     recipe = with_size(for_data(data, labels=labels, label_pattern=label_pattern), size)
     if from_scratch and pretrained is not None:
         raise UsageError("give either --pretrained or --from-scratch")
-    if runtime is not None and latency is None:
-        raise UsageError("--runtime says what --latency is measured with: give both")
-    target = None if latency is None else Target(milliseconds_of(latency, "--latency"), runtime or "pytorch")
+    milliseconds = None if latency is None else milliseconds_of(latency, "--latency")
     weights = FROM_SCRATCH if from_scratch else pretrained
     options = AutoOptions(
-        data, labels, label_pattern, size, weights, target, workers, store, name, seed, output, force, as_json
+        data,
+        labels,
+        label_pattern,
+        size,
+        weights,
+        milliseconds,
+        runtime,
+        workers,
+        store,
+        name,
+        seed,
+        output,
+        force,
+        as_json,
     )
     of_pictures = isinstance(recipe.evaluator, ImageClassification)
     if not of_pictures or trials is not None or seeds is not None:
         if baseline_time is not None:
             raise UsageError("--baseline-time is for pictures with a time budget: give it with --time alone")
-        if latency is not None:
-            raise UsageError("--latency is for pictures with a time budget: give it with --time alone")
+        if latency is not None or runtime is not None:
+            raise UsageError("--latency and --runtime are for pictures with a time budget: give them with --time alone")
         if pretrained is not None:
             raise UsageError("--pretrained is for pictures with a time budget: give it with --time alone")
         auto_by_trials(recipe, options, seconds=total, trials=trials, seeds=seeds, control=control)
@@ -154,8 +165,8 @@ def by_time(
                 time=total,
                 size=options.size,
                 pretrained=options.pretrained,
-                latency=None if options.target is None else options.target.milliseconds,
-                runtime="pytorch" if options.target is None else options.target.runtime,
+                latency=options.latency,
+                runtime=options.runtime,
                 labels=options.labels,
                 label_pattern=options.label_pattern,
                 baseline_time=None if baseline_time is None else seconds_of(baseline_time, "--baseline-time"),

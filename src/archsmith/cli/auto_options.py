@@ -14,14 +14,6 @@ FROM_SCRATCH = "from scratch"  # in place of the name of weights
 
 
 @dataclass(frozen=True)
-class Target:
-    """What the network may take for a picture, and what runs it."""
-
-    milliseconds: float
-    runtime: str
-
-
-@dataclass(frozen=True)
 class AutoOptions:
     """Options of the command. `weights` is what is said of pretrained ones; None: nothing."""
 
@@ -30,7 +22,8 @@ class AutoOptions:
     label_pattern: str | None
     size: int | None
     weights: str | None
-    target: Target | None
+    latency: float | None
+    runtime: str | None
     workers: int | None
     store: str
     name: str | None
@@ -56,8 +49,8 @@ class AutoOptions:
         again += ["--size", str(self.size)] if self.size is not None else []
         if self.weights is not None:
             again += ["--from-scratch"] if self.weights == FROM_SCRATCH else ["--pretrained", self.weights]
-        if self.target is not None:
-            again += ["--latency", f"{self.target.milliseconds:g}ms", "--runtime", self.target.runtime]
+        again += ["--latency", f"{self.latency:g}ms"] if self.latency is not None else []
+        again += ["--runtime", self.runtime] if self.runtime is not None else []
         again += ["--workers", str(self.workers)] if self.workers is not None else []
         again += ["--seed", str(self.seed)] if self.seed else []
         again += ["--force"] if self.force else []

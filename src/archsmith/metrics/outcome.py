@@ -58,6 +58,7 @@ class DeliveredNetwork:
         latency: milliseconds that the exported network takes for one picture on this machine; the median.
         size: the side of the pictures that it takes, in pixels.
         trial: the number of the trial that proposed it; None for the baseline.
+        engine: what the latency was measured with, and those of faster networks: "pytorch" or "onnxruntime", with one thread.
     """
 
     source: str
@@ -72,6 +73,7 @@ class DeliveredNetwork:
     latency: float | None = None
     size: int | None = None
     trial: int | None = None
+    engine: str = "pytorch"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ class OtherNetwork:
     test: Score | None = None
     parameters: int | None = None
     epochs: float | None = None
+
+
+ENGINE_NAMES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+"""What people call the engines that latencies are measured with."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from archsmith._page.html import Html, count, join, number, percent, size, tag
 from archsmith.metrics.claim import accuracy_remark, claim, minutes_text
-from archsmith.metrics.outcome import BASELINE, AutoOutcome, Score
+from archsmith.metrics.outcome import BASELINE, ENGINE_NAMES, AutoOutcome, Score
 
 Tile = tuple[str, str, str]
 
@@ -122,7 +122,11 @@ def _latency(outcome: AutoOutcome) -> Tile:
     if d.latency is None:
         return "Time for a picture", "–", "not measured"
     shown = f"{d.latency:.0f} ms" if d.latency >= 100 else f"{number(d.latency, 2)} ms"
-    return "Time for a picture", shown, f"{of}on the machine that trained it"
+    return (
+        "Time for a picture",
+        shown,
+        f"{of}{ENGINE_NAMES.get(d.engine, d.engine)} with one thread, on the machine that trained it",
+    )
 
 
 def _size(outcome: AutoOutcome) -> Tile:
