@@ -87,8 +87,8 @@ def _check(model: ImageModel, deployed: torch.nn.Module, file: Path) -> dict[str
             found = run_onnx(session, images.numpy())
         except Exception as error:  # of a module of the user's that computes with len(images), for example
             raise UsageError(
-                f"ONNX Runtime cannot run the exported file on {len(images)} pictures at once: {error}; where the network computes "
-                "with how many there are, write x.shape[0] for len(x)"
+                f"ONNX Runtime cannot run the exported file on a batch of {len(images)}: {' '.join(str(error).split())}; where the "
+                "network computes with the size of the batch, write x.shape[0] for len(x)"
             ) from error
         if found.shape != expected.shape:
             raise UsageError(f"ONNX Runtime gives {found.shape} where the module gives {expected.shape}")
