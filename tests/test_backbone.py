@@ -450,6 +450,22 @@ def test_the_strategy(tmp_path: Path) -> None:
         strategy_for(grey, 96, branching(), None)
 
 
+class Undecided(nn.Module):
+    """What it computes depends on the values of the pictures, so that it has no ONNX."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures.mean((2, 3)) if pictures.mean() > 0 else pictures.amax((2, 3))
+
+
+def test_a_latency_that_cannot_be_measured_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    data = ImageClassification(photographs(tmp_path / "colour", 6))
+    strategy = strategy_for(data, None, Backbone(Undecided(), size=64, name="undecided"), None)
+    trainer = strategy.trainer(data)
+    assert strategy.within(LatencyTarget(5.0), trainer) is strategy
+    with pytest.raises(UsageError, match=r'measured with onnxruntime, .*; give runtime="pytorch"'):
+        strategy.within(LatencyTarget(5.0, "onnxruntime"), trainer)
+
+
 def test_networks_without_batch_norms_are_tuned_at_a_low_rate(tmp_path: Path) -> None:
     pictures = strategy_for(ImageClassification(photographs(tmp_path / "colour", 6)), None, branching(), None).pictures
     for kind, rate in ((Maps, RATE), (Rows, LOW_RATE)):

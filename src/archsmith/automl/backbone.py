@@ -19,6 +19,7 @@ from archsmith.automl.fine_tuning import (
 )
 from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.pictures import Pictures
+from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
 from archsmith.spaces import Backbone, Product
 from archsmith.training import ImageClassification
@@ -59,7 +60,16 @@ class BackboneTuning:
         return replace(fine_tuning_trainer(asked, self.pictures), channels=3)
 
     def within(self, target: LatencyTarget, trainer: ImageClassification) -> BackboneTuning:
-        """The same: there is no faster network."""
+        """The same: there is no faster network. Raises UsageError if the target's engine cannot run it, so that no child fails by it."""
+        task = trainer.task()
+        model = self.backbone.build(self.backbone.known(frozen=True), task).model
+        try:
+            target.allows(model, task.input_shape)
+        except UsageError as error:
+            raise UsageError(
+                f"the latency of the backbone {self.backbone.name!r} cannot be measured with {target.engine}, which cannot run it; give "
+                'runtime="pytorch", or no latency'
+            ) from error
         return self
 
     def probe_seconds(self, point: Architecture, baseline: Architecture, speed: float) -> float:
