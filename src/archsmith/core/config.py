@@ -30,7 +30,7 @@ def to_config(value: Any) -> Any:
         return [to_config(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
-            f.name: to_config(getattr(value, f.name)) for f in dataclasses.fields(value) if _is_recorded(f, value)
+            f.name: to_config(getattr(value, f.name)) for f in dataclasses.fields(value) if is_recorded(f, value)
         }
         return {"type": type_name(type(value)), **fields}
     if isinstance(value, functools.partial):
@@ -41,12 +41,13 @@ def to_config(value: Any) -> Any:
 
 
 def added_later(default: Any) -> Any:
-    """A dataclass field that older records lack. It is not recorded at its default, so that equal configurations of earlier
-    versions and of today are equal."""
+    """A dataclass field that older records and genotypes lack. It is not recorded at its default, so that equal configurations
+    of earlier versions and of today are equal."""
     return dataclasses.field(default=default, metadata={ADDED_LATER: True})
 
 
-def _is_recorded(field: dataclasses.Field[Any], value: Any) -> bool:
+def is_recorded(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field of a dataclass is part of its record, and of the identity of a space."""
     return field.repr and not (ADDED_LATER in field.metadata and getattr(value, field.name) == field.default)
 
 

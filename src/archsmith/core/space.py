@@ -21,6 +21,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from archsmith.core.checks import PLAIN, Array, python_scalar
 from archsmith.core.child import AnyTask, Child, Task, as_child, decided_by
+from archsmith.core.config import is_recorded
 from archsmith.core.errors import IllegalGenotype, UsageError
 from archsmith.core.genotype import Answer, Architecture, Genotype, Scalar, same_json
 from archsmith.core.grown import GrownSpace, edited, wander
@@ -117,7 +118,7 @@ def _identity(space: Space) -> dict[str, Any]:
         name = getattr(function, "__qualname__", type(function).__name__).rpartition("<locals>.")[2]
         return {"name": name, "version": 1, "options": _plain(options)}
     if dataclasses.is_dataclass(space):
-        options = {f.name: getattr(space, f.name) for f in dataclasses.fields(space) if f.repr}  # as `to_config` has it
+        options = {f.name: getattr(space, f.name) for f in dataclasses.fields(space) if is_recorded(f, space)}
     return {"name": type(space).__name__, "version": getattr(space, "version", 1), "options": _plain(options)}
 
 
