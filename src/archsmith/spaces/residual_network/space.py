@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from archsmith.core.checks import plain_fields
 from archsmith.core.child import AnyTask, Child, Task
+from archsmith.core.config import added_later
 from archsmith.core.diagram import Diagram
 from archsmith.core.errors import LimitExceeded, UsageError
 from archsmith.core.genotype import Architecture, Genotype
@@ -49,7 +50,8 @@ class ResidualNetwork:
         depths: blocks of a stage.
         widths: channels of the first stage; those of stage i are 2**i times as many.
         kernels: sides of the k×k convolutions, odd numbers.
-        strides: of a stage's first block. The first stage may have a stride of 1 as well.
+        strides: of a stage's first block.
+        first_strides: of the first stage, where they are others than of the other stages.
         bottlenecks: the inner channels of a bottleneck block as a part of its width.
         expansions: how many times an inverted block expands what it reads.
         se_ratios: the width of squeeze-and-excitation as a part of the block's channels; 0: none.
@@ -80,6 +82,7 @@ class ResidualNetwork:
     shortcuts: tuple[str, ...] = SHORTCUTS
     head: int = 0
     dropout: float = 0.0
+    first_strides: tuple[int, ...] = added_later(())
 
     version: ClassVar[int] = 1
     kind: ClassVar[str] = KIND
@@ -144,7 +147,7 @@ class ResidualNetwork:
             "depth": ask(f"{i}.depth", self.depths),
             "width": ask(f"{i}.width", tuple(width * 2**i for width in self.widths)),
             "kernel": ask(f"{i}.kernel", self.kernels),
-            "stride": ask(f"{i}.stride", self.strides),
+            "stride": ask(f"{i}.stride", self.first_strides if i == 0 and self.first_strides else self.strides),
             "expansion": expansion,
             "se_ratio": ask(f"{i}.se_ratio", self.se_ratios),
         }
@@ -229,8 +232,9 @@ def _check_space(space: ResidualNetwork) -> None:
     for field in fields(space):
         if field.name in ("head", "dropout"):
             continue
-        values = getattr(space, field.name)
-        if not isinstance(values, list | tuple) or not values or len(set(map(repr, values))) != len(values):
+        values, may_be_empty = getattr(space, field.name), field.name == "first_strides"
+        is_full = isinstance(values, list | tuple) and (bool(values) or may_be_empty)
+        if not is_full or len(set(map(repr, values))) != len(values):
             raise UsageError(f"{field.name} of {of} must be a tuple of different values, got {shown(values)}")
         object.__setattr__(space, field.name, tuple(values))
     whole_numbers = (
@@ -238,6 +242,7 @@ def _check_space(space: ResidualNetwork) -> None:
         ("depths", MAX_DEPTH),
         ("widths", MAX_WIDTH),
         ("strides", MAX_STRIDE),
+        ("first_strides", MAX_STRIDE),
         ("stem_filters", MAX_WIDTH),
         ("stem_strides", MAX_STRIDE),
     )
