@@ -1,4 +1,4 @@
-"""Who takes part in a finish: the search's best, those of random search, and a network designed by hand."""
+"""Who takes part in a finish: the search's best, those of random search, and what a person would have picked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from archsmith._finish.training import Network, Trained, Wanted
 from archsmith._search import Run
 from archsmith._search.data_check import check_same_data
 from archsmith._search.hand_designed import HandDesigned, Standard, baseline_name
+from archsmith._search.known_points import recorded_first
 from archsmith.core.artifacts import open_artifacts
 from archsmith.core.config import same_config
 from archsmith.core.errors import IllegalGenotype, UnknownName, UsageError
@@ -21,6 +22,7 @@ from archsmith.core.parts import PartSpace
 from archsmith.core.space import Space, decode, identity
 from archsmith.core.trial import Trial
 from archsmith.discovered import Published
+from archsmith.metrics.outcome import BASELINE
 
 FOUND = "found"
 ANEW = "found, trained anew"
@@ -33,7 +35,7 @@ class Contender:
     Args:
         name: what it is called in the result.
         candidates: the networks that it is chosen from, with where each comes from.
-        hand_designed: whether a person designed it, and nothing was searched.
+        hand_designed: whether it is what a person would have picked, and nothing was searched.
         named: whether its name is one, such as Adam, and takes no article.
     """
 
@@ -154,14 +156,19 @@ def _in(space: Space, genotype: Genotype) -> Genotype:
     return moved
 
 
-def hand_designed(space: Space, parameters: int, evaluator: Finishable, notes: list[str]) -> list[Contender]:
-    """What a person would have picked: of a part, each of its standards; else a network of about so many parameters.
+def baselines(run: Run, plan: FinishPlan, parameters: int, evaluator: Finishable, notes: list[str]) -> list[Contender]:
+    """What a person would have picked: of a part, each of its standards; of a search from known points, the first of them; else
+    a network of about so many parameters.
 
     Nobody, with a note, where nobody says what that is.
     """
+    space = plan.stacked(run.space)
     if isinstance(space, PartSpace):
         standards = [Standard(space, name) for name in space.standards()]
         return [_by_hand(part.name, "what is usual", Network(part, part.genotype), named=True) for part in standards]
+    if known := recorded_first(run.config):
+        network = Network(space, _in(space, known[0]) if plan.space else known[0])
+        return [_by_hand(BASELINE, f"the first of the known points that run {run.name!r} began with", network)]
     name = baseline_name(evaluator)
     if name is None:
         notes.append(

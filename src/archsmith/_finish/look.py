@@ -13,6 +13,7 @@ from archsmith._finish.contenders import Contender
 from archsmith._finish.result import ExportedModel, Finished, FinishedNetwork
 from archsmith._finish.training import Trained, Trainings, trained_module, writing
 from archsmith._search import Run
+from archsmith._search.hand_designed import HandDesigned, Standard
 from archsmith._search.trainings import TrainingProgress
 from archsmith.core import temperatures
 from archsmith.core.child import Task
@@ -175,7 +176,9 @@ def _network(contender: Contender, finals: Sequence[Final]) -> FinishedNetwork:
     return FinishedNetwork(
         name=contender.name,
         origin=contender.origin,
-        genotype=None if contender.hand_designed else contender.network.genotype.to_json(),
+        genotype=None
+        if isinstance(contender.network.space, HandDesigned | Standard)
+        else contender.network.genotype.to_json(),
         parameters=contender.parameters,
         settings=dict(contender.settings),
         finals=finals,

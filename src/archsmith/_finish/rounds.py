@@ -7,8 +7,8 @@ Three rounds of training, then one look at the test set:
     final       as chosen, for longer, from several seeds
     testing     all final models at once, when nothing is left to choose
 
-A hand-designed network of the same size (a residual network, an LSTM) and the best of random search go through the same
-rounds, from the same seeds.
+The first known point of the search, else a hand-designed network of the same size (a residual network, an LSTM), and the best
+of random search go through the same rounds, from the same seeds.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from archsmith._finish.contenders import (
     FOUND,
     Contender,
     as_trained,
+    baselines,
     best_of,
     control_of,
     finishable,
-    hand_designed,
     label_of,
     note_stacked,
 )
@@ -70,7 +70,7 @@ def finish(
     again: bool = False,
     watch: Watch | None = None,
 ) -> Finished:
-    """Train the best of a run for longer, beside a hand-designed one of its size and random search's best; test once.
+    """Train the best of a run for longer, beside what a person would have picked and random search's best; test once.
 
     Every training is recorded as it ends: after Ctrl-C or a kill, the same call goes on. A second call gives the
     stored result and looks at nothing.
@@ -135,16 +135,16 @@ def finish(
         with closing(executor if executor is not None else _executor(workers)) as used:
             trainings = Trainings(run, evaluator, _reward(run, evaluator, notes), used, limits, watch)
             _choose(contenders, trainings, plan, config["seed"])
-            _note_twins(contenders, notes)
             if trained is not None and trained.network is not None:
                 trained.parameters = _parameters(trained.network, evaluator)
                 # None of the plan's was used.
                 trained.settings = {name: getattr(evaluator, name) for name in plan.final}
-            by_hand = hand_designed(plan.stacked(run.space), found.parameters, evaluator, notes)
+            by_hand = baselines(run, plan, found.parameters, evaluator, notes)
             for hand in by_hand:
                 assert hand.network is not None
                 hand.parameters = _parameters(hand.network, evaluator)
             contenders[1:1] = by_hand
+            _note_twins(contenders, notes)
             _tune(contenders, trainings, plan, points, config["seed"], notes)
             _train_finals(contenders, trainings, plan, config["seed"], notes)
         if trained is not None:
@@ -246,7 +246,7 @@ def _note_twins(contenders: Sequence[Contender], notes: list[str]) -> None:
         assert found.network is not None
         assert other.network is not None
         if other.network.genotype == found.network.genotype:
-            notes.append(f"The best of {other.name} is the found network itself.")
+            notes.append(f"{other.called[0].upper()}{other.called[1:]} is the found network itself.")
 
 
 def _tune(

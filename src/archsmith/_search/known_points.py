@@ -118,7 +118,7 @@ class Improvement:
     """The improvement of a search over its known points.
 
     Args:
-        points: the number of known points.
+        points: the number of known points that were trained.
         trial: the best of them.
         known: its reward.
         best: the best reward of the whole run.
@@ -149,4 +149,4 @@ def improvement(reader: RunReader) -> Improvement | None:
     if not done or not best or best[0].reward is None:
         return None
     reward, number = max(done)
-    return Improvement(points, -number, reward, best[0].reward)
+    return Improvement(len(done), -number, reward, best[0].reward)

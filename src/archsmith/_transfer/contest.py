@@ -14,6 +14,7 @@ from archsmith._transfer.scaling import Scale, scaled
 from archsmith.core.child import Task
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.finish import ACCURACY, Finishable, measure_of
+from archsmith.metrics.outcome import BASELINE
 from archsmith.training import ImageClassification
 
 SCRATCH, FINE_TUNE, FEATURES = WAYS = ("scratch", "fine-tune", "features")
@@ -198,7 +199,8 @@ def task_of(evaluator: Finishable, ways: Sequence[str]) -> Task:
 
 
 def _candidates(source: Source, evaluator: Finishable, task: Task, asked: Asked, begun: bool) -> list[Candidate]:
-    """The found network, the hand-designed one, random search's best; in this order, and scaled as asked."""
+    """The found network, the hand-designed one, random search's best; in this order, and scaled as asked. The known network that
+    the search began with is there in place of a hand-designed one."""
     found, *others = source.candidates
     hand = next((c for c in others if c.is_hand_designed), None)
     searched = [c for c in others if c is not hand]
@@ -207,7 +209,9 @@ def _candidates(source: Source, evaluator: Finishable, task: Task, asked: Asked,
         return replace(candidate, network=scaled(candidate.network, asked.scale, task))
 
     found, searched = grown(found), [grown(c) for c in searched]
-    if hand is None or not begun:  # there are no weights to begin with, so it may be as large as here is asked
+    if any(c.name == BASELINE for c in searched):  # a person's choice already
+        hand = None
+    elif hand is None or not begun:  # there are no weights to begin with, so it may be as large as here is asked
         named = hand_designed(evaluator)
         if named is None:
             hand = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from archsmith._describe import Thing, find
 from archsmith._search import Run
 from archsmith._search.hand_designed import HandDesigned, baseline_name
+from archsmith._search.known_points import recorded_first
 from archsmith._search.run import resolve
 from archsmith._transfer.carried import Carried, carried
 from archsmith.core.child import Task
@@ -18,6 +19,7 @@ from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.finish import in_todays_words, space_finished
 from archsmith.core.genotype import Architecture, Genotype, canonical_json
 from archsmith.core.space import Space, decode
+from archsmith.metrics.outcome import BASELINE
 from archsmith.training import ImageClassification
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class Candidate:
     """A network that takes part.
 
     Args:
-        name: "found", "random search", or the hand-designed one's or the discovered one's own.
+        name: "found", "baseline", "random search", or the hand-designed one's or the discovered one's own.
         called: what a sentence calls it, without "the".
         origin: where it comes from.
         network: what is built.
@@ -163,6 +165,9 @@ def _of_run(run: Run) -> Source:
     best = run.needed_best("there is no network to carry over")
     origin = f"run {run.name!r}, trial {best.number}, the best by validation"
     candidates = [Candidate(FOUND, "found network", origin, carried(run.space, best.genotype))]
+    if known := recorded_first(config):
+        begun = f"the first of the known points that run {run.name!r} began with"
+        candidates.append(Candidate(BASELINE, BASELINE, begun, carried(run.space, known[0])))
     if str(config["searcher"]["type"]).rpartition(".")[2] != "Random" and (beside := _control(run)) is not None:
         candidates.append(beside)
     return _without_twins(Source(run.name, origin, "found network", candidates, evaluator=own))
@@ -190,7 +195,7 @@ def _control(run: Run) -> Candidate | None:
 
 
 def _of_finished(run: Run, document: Mapping[str, Any], own: ImageClassification | None) -> Source:
-    """What `finish` trained: the found network, the hand-designed one and random search's best, each with its weights."""
+    """What `finish` trained: the found network, what a person would have picked and random search's best, each with its weights."""
     evaluator: Any = run.evaluator
     final = dict(document["plan"]["final"])
     task = _task(run, final)
@@ -209,7 +214,7 @@ def _of_finished(run: Run, document: Mapping[str, Any], own: ImageClassification
         candidates.append(
             Candidate(
                 name=FOUND if k == 0 else network["name"],
-                called="found network" if k == 0 else network["name"] if hand else f"best of {network['name']}",
+                called="found network" if k == 0 else _called(network),
                 origin=network["origin"],
                 network=built,
                 classes=task.num_classes,
@@ -219,6 +224,12 @@ def _of_finished(run: Run, document: Mapping[str, Any], own: ImageClassification
         )
     origin = f"run {run.name!r}, as finished"
     return _without_twins(Source(run.name, origin, "found network", candidates, finished, own))
+
+
+def _called(network: Mapping[str, Any]) -> str:
+    """What a sentence calls a network of a finish that stands beside the found one."""
+    searched = network["genotype"] is not None and network["name"] != BASELINE
+    return f"best of {network['name']}" if searched else str(network["name"])
 
 
 def _set(evaluator: Any, settings: Mapping[str, Any], name: str, otherwise: Any) -> Any:

@@ -100,7 +100,7 @@ def finish(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the best for longer, beside a hand-designed network and random search's best; test once.
+    """Train the best for longer, beside what a person would have picked and random search's best; test once.
 
     A published network, by its name, is trained on --data: its learning rate is chosen by validation.
     """

@@ -155,7 +155,7 @@ def transfer(
     """Train what a search found on other data, beside what a person would have picked; test once.
 
     A network of images: archsmith transfer RUN --data PATH. From scratch, fine-tuned from the weights of `finish`, and by
-    fixed features, beside a residual network of its size and random search's best.
+    fixed features, beside the baseline and random search's best.
 
     A recurrent cell: archsmith transfer nas_cell --to chars. Beside the LSTM of its size.
 

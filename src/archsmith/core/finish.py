@@ -128,7 +128,7 @@ class Finishable(Evaluator, Protocol):
     - `measure`, a `Measure`: the number of `test` by which networks are compared (default: `ACCURACY`);
     - `baseline(parameters, task) -> module`, a hand-designed network of about that size, and `baseline_name`, what a
       person calls it ("LSTM"). Without a baseline images have the residual network of `archsmith.nn.resnet`, and others
-      are finished without one, which is said.
+      are finished without one, which is said. A search that began with known points has the first of them in any case.
     """
 
     @property
