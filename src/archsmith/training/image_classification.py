@@ -26,7 +26,7 @@ from archsmith.core.space import Space
 from archsmith.core.trial import Result
 from archsmith.rewards import cubed_accuracy
 from archsmith.training.arrays import Arrays
-from archsmith.training.image_settings import DECIDABLE, check_settings, check_sides
+from archsmith.training.image_settings import DECIDABLE, LEAST_SIDE, check_settings, check_sides
 from archsmith.training.image_sources import located_images, located_labels
 from archsmith.training.latency import Latency
 from archsmith.training.settings import distinct
@@ -227,11 +227,18 @@ class ImageClassification:
         return self.upsample if self.crop == "shift" else 1.0
 
     def at_size(self, size: int | None) -> ImageClassification:
-        """The same for inputs of `size` pixels a side (None: as the pictures are); `source_size` stays in proportion."""
-        source = None
-        if size is not None and self.size is not None and self.source_size is not None:
-            source = round(self.source_size * size / self.size)
-        return dataclasses.replace(self, size=size, source_size=source)
+        """The same for inputs of `size` pixels a side (None: as the pictures are); the sides of the pictures in memory and of
+        training pictures stay in proportion."""
+        if self.size is None:
+            return dataclasses.replace(self, size=size, source_size=None)
+        if size is None:
+            return dataclasses.replace(self, size=None, source_size=None, train_size=None, first_size=None)
+        part = size / self.size
+        source = None if self.source_size is None else round(part * self.source_size)
+        last, first = (
+            None if side is None else max(LEAST_SIDE, round(part * side)) for side in (self.train_size, self.first_size)
+        )
+        return dataclasses.replace(self, size=size, source_size=source, train_size=last, first_size=first)
 
     def with_settings(self, settings: Mapping[str, Any]) -> ImageClassification:
         """The evaluator with settings that a child decided. The pictures in memory stay those of this evaluator, as long as they
