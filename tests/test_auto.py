@@ -16,9 +16,9 @@ from PIL import Image
 
 import archsmith as smith
 from archsmith.automl import DataRead, StageStarted
-from archsmith.automl.from_scratch import FromScratch, batch_size, known_points, networks, search_space
+from archsmith.automl.from_scratch import FromScratch
 from archsmith.automl.interruption import Interruption
-from archsmith.automl.pictures import Pictures, pictures_of, sides, size_of
+from archsmith.automl.pictures import Pictures, pictures_of
 from archsmith.automl.speed import fast_enough
 from archsmith.automl.strategy import title_of
 from archsmith.core.child import Task
@@ -27,6 +27,8 @@ from archsmith.core.genotype import Genotype
 from archsmith.core.space import build, decode, sample
 from archsmith.metrics.outcome import DOCUMENT, AutoOutcome
 from archsmith.nn.count import count
+from archsmith.recipes.residual import batch_size, known_points, networks, search_space
+from archsmith.training.picture_sides import sides, size_of
 
 
 def shapes(folder: Path, count: int = 40, side: int = 24) -> Path:
@@ -243,23 +245,23 @@ def test_a_size_that_was_asked_for_is_taken() -> None:
     "facts", [pictures(256, 200), pictures(32, 30), pictures(8, 8, 100), pictures(64, 64, 20_000, 1)]
 )
 def test_known_points_lie_in_the_space_and_can_be_built(facts: Pictures) -> None:
-    space = search_space(facts)
+    space = search_space(facts.kind)
     task = Task((facts.channels, facts.size, facts.size), facts.classes)
-    for size in range(len(networks(facts))):
-        points = [space.genotype(point) for point in known_points(facts, size)]
+    for size in range(len(networks(facts.kind))):
+        points = [space.genotype(point) for point in known_points(facts.kind, size)]
         assert len({point.key for point in points}) == len(points) >= 5
         for genotype in (*points, sample(space, Random(0))):
             assert isinstance(genotype, Genotype)
             child = build(space, genotype, task)
-            assert child.settings["batch_size"] == batch_size(facts)
+            assert child.settings["batch_size"] == batch_size(facts.kind)
 
 
 @pytest.mark.parametrize("facts", [pictures(256, 200), pictures(32, 30)])
 def test_known_networks_come_from_the_largest_to_the_smallest(facts: Pictures) -> None:
     child = (
-        search_space(facts).build(point, Task((3, facts.size, facts.size)))
+        search_space(facts.kind).build(point, Task((3, facts.size, facts.size)))
         for size in range(4)
-        for point in known_points(facts, size)[:1]
+        for point in known_points(facts.kind, size)[:1]
     )
     work = [count(each.model, (3, facts.size, facts.size)).multiply_adds for each in child]
     assert work == sorted(work, reverse=True)
@@ -280,7 +282,7 @@ def test_the_baseline_is_the_largest_known_network_that_is_fast_enough() -> None
 
 def test_networks_have_titles() -> None:
     facts = pictures(256, 200)
-    titles = [title_of(point) for point in known_points(facts)]
+    titles = [title_of(point) for point in known_points(facts.kind)]
     assert titles[0] == "a ResNet-18 of width 40"
     assert "a ResNet-18 of width 40 with squeeze-and-excitation" in titles
     assert "a ResNet-10 of width 32" in titles

@@ -14,8 +14,6 @@ import torch
 import archsmith as smith
 from archsmith import searchers
 from archsmith._describe import diagram_of
-from archsmith._search.known_points import genotypes_of
-from archsmith._transfer.contest import Asked, evaluator_on
 from archsmith.core.child import Child, Task, TextTask
 from archsmith.core.errors import ArchsmithError, UnknownName, UsageError
 from archsmith.core.finish import FinishPlan
@@ -24,8 +22,6 @@ from archsmith.core.space import LocatesArchitectures, decode, identity, sample,
 from archsmith.discovered import RESIDUAL
 from archsmith.nn.augmentation.autoaugment_tables import TABLES
 from archsmith.nn.models import model_named
-from archsmith.recipes import get_recipe
-from archsmith.recipes.data import with_size
 from archsmith.spaces import Activation, ConvChain, OneOf, Product, ResidualNetwork, TrainingRecipe
 from archsmith.spaces.training_recipe.architecture import POLICIES
 from archsmith.testing import SpaceContract
@@ -380,30 +376,3 @@ def test_recipes_alone_are_finished_beside_those_that_people_know_and_exported(t
     for network in ("found", "modern"):
         model = smith.load(smith.export(run, tmp_path / network, network=network))
         assert model.deployed()(images).shape == (2, 10)
-
-
-@pytest.mark.parametrize(("size", "source"), [(64, 96), (128, 192), (33, 50), (4, 6)])
-def test_the_recipe_residual_reads_larger_pictures_at_any_size(size: int, source: int) -> None:
-    recipe = with_size(get_recipe("residual"), size)
-    evaluator = recipe.evaluator
-    assert isinstance(evaluator, smith.training.ImageClassification)
-    assert (evaluator.size, evaluator.source_size) == (size, source)
-    assert (evaluator.at_size(None).size, evaluator.at_size(None).source_size) == (None, None)
-    on = evaluator_on("digits", evaluator, Asked(size=2 * size), None)
-    assert (on.size, on.source_size) == (2 * size, round(2 * size * source / size))
-
-
-def test_the_first_points_of_the_recipe_residual_are_narrow_networks_with_the_modern_recipe() -> None:
-    recipe = get_recipe("residual")
-    first = [decode(recipe.space, genotype)["parts"] for genotype in genotypes_of(recipe.space, recipe.first)]
-    assert [parts["ResidualNetwork"] for parts in first] == [
-        RESIDUAL[name]().architecture for name in ("resnet10_narrow", "resnet18_narrow")
-    ]
-    assert all(parts["TrainingRecipe"] == MODERN for parts in first)
-    child = recipe.space.build({"kind": "product", "parts": first[0]}, TASK)
-    evaluator = recipe.evaluator
-    assert isinstance(evaluator, smith.training.ImageClassification)
-    decided = {name: getattr(evaluator, name) for name in child.settings if name not in ("decay_at", "crop_area")}
-    assert decided == {name: value for name, value in child.settings.items() if name in decided}, (
-        "the baseline has it too"
-    )

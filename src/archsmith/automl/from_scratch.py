@@ -1,25 +1,21 @@
 """From scratch: known residual networks that train within minutes, each with a training recipe, and the space around them.
 
-The first known point is the baseline: what a competent person would have picked.
+`archsmith.recipes.residual` has them. The first known point is the baseline: what a competent person would have picked.
 """
 
 from __future__ import annotations
 
-import copy
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.pictures import Pictures, trainer_for
 from archsmith.core.genotype import Architecture
-from archsmith.discovered.residual import RESIDUAL
-from archsmith.spaces import Product, ResidualNetwork, TrainingRecipe
+from archsmith.recipes.residual import known_points, networks, search_space
+from archsmith.spaces import Product
 from archsmith.training import ImageClassification
-
-WIDTHS = (16, 24, 32, 40, 48, 64)
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class FromScratch:
     @cached_property
     def space(self) -> Product:
         """Residual networks and recipes for them."""
-        return search_space(self.pictures)
+        return search_space(self.pictures.kind)
 
     def trainer(self, asked: ImageClassification) -> ImageClassification:
         """The evaluator with the pictures' sizes."""
@@ -43,8 +39,8 @@ class FromScratch:
 
     def points(self) -> Sequence[Sequence[Architecture]]:
         """Known points around each of four networks."""
-        sizes = range(self.largest, len(networks(self.pictures)))
-        return [known_points(self.pictures, size, self.largest) for size in sizes]
+        kind = self.pictures.kind
+        return [known_points(kind, size, self.largest) for size in range(self.largest, len(networks(kind)))]
 
     def probe_seconds(self, point: Architecture, baseline: Architecture, speed: float) -> float:
         """Nothing: its networks are trained."""
@@ -52,152 +48,11 @@ class FromScratch:
 
     def within(self, target: LatencyTarget, trainer: ImageClassification) -> FromScratch:
         """The strategy with the networks that take no longer."""
-        task = trainer.task()
-        smallest = len(networks(self.pictures)) - 1
+        task, kind = trainer.task(), self.pictures.kind
+        smallest = len(networks(kind)) - 1
 
         def allowed(size: int) -> bool:
-            model = self.space.build(known_points(self.pictures, size)[0], task).model
+            model = self.space.build(known_points(kind, size)[0], task).model
             return target.allows(model, task.input_shape)
 
         return replace(self, largest=bisect_left(range(smallest), True, key=allowed))
-
-
-def search_space(pictures: Pictures) -> Product:
-    """Residual networks that train within minutes, and recipes for them."""
-    networks = ResidualNetwork(
-        stages=(3, 4),
-        blocks=("basic", "inverted"),
-        depths=(1, 2, 3),
-        widths=WIDTHS,
-        kernels=(3,),
-        strides=(1, 2),
-        expansions=(4.0,),
-        se_ratios=(0.0, 0.25),
-        stem_filters=WIDTHS,
-        stem_kernels=(3,),
-        stem_strides=(1, 2),
-        stem_pools=(False,),
-        activations=("relu", "silu"),
-        preactivations=(False,),
-        shortcuts=("pool",),
-        dropout=0.0,
-    )
-    recipes = TrainingRecipe(
-        optimizers=("muon",),
-        muon_learning_rates=(0.035, 0.07, 0.14),
-        decay_norms=(False,),
-        batch_sizes=(batch_size(pictures),),
-        label_smoothings=(0.1,),
-        crops=("shift", "affine", "resized"),
-        crop_areas=(0.35, 0.6),
-        flips=(True, False),
-        colours=(0.0, 0.3),
-        policies=(None, "trivial"),
-        mixes=(None, "cutmix"),
-        train_sizes=(1.0,),
-        first_sizes=(1.0,),
-        averages=(0.998,),
-        schedules=("trapezoid",),
-        warmups=(0.15,),
-    )
-    return Product(networks, recipes)
-
-
-def batch_size(pictures: Pictures) -> int:
-    """Pictures a step: 128, or fewer where an epoch would have less than eight steps."""
-    return min(128, 1 << (max(16, pictures.train // 8).bit_length() - 1))
-
-
-def networks(pictures: Pictures) -> list[Architecture]:
-    """Known networks for such pictures, the largest first."""
-    resnet18, resnet10 = (RESIDUAL[name]().architecture for name in ("resnet18_narrow", "resnet10_narrow"))
-    if pictures.small:
-        return [_with_stem(resnet10, stride=1), _three_stages(), resnet10, _narrow(resnet10, 16)]
-    return [resnet18, resnet10, _narrow(resnet10, 24), _narrow(resnet10, 16)]
-
-
-def known_points(pictures: Pictures, size: int = 0, largest: int = 0) -> list[Architecture]:
-    """Known networks with known recipes, the most promising first. The first is the baseline.
-
-    Args:
-        pictures: what they are for.
-        size: which of `networks` the time is enough for.
-        largest: the first of `networks` that may be used.
-    """
-    known, recipe = networks(pictures), _recipe(pictures)
-    network = known[size]
-    larger = known[size - 1] if size > largest else _attentive(network)
-    smaller = known[size + 1] if size + 1 < len(known) else _attentive(network)
-    changed = [
-        (network, recipe),
-        (network, _augmented(recipe, policy="trivial")),
-        (larger, recipe),
-        (network, _augmented(recipe, flip=not pictures.mirrored)),
-        (network, _augmented(recipe, mix="cutmix")),
-        (smaller, recipe),
-        (network, _crop(recipe, pictures)),
-    ]
-    return [{"kind": "product", "parts": {"ResidualNetwork": net, "TrainingRecipe": how}} for net, how in changed]
-
-
-def _recipe(pictures: Pictures) -> Architecture:
-    known = TrainingRecipe().standards()["muon"]
-    assert known is not None
-    recipe = copy.deepcopy(known)
-    recipe["batch_size"] = batch_size(pictures)
-    recipe["augmentation"]["flip"] = pictures.mirrored
-    recipe["schedule"] = {"name": "trapezoid", "warmup": 0.15}
-    if pictures.small or pictures.channels == 1:  # grey pictures are seldom of things at any distance
-        recipe["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": "shift", "colour": 0.0}
-    return recipe
-
-
-def _crop(recipe: Architecture, pictures: Pictures) -> Architecture:
-    """Another way to crop."""
-    if pictures.channels == 3 and pictures.small:
-        return _augmented(recipe, crop="resized", crop_area=0.6)
-    other = "affine" if recipe["augmentation"]["crop"] == "shift" else "shift"
-    changed = copy.deepcopy(recipe)
-    changed["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": other}
-    return changed
-
-
-def _without_area(augmentation: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in augmentation.items() if k != "crop_area"}
-
-
-def _augmented(recipe: Architecture, **changes: Any) -> Architecture:
-    changed = copy.deepcopy(recipe)
-    changed["augmentation"] |= changes
-    return changed
-
-
-def _with_stem(network: Architecture, *, stride: int) -> Architecture:
-    changed = copy.deepcopy(network)
-    changed["stem"]["stride"] = stride
-    return changed
-
-
-def _narrow(network: Architecture, width: int) -> Architecture:
-    """The network with so many filters in its stem and first stage, and twice as many in each further stage."""
-    changed = copy.deepcopy(network)
-    changed["stem"]["filters"] = width
-    for i, stage in enumerate(changed["stages"]):
-        stage["width"] = width * 2**i
-    return changed
-
-
-def _three_stages() -> Architecture:
-    """A ResNet-8 whose stem alone sees pictures in their full size, which costs little: every stage halves them."""
-    changed = _narrow(RESIDUAL["resnet10_narrow"]().architecture, 48)
-    changed["stem"] |= {"filters": 24, "stride": 1}
-    changed["stages"] = [stage | {"stride": 2} for stage in changed["stages"][:3]]
-    return changed
-
-
-def _attentive(network: Architecture) -> Architecture:
-    """The network with squeeze-and-excitation."""
-    changed = copy.deepcopy(network)
-    for stage in changed["stages"]:
-        stage["se_ratio"] = 0.25
-    return changed

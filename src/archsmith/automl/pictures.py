@@ -6,17 +6,11 @@ from dataclasses import dataclass, replace
 
 from archsmith.core.errors import UsageError
 from archsmith.data.folds import fold_counts, folds_for
-from archsmith.data.picture_size import PictureSize, picture_size
+from archsmith.data.picture_size import PictureSize
+from archsmith.recipes.residual import PictureKind
 from archsmith.training import ImageClassification
-from archsmith.training.arrays import Arrays
+from archsmith.training.picture_sides import SMALL, sides, with_sides
 
-# Pixels a side: pictures that hold no more are shifted, not cropped and resized.
-SMALL = 40
-# Pixels a side of the pictures in memory, from which crops are cut, and of a network's input.
-SOURCE_SIDE, INPUT_SIDE = 128, 80
-# Networks do better on larger pictures than they were trained on (Touvron et al. 2019, "Fixing the train-test resolution
-# discrepancy"): the side of training pictures, as a part of the input's, and of that at the beginning of a training.
-TRAINING_PART, FIRST_PART = 0.8, 0.5
 # Sides of a pretrained network's input that are tried, and bytes that the pictures in memory may have for it.
 PRETRAINED_SIDES, MOST_BYTES = (64, 96, 128, 160, 192, 224), 2e9
 TESTED_PER_SECOND = 600.0  # pictures, roughly, before anything is measured
@@ -60,6 +54,11 @@ class Pictures:
     def small(self) -> bool:
         """Whether they are so small that crops would take away too much."""
         return self.size <= SMALL
+
+    @property
+    def kind(self) -> PictureKind:
+        """What the known networks depend on."""
+        return PictureKind(self.train, self.channels, self.small, self.mirrored)
 
     @property
     def testing_seconds(self) -> float:
@@ -109,43 +108,8 @@ def pictures_of(
 
 def trainer_for(trainer: ImageClassification, pictures: Pictures) -> ImageClassification:
     """The trainer with the pictures' sizes. What a genotype does not decide is set here."""
-    return replace(
-        trainer,
-        size=pictures.size,
-        source_size=pictures.source if pictures.source != pictures.size else None,
-        train_size=pictures.training if pictures.training != pictures.size else None,
-        first_size=pictures.first if pictures.first != pictures.training else None,
-        upsample=1.0,
-        pad=0.125,
-        fixed=("schedule", "warmup_share", "train_size", "first_size"),
-    )
-
-
-def size_of(trainer: ImageClassification) -> PictureSize:
-    """How large the trainer's pictures are, from a sample of them."""
-    if isinstance(trainer.data, Arrays):
-        return picture_size(trainer.splits().data)
-    labels = None if trainer.labels is None else str(trainer.labels)
-    return picture_size(str(trainer.data), labels=labels, label_pattern=trainer.label_pattern)
-
-
-def sides(own: int, detail: int, asked: int | None = None) -> tuple[int, int, int, int]:
-    """The sides of source, input, training pictures, and of training pictures at first.
-
-    Args:
-        own: the pictures' own side.
-        detail: the side that holds all their detail.
-        asked: the input's side, if a person has said it.
-    """
-    useful = min(own, max(detail, 32))
-    if asked is None and useful <= SMALL:
-        return useful, useful, useful, useful
-    size = asked if asked is not None else min(INPUT_SIDE, _step(own))
-    if size <= SMALL:
-        return size, size, size, size
-    training = max(32, _step(TRAINING_PART * size))
-    source = max(size, min(own, round(SOURCE_SIDE / INPUT_SIDE * size)))
-    return source, size, training, max(24, _step(FIRST_PART * training))
+    sized = with_sides(trainer, pictures.source, pictures.size, pictures.training, pictures.first)
+    return replace(sized, fixed=("schedule", "warmup_share", "train_size", "first_size"))
 
 
 def pretrained_sides(own: int, count: int, asked: int | None = None) -> tuple[int, int, tuple[int, ...]]:
@@ -161,8 +125,3 @@ def pretrained_sides(own: int, count: int, asked: int | None = None) -> tuple[in
     largest = min(own, PRETRAINED_SIDES[-1], int((MOST_BYTES / (3 * count)) ** 0.5))
     choices = tuple(side for side in PRETRAINED_SIDES if side <= max(largest, PRETRAINED_SIDES[1]))
     return max(largest, choices[-1]), min(128, choices[-1]), choices
-
-
-def _step(side: float) -> int:
-    """The nearest multiple of 8 pixels."""
-    return max(8, round(side / 8) * 8)

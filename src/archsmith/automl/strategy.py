@@ -11,7 +11,7 @@ from archsmith.automl.backbone import BackboneTuning
 from archsmith.automl.fine_tuning import NAMES, NETWORK, FineTuning
 from archsmith.automl.from_scratch import FromScratch
 from archsmith.automl.latency_target import LatencyTarget
-from archsmith.automl.pictures import Pictures, pictures_of, size_of
+from archsmith.automl.pictures import Pictures, pictures_of
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
 from archsmith.data.picture_size import PictureSize
@@ -20,6 +20,7 @@ from archsmith.spaces import Backbone, Product, Subnetwork
 from archsmith.spaces.subnetwork.architecture import whole_architecture
 from archsmith.spaces.subnetwork.space import network_of_weights
 from archsmith.training import ImageClassification
+from archsmith.training.picture_sides import size_of
 
 
 class Strategy(Protocol):

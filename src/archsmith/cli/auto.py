@@ -140,7 +140,7 @@ def auto(
             raise UsageError("--latency and --runtime are for pictures with a time budget: give them with --time alone")
         if pretrained is not None:
             raise UsageError("--pretrained is for pictures with a time budget: give it with --time alone")
-        auto_by_trials(recipe, options, seconds=total, trials=trials, seeds=seeds, control=control)
+        auto_by_trials(recipe.suited(), options, seconds=total, trials=trials, seeds=seeds, control=control)
         return
     by_time(recipe, options, seconds_of(DEFAULT_TIME) if total is None else total, baseline_time, control, began)
 

@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import closing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from archsmith.cli.auto_options import AutoOptions
 from archsmith.cli.looking import summary_json
@@ -17,6 +18,9 @@ from archsmith.core.cores import cores
 from archsmith.core.output_files import folder_for_now
 from archsmith.core.shown import command_text, without_passwords
 from archsmith.recipes import Recipe
+
+if TYPE_CHECKING:
+    from archsmith._search import Run
 
 SEARCH_SHARE = 0.4  # of a budget in seconds: as much again for random search beside it, and the rest to finish
 ALONE_SHARE = 0.6  # without random search
@@ -90,11 +94,8 @@ def auto_by_trials(
     if stages == 4:
         say(f"2/4 random search with as many trials, as run {name + '-random'!r}")
         random = beside(run, store=options.store, where=where, go_on=go_on, data=options.data, always=True)
-    hand_designed = getattr(run.evaluator, "baseline_name", "residual network")
     of_each = "the best of each" if random is not None else "the best"
-    say(
-        f"{stages - 1}/{stages} finishing: {of_each}, and of the same size the {hand_designed}, trained on over several seeds"
-    )
+    say(f"{stages - 1}/{stages} finishing: {of_each}, and {_beside(run)}, trained on over several seeds")
     note = run.config["note"]
     if seconds is not None and recipe.finish is not None and not note.get("fitted"):
         left = seconds - (time.monotonic() - began)
@@ -129,3 +130,12 @@ def auto_by_trials(
     print(f"source  {source}     one plain PyTorch file that needs no archsmith")
     if seconds is None and trials is None:
         say("So short a run shows the machinery at work and claims no difference between searchers.")
+
+
+def _beside(run: Run) -> str:
+    """What the found network is compared with."""
+    from archsmith._search.known_points import recorded_first
+
+    if recorded_first(run.config):
+        return "the first known network"
+    return f"of the same size the {getattr(run.evaluator, 'baseline_name', 'residual network')}"

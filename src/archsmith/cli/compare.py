@@ -189,7 +189,7 @@ def _named(name: str, data: str | None) -> Recipe | Claim:
     if not name.endswith(".py") and name not in RECIPES:
         raise UnknownName("recipe or claim", name, [*RECIPES, *CLAIMS], "(a file of yours is named with its .py)")
     recipe = load_recipe(name)
-    return recipe if data is None else relocated(recipe, data)
+    return (recipe if data is None else relocated(recipe, data)).suited()
 
 
 def _progress() -> Callable[[Run, int, int], None]:

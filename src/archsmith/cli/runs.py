@@ -282,6 +282,9 @@ def tell_data(recipe: Recipe) -> None:
     if isinstance(recipe.evaluator, DescribesData):
         for line in data_lines(dict(recipe.evaluator.describe_data())):
             say(line)
+        held, seen = (getattr(recipe.evaluator, name, None) for name in ("source_size", "size"))
+        if held not in (None, seen):
+            say(f"the network sees {seen} x {seen} pixels")
         check_enough(recipe.evaluator)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,8 +46,7 @@ from archsmith.core.finish import Measure
 if TYPE_CHECKING:
     from archsmith._search import Run
     from archsmith._search.known_points import KnownPoint
-    from archsmith.core.genotype import Genotype
-    from archsmith.core.space import Space
+    from archsmith.core.genotype import Architecture, Genotype
     from archsmith.core.stopping import Rule
     from archsmith.recipes import Recipe
 
@@ -210,13 +209,13 @@ def search(
     if go_on_with and name is None:
         raise UsageError("--resume needs --name: it says which run to go on with")
     found = with_labels(_adapted(load_recipe(recipe), data, trials, seconds, epochs), labels, label_pattern)
-    found = with_folds(with_size(found, size), folds)
+    found = with_folds(with_size(found, size), folds).suited()
     found = found if searcher is None else replace(found, searcher=searcher_of(searcher, found))
     found = with_objectives(found, objectives)
     found = asynchronous(found, shards, replicas, children, accumulate, workers)
     where = with_workers(where, found)
     found = found if stopping is None else replace(found, stopping=rule_named(stopping))
-    found = found if not first else replace(found, first=known_points(first, found.space, store))
+    found = found if not first else replace(found, first=known_points(first, found, store))
     found = replace(found, control=found.control and control)
     tell_data(found)
     if (advised := advised_folds(found)) is not None:
@@ -426,8 +425,10 @@ def rule_named(text: str) -> Rule:
     return rules[name](**numbers_of(rules[name], settings, "--stopping")) if settings else rules[name]()
 
 
-def known_points(named: Sequence[str], space: Space, store: str) -> tuple[Genotype, ...]:
+def known_points(named: Sequence[str], recipe: Recipe, store: str) -> tuple[Genotype, ...]:
     """The genotypes of networks that are named on the command line: of a paper, in a file, or the best of a run of the store.
+
+    A network alone is trained as the first known point of the recipe is, where its space has training recipes.
 
     Raises UnknownName for a name of none of these, and UsageError for a network that is no point of the space.
     """
@@ -443,10 +444,20 @@ def known_points(named: Sequence[str], space: Space, store: str) -> tuple[Genoty
         if name in runs and name not in NETWORKS:
             points.append(Run(open_store(store), name))
         elif name in NETWORKS or Path(name).is_file():
-            points.append(find(name))
+            network = find(name)
+            points.append(_as_known(recipe, network.architecture) or network)
         else:
             raise UnknownName("network, file or run", name, [*NETWORKS, *runs])
-    return tuple(genotypes_of(space, points))
+    return tuple(genotypes_of(recipe.space, points))
+
+
+def _as_known(recipe: Recipe, network: Architecture) -> Architecture | None:
+    """The first known point of the recipe with another network in it; None where it is no product with such a part."""
+    known = recipe.first[0] if recipe.first else None
+    if not isinstance(known, Mapping) or known.get("kind") != "product" or not isinstance(network, Mapping):
+        return None
+    alike = [name for name, part in known["parts"].items() if part["kind"] == network.get("kind")]
+    return {**known, "parts": {**known["parts"], alike[0]: network}} if alike else None
 
 
 def relocated(recipe: Recipe, data: str) -> Recipe:

@@ -28,7 +28,6 @@ from archsmith.recipes.mnasnet import mnasnet, mnasnet_desk, mnasnet_hard
 from archsmith.recipes.nasbench201 import CLAIMS, nasbench201
 from archsmith.recipes.nasnet import nasnet, nasnet_desk
 from archsmith.recipes.recipe import Recipe
-from archsmith.recipes.residual import residual
 from archsmith.recipes.text import (
     ptb_cell,
     ptb_cell_desk,
@@ -45,7 +44,6 @@ RECIPES = {
     "digits": digits,
     "digits-hour": digits_hour,
     "images": images,
-    "residual": residual,
     "text": text,
     "text-chars": text_chars,
     "ptb-cell-desk": ptb_cell_desk,

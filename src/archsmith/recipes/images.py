@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from archsmith.core.budget import Budget
+from archsmith.core.errors import UsageError
 from archsmith.core.evaluator import Limits
 from archsmith.core.finish import FinishPlan
 from archsmith.recipes.recipe import Recipe
+from archsmith.recipes.residual import PictureKind, known_points, known_recipe, light_space, trained_by
 from archsmith.searchers import BayesianOptimization, DepthSchedule, Random, Reinforce
 from archsmith.spaces import ConvChain
 from archsmith.training import ImageClassification, Landscape
@@ -17,6 +19,13 @@ from archsmith.training import ImageClassification, Landscape
 # Short runs make few updates, so the controller learns in larger steps and from smaller minibatches than the paper's
 # 6e-4 and 8: benchmarks/results/landscape.md has what that does.
 QUICK_CONTROLLER = Reinforce(learning_rate=1e-2, minibatch=4)
+
+# Of a search on a person's images:
+MOST_SEARCHED = 2500  # images that it learns from and validates with
+EPOCHS, MOST_EPOCHS = 4, 8  # of a child: more where there are few images, so that it sees SEEN in all
+SEEN = 2500
+KNOWN_SIZE = 1  # of the four known networks the second largest comes first
+FASHION_MNIST = PictureKind(train=MOST_SEARCHED * 9 // 10, channels=1, small=True, mirrored=True)
 
 
 def digits() -> Recipe:
@@ -52,21 +61,56 @@ def digits_hour() -> Recipe:
 
 
 def images() -> Recipe:
-    """Any data set: --data names a folder with one folder of images a class, an .npz file, or a known data set."""
+    """Any data set: --data names a folder with one folder of images a class, an .npz file, or a known data set.
+
+    As it stands it suits Fashion-MNIST; `suited` fits it to other pictures.
+    """
+    evaluator = replace(
+        ImageClassification.desk("fashion-mnist", epochs=EPOCHS, max_train=MOST_SEARCHED),
+        fixed=("train_size", "first_size"),
+    )
     return Recipe(
         name="images",
-        summary="any image data set (--data), chains of 6 layers with two pools, short trainings on up to 5,000 images",
-        space=ConvChain(
-            layers=6, filter_heights=(1, 3, 5), filter_widths=(1, 3, 5), filters=(16, 24, 32, 48), pools=(2, 4)
-        ),
-        evaluator=ImageClassification.desk("fashion-mnist", epochs=3, max_train=5000),
-        # Who comes with images wants the best of 32 trials, which is too few for a controller to learn much from:
-        # docs/log.md, "Which searcher a person's own images get".
-        searcher=BayesianOptimization(),
-        budget=Budget(trials=32),
-        limits=Limits(seconds=600),
-        finish=FinishPlan(top=2, scale={"learning_rate": (0.5, 2.0)}, epochs=12, seeds=3, final={"max_train": None}),
+        summary="any image data set (--data), residual networks with their training recipes, from known ones, short trainings "
+        f"on up to {MOST_SEARCHED:,} images",
+        space=light_space(FASHION_MNIST),
+        evaluator=trained_by(evaluator, known_recipe(FASHION_MNIST)),
+        # Who comes with images wants the best of 20 trials, which is too few for a controller to learn much from:
+        # docs/log.md, "Which searcher a person's own images get". Known points are told first, so few need be random.
+        searcher=BayesianOptimization(initial=2),
+        budget=Budget(trials=20),
+        limits=Limits(seconds=1200),
+        first=tuple(known_points(FASHION_MNIST, KNOWN_SIZE)),
+        # The learning rate was a choice of the search. Final trainings are three times as long as those of the search.
+        finish=FinishPlan(top=2, seeds=3, final={"max_train": None}),
+        suited_by=_suited,
     )
+
+
+def _suited(recipe: Recipe) -> Recipe:
+    """The recipe `images` for its pictures, which are read. What a person changed of it stays."""
+    from archsmith.training.picture_sides import SMALL, sides, size_of, with_sides
+
+    evaluator, usual = recipe.evaluator, images()
+    if not isinstance(evaluator, ImageClassification):
+        return recipe
+    found = size_of(evaluator)
+    evaluator = with_sides(evaluator, *sides(found.own, found.detail, evaluator.size))
+    splits = evaluator.splits()
+    channels = int(splits.data.images.shape[3])
+    if recipe.space != usual.space:
+        return replace(recipe, evaluator=evaluator)
+    if channels not in (1, 3):
+        raise UsageError(
+            f"recipe {recipe.name!r} is for grey or colour pictures, with 1 or 3 channels, and these have {channels}; write "
+            "one with a space of your own, such as ConvChain"
+        )
+    kind = PictureKind(len(splits.train), channels, (evaluator.size or 0) <= SMALL, splits.data.mirrored_is_same)
+    evaluator = trained_by(evaluator, known_recipe(kind))
+    if evaluator.epochs == EPOCHS:
+        evaluator = replace(evaluator, epochs=min(MOST_EPOCHS, max(EPOCHS, SEEN // kind.train)))
+    first = tuple(known_points(kind, KNOWN_SIZE)) if recipe.first == usual.first else recipe.first
+    return replace(recipe, space=light_space(kind), evaluator=evaluator, first=first)
 
 
 def landscape() -> Recipe:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from archsmith.core.budget import Budget
@@ -35,6 +35,8 @@ class Recipe:
         stopping: the rule that ends hopeless children early; None: all are trained to their end, as in the papers.
         first: known points of the space, which are proposed before the searcher is asked; see `search`.
         file: where it was loaded from, where that is a file of the user's, as a run's record keeps it.
+        suited_by: gives the recipe as its data want it, once they can be read, such as with another size of pictures; None:
+            nothing of it depends on the data.
     """
 
     name: str
@@ -53,7 +55,12 @@ class Recipe:
     stopping: Rule | None = None
     file: Mapping[str, Any] | None = None
     first: Sequence[Any] = ()
+    suited_by: Callable[[Recipe], Recipe] | None = None
 
     def __post_init__(self) -> None:
         if self.scale not in ("paper", "desk"):
             raise UsageError(f"the scale of recipe {self.name!r} must be 'paper' or 'desk', got {self.scale!r}")
+
+    def suited(self) -> Recipe:
+        """The recipe as its data want it. Reads them, where anything depends on them."""
+        return self if self.suited_by is None else replace(self.suited_by(self), suited_by=None)
