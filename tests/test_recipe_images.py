@@ -189,7 +189,9 @@ def test_a_finish_has_the_first_known_network_beside_what_was_found(
     assert "the best of 2 known points" in page  # of seven
     model = smith.load(smith.export(run, "baseline", network="baseline"))
     assert model.task == Task((1, 8, 8), 2)
-    beside = {c.name: c for c in source_of(run).candidates}
+    source = source_of(run)
+    assert source.known
+    beside = {c.name: c for c in source.candidates}
     assert not any(c.is_hand_designed for c in beside.values())
     if found["genotype"] != first:
         assert beside["baseline"].called == "baseline"

@@ -14,7 +14,6 @@ from archsmith._transfer.scaling import Scale, scaled
 from archsmith.core.child import Task
 from archsmith.core.errors import UnknownName, UsageError
 from archsmith.core.finish import ACCURACY, Finishable, measure_of
-from archsmith.metrics.outcome import BASELINE
 from archsmith.training import ImageClassification
 
 SCRATCH, FINE_TUNE, FEATURES = WAYS = ("scratch", "fine-tune", "features")
@@ -209,7 +208,7 @@ def _candidates(source: Source, evaluator: Finishable, task: Task, asked: Asked,
         return replace(candidate, network=scaled(candidate.network, asked.scale, task))
 
     found, searched = grown(found), [grown(c) for c in searched]
-    if any(c.name == BASELINE for c in searched):  # a person's choice already
+    if source.known:
         hand = None
     elif hand is None or not begun:  # there are no weights to begin with, so it may be as large as here is asked
         named = hand_designed(evaluator)

@@ -102,6 +102,7 @@ class Source:
         evaluator: the settings that the search trained by; None where there was no search.
         tensors: an exported model's weights, by their place in `Candidate.weights`, which are still to be kept.
         notes: what a reader should know.
+        known: whether the search began with known networks, of which the first takes the place of a hand-designed one.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Source:
     evaluator: ImageClassification | None = None
     tensors: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    known: bool = False
 
     @property
     def architecture(self) -> Architecture:
@@ -178,7 +180,8 @@ def _without_twins(source: Source) -> Source:
     found, *others = source.candidates
     twins = [c for c in others if not c.is_hand_designed and c.network.what == found.network.what]
     notes = [f"The {c.called} is the found network itself." for c in twins]
-    return replace(source, candidates=[found, *(c for c in others if c not in twins)], notes=notes)
+    known = any(c.name == BASELINE for c in others)
+    return replace(source, candidates=[found, *(c for c in others if c not in twins)], notes=notes, known=known)
 
 
 def _control(run: Run) -> Candidate | None:
