@@ -29,9 +29,7 @@ def to_config(value: Any) -> Any:
     if isinstance(value, list | tuple | range):
         return [to_config(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            f.name: to_config(getattr(value, f.name)) for f in dataclasses.fields(value) if is_recorded(f, value)
-        }
+        fields = {f.name: to_config(getattr(value, f.name)) for f in dataclasses.fields(value) if is_recorded(f, value)}
         return {"type": type_name(type(value)), **fields}
     if isinstance(value, functools.partial):
         return {"type": type_name(value.func), "args": to_config(value.args), **to_config(value.keywords)}
