@@ -235,6 +235,11 @@ def test_sizes_follow_from_the_pictures(own: int, detail: int, expected: tuple[i
     assert sides(own, detail) == expected
 
 
+def test_whole_pictures_are_learned_from_in_the_size_of_the_input() -> None:
+    assert sides(64, 60, cropped=False) == (64, 64, 64, 32)
+    assert sides(256, 216, cropped=False) == (128, 80, 80, 40)
+
+
 def test_a_size_that_was_asked_for_is_taken() -> None:
     assert sides(256, 216, 160) == (256, 160, 128, 64)
     assert sides(256, 216, 32) == (32, 32, 32, 32)

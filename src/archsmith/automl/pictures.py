@@ -82,7 +82,7 @@ def pictures_of(
         source, size, choices = pretrained_sides(found.own, found.count, asked)
         training = first = size
     else:
-        source, size, training, first = sides(found.own, found.detail, asked)
+        source, size, training, first = sides(found.own, found.detail, asked, cropped=found.colour)
     read = replace(trainer, size=size, source_size=source if source != size else None)
     splits = read.splits()
     read.test_images()  # reading belongs to the beginning

@@ -95,7 +95,7 @@ def _suited(recipe: Recipe) -> Recipe:
     if not isinstance(evaluator, ImageClassification):
         return recipe
     found = size_of(evaluator)
-    evaluator = with_sides(evaluator, *sides(found.own, found.detail, evaluator.size))
+    evaluator = with_sides(evaluator, *sides(found.own, found.detail, evaluator.size, cropped=found.colour))
     splits = evaluator.splits()
     channels = int(splits.data.images.shape[3])
     if recipe.space != usual.space:

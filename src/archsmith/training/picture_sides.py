@@ -12,8 +12,9 @@ from archsmith.training.image_classification import ImageClassification
 SMALL = 40
 # Pixels a side of the pictures in memory, from which crops are cut, and of a network's input.
 SOURCE_SIDE, INPUT_SIDE = 128, 80
-# Networks do better on larger pictures than they were trained on (Touvron et al. 2019, "Fixing the train-test resolution
-# discrepancy"): the side of training pictures, as a part of the input's, and of that at the beginning of a training.
+# What a random part of a picture shows is larger than in the whole, so networks that learn from such parts do better on larger
+# pictures (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"): the side of training pictures, as a part of the
+# input's. And the side at the beginning of a training, as a part of that.
 TRAINING_PART, FIRST_PART = 0.8, 0.5
 
 
@@ -25,13 +26,14 @@ def size_of(trainer: ImageClassification) -> PictureSize:
     return picture_size(str(trainer.data), labels=labels, label_pattern=trainer.label_pattern)
 
 
-def sides(own: int, detail: int, asked: int | None = None) -> tuple[int, int, int, int]:
+def sides(own: int, detail: int, asked: int | None = None, *, cropped: bool = True) -> tuple[int, int, int, int]:
     """The sides of source, input, training pictures, and of training pictures at first.
 
     Args:
         own: the pictures' own side.
         detail: the side that holds all their detail.
         asked: the input's side, if a person has said it.
+        cropped: whether networks learn from random parts of the pictures, as of photographs, and not from whole ones.
     """
     useful = min(own, max(detail, 32))
     if asked is None and useful <= SMALL:
@@ -39,7 +41,7 @@ def sides(own: int, detail: int, asked: int | None = None) -> tuple[int, int, in
     size = asked if asked is not None else min(INPUT_SIDE, _step(own))
     if size <= SMALL:
         return size, size, size, size
-    training = max(32, _step(TRAINING_PART * size))
+    training = max(32, _step(TRAINING_PART * size)) if cropped else size
     source = max(size, min(own, round(SOURCE_SIDE / INPUT_SIDE * size)))
     return source, size, training, max(24, _step(FIRST_PART * training))
 
