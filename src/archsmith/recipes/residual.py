@@ -140,7 +140,8 @@ def known_recipe(pictures: PictureKind) -> Architecture:
     recipe["augmentation"]["flip"] = pictures.mirrored
     recipe["schedule"] = {"name": "trapezoid", "warmup": 0.15}
     if pictures.small or pictures.channels == 1:  # grey pictures are seldom of things at any distance
-        recipe["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": "shift", "colour": 0.0}
+        crop = "shift" if pictures.small else "affine"
+        recipe["augmentation"] = {**_without_area(recipe["augmentation"]), "crop": crop, "colour": 0.0}
     return recipe
 
 
