@@ -56,7 +56,7 @@ def test_the_flags_of_search_are_these(tmp_path: Path) -> None:
         "--data", "--trials", "--seconds", "--epochs", "--workers", "--executor", "--store", "--name", "--seed",
         "--control", "--no-control", "--estimate", "--json", "--help", "--address", "--cpus", "--gpus", "--shards",
         "--replicas", "--children", "--accumulate", "--stopping", "--artifacts", "--resume", "--faults",
-        "--searcher", "--first", "--labels", "--label-pattern", "--size", "--folds",
+        "--searcher", "--objectives", "--first", "--labels", "--label-pattern", "--size", "--folds",
     }  # fmt: skip
 
 

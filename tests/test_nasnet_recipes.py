@@ -84,7 +84,7 @@ class Counter:
             outputs.append(self.cell(reduction, filters // 2, outputs[-1], outputs[-2], 2))
         # The large network's cell after a reduction reads what stood before the reduction's own input; of stacks of two
         # cells and more that has the same shape.
-        skips = form == "imagenet" and name == "nasnet_a"
+        skips = form == "imagenet" and name == "nasnet_a" and multiplier == 3
         for number in range(3 * cells):
             older = outputs[-2] if len(outputs) > 1 else None
             if number in (cells, 2 * cells):
