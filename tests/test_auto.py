@@ -114,6 +114,9 @@ def test_grey_pictures_of_two_classes_with_random_search_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("archsmith.automl.plan.LEAST_TRIALS", 2)
+    monkeypatch.setattr(
+        "archsmith.automl.speed.training_speed", lambda *given: 1e5
+    )  # on a slow machine no child would fit
     data = shapes(tmp_path / "shapes", count=60)
     shutil.rmtree(data / "stripes")
     for file in data.rglob("*.png"):
