@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -158,6 +159,7 @@ def test_a_folder_with_a_database_is_not_replaced(tmp_path: Path) -> None:
     folder = smith.export(model(), path=tmp_path / "m")
     (folder / "deep").mkdir()
     smith.search(SPACE, Landscape(), trials=1, store=f"sqlite:///{folder}/deep/runs")
+    gc.collect()  # closes the run's connection, and with that SQLite's files beside the database go
     before = tree(tmp_path)
     with pytest.raises(UsageError, match=r"holds deep/runs.*a database"):
         smith.export(model(), path=folder)
