@@ -83,9 +83,9 @@ def test_a_plan_with_probes_fills_the_time_too(
 def test_most_of_ten_minutes_goes_into_fine_tuning() -> None:
     plan = time_plan(10 * MINUTES, probes=[1, 2, 4, 8, 16, 32], spent=20, workers=2, one_pass=33)
     assert plan.trials == 5
-    assert plan.choosing > 30
+    assert plan.choosing == 0
     assert plan.faster > 30
-    assert plan.final > 250
+    assert plan.final > 300
 
 
 def test_ten_minutes_on_two_cores() -> None:

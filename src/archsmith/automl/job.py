@@ -134,6 +134,7 @@ def auto(
                 )
                 plan = replace(plan, speed=speed)
             else:
+                outputs.check_target(target)
                 points = outputs.recorded_points()
                 baseline_network = outputs.recorded_baseline()
                 plan = replace(recorded, total=total, reading=clock.monotonic() - started)

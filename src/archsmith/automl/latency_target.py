@@ -31,7 +31,7 @@ def measured(model: nn.Module, input_shape: Sequence[int], engine: str) -> tuple
     model = model.cpu().eval()
     try:
         return Latency(engine=engine).measure(model, input_shape).median, engine
-    except UsageError:
+    except Exception:  # of ONNX Runtime, or of a module of the user's
         return Latency().measure(model, input_shape).median, "pytorch"
 
 
@@ -69,7 +69,4 @@ class LatencyTarget:
         if latency <= self.milliseconds:
             return f"The network meets the target of {self.milliseconds:g} ms: it takes {taken}."
         over = latency - self.milliseconds
-        return (
-            f"The network misses the target of {self.milliseconds:g} ms by {over:.2g} ms: it takes {taken}. "
-            "A smaller --size may help."
-        )
+        return f"The network misses the target of {self.milliseconds:g} ms by {over:.2g} ms: it takes {taken}."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from archsmith._export import check_folder
 from archsmith._page.document import check_place
 from archsmith._search import Run, open_run
 from archsmith._search.known_points import recorded_first
+from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.plan import TimePlan
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Genotype
@@ -21,10 +22,8 @@ from archsmith.store.payload import check_name
 from archsmith.training import ImageClassification
 from archsmith.training.arrays import Arrays
 
-NOTE, BASELINE_NOTE = (
-    "auto",
-    "auto baseline",
-)  # in the record of a run that `auto` began: the plan, and the known network
+# In the record of a run that `auto` began: the plan, the known network, and what the delivered network may take for a picture.
+NOTE, BASELINE_NOTE, TARGET_NOTE = "auto", "auto baseline", "auto latency"
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,21 @@ class Outputs:
         assert run is not None
         recorded = run.config["note"].get(BASELINE_NOTE)  # runs of earlier versions try it first
         return self.recorded_points()[0] if recorded is None else Genotype.from_json(recorded)
+
+    def check_target(self, target: LatencyTarget | None) -> None:
+        """Raise UsageError if the run was begun with another latency."""
+        run = self.run()
+        assert run is not None
+        recorded = run.config["note"].get(TARGET_NOTE)
+        if recorded != (None if target is None else asdict(target)):
+            begun = (
+                "without a latency"
+                if recorded is None
+                else f"for {recorded['milliseconds']:g} ms with {recorded['engine']}"
+            )
+            raise UsageError(
+                f"run {self.name!r} was begun {begun}; give the options that it was begun with, or another name"
+            )
 
     def recorded_points(self) -> Sequence[Genotype]:
         """The known networks of the run, which the store has."""

@@ -23,7 +23,7 @@ TRIAL_SECONDS = (8.0, 90.0)  # and no less, no more
 LEAST_PASSES, ENOUGH_PASSES, SHORTEST_TRIAL = 0.75, 5.0, 3.0
 LEAST_TRIALS = 6  # fewer decide little, and their time is better spent on the final training
 MOST_TRIALS = 200  # on many cores, children are trained for longer
-PROBING_SHARE = 0.12  # of the time that is left: what probes get, and then what the best of them get to be trained
+PROBING_SHARE = 0.12  # of the time that is left: what probes get
 FASTER_SHARE = 0.12  # of the time that is left: what faster networks get
 ALONE_SHARE = 0.15  # of the time that is left, where one child is trained and there is no search
 
@@ -113,7 +113,7 @@ def time_plan(
     closing, least, left, baseline = _shares(total, spent, testing, baseline)
     if probes:
         plan = TimePlan(total, spent, 0.0, 0.0, baseline, left, closing, 0.0, 0)
-        plan = _with_probes(plan, probes, left - least, workers, one_pass if chooses else math.inf, 2 if control else 1)
+        plan = _with_probes(plan, probes, left - least, workers, 2 if control else 1)
         return plan if faster else replace(plan, final=plan.final + plan.faster, faster=0.0)
     final = min(left, max(least, FINAL_SHARE * left))
     searching = left - final
@@ -130,17 +130,16 @@ def time_plan(
     return TimePlan(total, spent, searching - choosing, choosing, baseline, final, closing, trial, trials)
 
 
-def _with_probes(
-    plan: TimePlan, probes: Sequence[float], spare: float, workers: int, one_pass: float, searches: int
-) -> TimePlan:
-    """The plan with probes, and what follows from them: its final training gives some of its seconds.
+def _with_probes(plan: TimePlan, probes: Sequence[float], spare: float, workers: int, searches: int) -> TimePlan:
+    """The plan with probes, and with faster networks: its final training gives some of its seconds.
+
+    Nothing is trained to choose by: after a short training, small networks on small pictures are ahead, and not after a long one.
 
     Args:
         plan: without them.
         probes: the seconds of each, the shortest first.
         spare: what the final training can give.
         workers: children side by side.
-        one_pass: what choosing takes at least.
         searches: 2 if there is a control.
     """
     left = plan.final
@@ -152,12 +151,9 @@ def _with_probes(
         faster = max(0.0, min(spare - alone, FASTER_SHARE * left))
         return replace(plan, search=alone, final=left - alone - faster, faster=faster, trial=alone)
     search = searches * (STARTING_SECONDS + ends[trials - 1])
-    choosing = min(spare - search, PROBING_SHARE * left)
-    choosing = choosing if choosing >= one_pass else 0.0
-    faster = min(spare - search - choosing, FASTER_SHARE * left)
-    final = left - search - choosing - faster
+    faster = min(spare - search, FASTER_SHARE * left)
     trial = probes[trials - 1]
-    return replace(plan, search=search, choosing=choosing, final=final, faster=faster, trial=trial, trials=trials)
+    return replace(plan, search=search, final=left - search - faster, faster=faster, trial=trial, trials=trials)
 
 
 def _shares(total: float, spent: float, testing: float, baseline: float | None) -> tuple[float, float, float, float]:

@@ -27,7 +27,6 @@ from torch import nn
 
 from archsmith import rewards
 from archsmith._export import export
-from archsmith._export.network_source import SourceRefused
 from archsmith._finish.contenders import FOUND, Contender
 from archsmith._finish.look import look
 from archsmith._finish.result import Finished
@@ -36,11 +35,11 @@ from archsmith._search import Run, search
 from archsmith._search.data_check import check_same_data
 from archsmith.automl.candidate import Candidate, contender_of, final_accuracy, validation_accuracy
 from archsmith.automl.events import StageStarted, Watch
-from archsmith.automl.faster import faster_ones
+from archsmith.automl.faster import SHARES, faster_ones
 from archsmith.automl.interruption import Interruption
 from archsmith.automl.latency_target import LatencyTarget
 from archsmith.automl.outcome import Measured, TrainedNetwork, record_outcome
-from archsmith.automl.outputs import BASELINE_NOTE, NOTE, Outputs
+from archsmith.automl.outputs import BASELINE_NOTE, NOTE, TARGET_NOTE, Outputs
 from archsmith.automl.pictures import Pictures
 from archsmith.automl.plan import MAX_EPOCHS, TimePlan, closing_seconds
 from archsmith.automl.result import AutoResult
@@ -51,7 +50,7 @@ from archsmith.core.evaluator import Limits
 from archsmith.core.executor import Executor, derive_seed
 from archsmith.core.finish import Finishable, FinishPlan
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import decode
+from archsmith.core.space import build_decided, decode
 from archsmith.core.temperatures import FittedTemperature
 from archsmith.core.trial import Trial
 from archsmith.executors import InProcess, ProcessPool
@@ -89,6 +88,9 @@ class Stages:
     watch: Watch | None
 
     used: dict[str, float] = field(default_factory=dict, init=False)
+    _compared: bool = field(
+        default=False, init=False
+    )  # whether the known network was compared with what the search tried
     _stage: str = field(default="reading", init=False)
     _stage_began: float = field(init=False)
 
@@ -115,7 +117,7 @@ class Stages:
             baseline, known = self._baseline(trainings, here, known, shared=shared)
             chosen = known if shared else chosen
             final = self._final(trainings, here, chosen)
-            final = self._or_probe(run, final)
+            final, chosen = self._or_probe(run, final, chosen)
             contenders = [c for c in (final, baseline) if c is not None]
             if not contenders:
                 raise ChildFailed("no training came to its end; the test set was not looked at")
@@ -186,7 +188,11 @@ class Stages:
             seed=self.seed,
             limits=Limits(seconds=10 * self.plan.trial + 60),
             first=self.points[:trials],
-            note={NOTE: asdict(self.plan), BASELINE_NOTE: self.baseline.to_json()},
+            note={
+                NOTE: asdict(self.plan),
+                BASELINE_NOTE: self.baseline.to_json(),
+                TARGET_NOTE: None if self.target is None else asdict(self.target),
+            },
             watch=self.watch,
         )
 
@@ -240,12 +246,13 @@ class Stages:
             baseline = Candidate.untrained(self.space, self.baseline)
         if not candidates or (self.strategy.probed and baseline.trained.reward is None):
             return baseline, baseline
+        self._compared = True
         chosen = max(candidates, key=lambda candidate: candidate.accuracy)
         return (chosen if self._is_better(chosen, baseline) else baseline), baseline
 
     def _is_fast_enough(self, trial: Trial) -> bool:
-        """Whether a trial's network meets the target of the latency. The known ones were measured, and chosen so, before."""
-        if self.target is None or trial.genotype in (self.baseline, *self.points) or trial.result is None:
+        """Whether a trial's network meets the target of the latency. The baseline was measured, and chosen so, before."""
+        if self.target is None or trial.genotype == self.baseline or trial.result is None:
             return True
         return trial.result.metrics.get("latency", 0.0) <= self.target.milliseconds
 
@@ -342,16 +349,18 @@ class Stages:
         trained = self._train_here(trainings, here, wanted)
         return contender_of(FOUND, "chosen by the search", trained)
 
-    def _or_probe(self, run: Run, final: Contender | None) -> Contender | None:
+    def _or_probe(self, run: Run, final: Contender | None, chosen: Candidate) -> tuple[Contender | None, Candidate]:
         """The best network of the search whose classifier alone was fitted, if no training was as good: of very few pictures,
         that may be all there is to learn."""
         probed = [t for t in run.trials() if t.reward is not None and t.result is not None and t.result.artifact]
         if not self.strategy.probed or self.pictures.folds is not None or not probed:
-            return final
-        best = max(filter(self._is_fast_enough, probed), key=lambda trial: final_accuracy(trial.result))
-        if final is not None and validation_accuracy(final) >= final_accuracy(best.result):
-            return final
-        return contender_of(FOUND, f"trial {best.number}", Candidate.searched(run, self.space, best).trained)
+            return final, chosen
+        fast = list(filter(self._is_fast_enough, probed))
+        best = max(fast, key=lambda trial: final_accuracy(trial.result), default=None)
+        if best is None or (final is not None and validation_accuracy(final) >= final_accuracy(best.result)):
+            return final, chosen
+        candidate = Candidate.searched(run, self.space, best)
+        return contender_of(FOUND, f"trial {best.number}", candidate.trained), candidate
 
     def _faster(self, trainings: Trainings, here: InProcess, delivered: Contender) -> list[Contender]:
         """Networks made from the delivered one that take less time."""
@@ -398,9 +407,10 @@ class Stages:
 
     def _closing_seconds(self, candidate: Candidate) -> float:
         """How long closing will take: how long the network takes for a batch of its inputs was measured."""
-        network = candidate.trained.wanted.network.build(self.trainer).model
-        tested = 2 * (self.pictures.test + self.pictures.validation)
-        return closing_seconds(self.plan.total, tested / testing_speed(network, self.trainer.task()))
+        decided, child = build_decided(self.space, candidate.genotype, self.trainer)
+        networks = 2 + sum(SHARES) * bool(self.plan.faster)
+        tested = networks * (self.pictures.test + self.pictures.validation)
+        return closing_seconds(self.plan.total, tested / testing_speed(child.model, decided.task()))
 
     def _deliver(self, run: Run, finished: Finished, measured: Sequence[Measured]) -> AutoResult:
         """Record, export, and write the page."""
@@ -437,7 +447,7 @@ class Stages:
         self.outputs.folder.mkdir(parents=True, exist_ok=True)
         try:
             return export(run, format="source", path=self.outputs.source), []
-        except SourceRefused as error:
+        except Exception as error:  # of whatever a module of the user's does; the model is delivered all the same
             return None, [f"There is no source file of the network: {' '.join(str(error).split())}."]
 
     def _written(self, result: AutoResult) -> AutoResult:
@@ -489,7 +499,7 @@ class Stages:
             )
         others = run.summary.counts.get("done", 0) - 1
         first = measured[0].network
-        if others > 0 and first.name == FOUND and first.genotype == self.baseline:
+        if others > 0 and self._compared and first.name == FOUND and first.genotype == self.baseline:
             tried = f"none of the {others} other networks" if others > 1 else "the one other network"
             notes.append(
                 f"The known network was trained on, because {tried} that the search tried was {'' if others > 1 else 'not '}clearly "
@@ -497,6 +507,8 @@ class Stages:
             )
         if self.strategy.origin:
             notes.append(self.strategy.origin)
+        if self.plan.faster and len(measured) < 3 and not self.interruption.wrapping_up:
+            notes.append("No faster networks were made from it: they take a training to go on from, and time.")
         if self.interruption.wrapping_up:
             notes.append("The work was interrupted, so the final training was cut short.")
         if not self.plan.trials:

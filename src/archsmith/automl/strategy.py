@@ -15,9 +15,9 @@ from archsmith.automl.pictures import Pictures, pictures_of
 from archsmith.core.errors import UsageError
 from archsmith.core.genotype import Architecture
 from archsmith.data.picture_size import PictureSize
-from archsmith.pretrained import imagenet
+from archsmith.pretrained import imagenet, is_installed
 from archsmith.spaces import Backbone, Product, Subnetwork
-from archsmith.spaces.subnetwork.architecture import whole_architecture
+from archsmith.spaces.subnetwork.architecture import LARGEST_SIZE, LEAST_SIZE, whole_architecture
 from archsmith.spaces.subnetwork.space import network_of_weights
 from archsmith.training import ImageClassification
 from archsmith.training.picture_sides import size_of
@@ -106,16 +106,16 @@ def strategy_for(
         networks = earlier.parts[0]
         weights = (networks.of, str(networks.weights)) if isinstance(networks, Subnetwork) else None
     else:
-        weights = _weights(pretrained, _suits(found))
+        weights = _weights(pretrained, _suits(found, size))
     if weights is None:
-        suits = pretrained == AVAILABLE and earlier is None and _suits(found)
+        suits = pretrained == AVAILABLE and earlier is None and _suits(found, size)
         return FromScratch(pictures_of(asked, found, size), origin=NOT_INSTALLED if suits else "")
     return FineTuning(pictures_of(asked, found, size, pretrained=True), *weights)
 
 
-def _suits(found: PictureSize) -> bool:
-    """Whether pictures are worth pretrained weights."""
-    return found.colour and found.own >= LEAST_SIDE
+def _suits(found: PictureSize, size: int | None) -> bool:
+    """Whether pictures are worth pretrained weights, in the size that a person has said."""
+    return found.colour and found.own >= LEAST_SIDE and (size is None or LEAST_SIZE <= size <= LARGEST_SIZE)
 
 
 def _of_backbone(asked: ImageClassification, size: int | None, backbone: Backbone) -> BackboneTuning:
@@ -137,7 +137,7 @@ def _weights(pretrained: str | os.PathLike[str] | None, suits: bool) -> tuple[st
         try:
             imagenet(NETWORK)
         except UsageError:
-            if pretrained == AVAILABLE:
+            if pretrained == AVAILABLE and not is_installed(NETWORK):
                 return None
             raise
         return NETWORK, "imagenet"

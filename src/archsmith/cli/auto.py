@@ -64,7 +64,8 @@ def auto(
     runtime: Annotated[
         str | None,
         typer.Option(
-            "--runtime", help="What runs it for --latency: pytorch (default) or onnxruntime.", show_default=False
+            "--runtime",
+            help="What latencies are measured with: onnxruntime or pytorch (default: the former, if installed).",
         ),
     ] = None,
     baseline_time: Annotated[

@@ -31,7 +31,7 @@ TITLES = {
     "closing": "testing once, writing the page and the model",
 }
 
-PROBING = "probing: what parts of the pretrained network say of the pictures, at several sizes"
+PROBING = "probing: what the pretrained network and its parts say of the pictures"
 
 
 class AutoView:

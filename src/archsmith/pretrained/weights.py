@@ -173,6 +173,11 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def is_installed(network: str) -> bool:
+    """Whether the package with the ImageNet weights of a network is there, be it damaged or not."""
+    return network in _PACKAGES and _installed(_PACKAGES[network]) is not None
+
+
 def _installed(of: _Package) -> Path | None:
     """The package's file, found without importing the package."""
     try:

@@ -76,23 +76,25 @@ def fit_classifier(
         layer: its classifier.
         evaluator: with the pictures, in `splits()`, and how they are prepared.
         context: checked between batches.
-        most: how many training pictures are learned from, a stratified sample; None: all.
+        most: how many training pictures are learned from, and validation pictures looked at, stratified samples; None: all.
         strengths: of L2 that are tried, strongest first.
     """
     from archsmith.data.images import stratified
 
     splits = evaluator.splits()
-    labels, learned = splits.data.labels, splits.train
-    if most is not None and len(learned) > most:
-        learned = stratified(labels, most / len(learned), 0, learned)[1]
+    labels = splits.data.labels
+    learned, validated = (
+        part if most is None or len(part) <= most else stratified(labels, most / len(part), 0, part)[1]
+        for part in (splits.train, splits.validation)
+    )
     set_epsilon(model, evaluator.batch_norm_epsilon)
     model.to(context.device).eval()
     shape = evaluator.task().input_shape
     train, valid = (
         _features(model, layer, held_bytes(splits, part, (shape[1], shape[2])), evaluator, context)
-        for part in (learned, splits.validation)
+        for part in (learned, validated)
     )
-    fit = logistic_regression(train, labels[learned], valid, labels[splits.validation], context, strengths)
+    fit = logistic_regression(train, labels[learned], valid, labels[validated], context, strengths)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(fit.weight))
         layer.bias.copy_(torch.from_numpy(fit.bias))
