@@ -213,11 +213,11 @@ def seconds_per_step(model: nn.Module, batch: Tensor, bfloat16: bool) -> float:
     return (time.monotonic() - began) / 2
 
 
-def learning_rate(progress: float) -> float:
+def learning_rate(progress: float, peak: float = LEARNING_RATE, warmup: float = WARMUP, least: float = 1e-5) -> float:
     """A warm-up, then half a cosine."""
-    if progress < WARMUP:
-        return LEARNING_RATE * progress / WARMUP + 1e-5
-    return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP))) + 1e-5
+    if progress < warmup:
+        return peak * progress / warmup + least
+    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) + least
 
 
 def batches(pictures: int, size: int) -> Iterator[Tensor]:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from by_hand import Pictures, batches, follow, listing, read, resized_crops
+from by_hand import Pictures, batches, follow, learning_rate, listing, read, resized_crops
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -129,13 +129,6 @@ def probe_of(network: nn.Module, data: Pictures, side: int) -> Fitted:
 # --- fine-tuning ------------------------------------------------------------------------------------------------------
 
 
-def learning_rate(progress: float) -> float:
-    """A warm-up, then half a cosine."""
-    if progress < WARMUP:
-        return LEARNING_RATE * progress / WARMUP + 1e-7
-    return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP))) + 1e-7
-
-
 def fine_tune(model: nn.Module, data: Pictures, side: int, deadline: float) -> tuple[nn.Module, float]:
     """Trains until the deadline: the moving average of the weights, and how many epochs there were."""
     n = len(data.images)
@@ -152,7 +145,7 @@ def fine_tune(model: nn.Module, data: Pictures, side: int, deadline: float) -> t
         if steps % 100 == 0:
             print(f"{progress:.0%}, epoch {steps * batch / n:.1f}", file=sys.stderr, flush=True)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress)
+            group["lr"] = learning_rate(progress, LEARNING_RATE, WARMUP, 1e-7)
         images = resized_crops(data.images[chosen], side, True).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(model(images), data.labels[chosen], label_smoothing=SMOOTHING)
         optimizer.zero_grad()

@@ -31,8 +31,8 @@ from archsmith.recipes.residual import batch_size, known_points, networks, searc
 from archsmith.training.picture_sides import sides, size_of
 
 
-def shapes(folder: Path, count: int = 40, side: int = 24) -> Path:
-    """Photographs of sorts: circles, crosses and stripes in any colours."""
+def shapes(folder: Path, count: int = 40, side: int = 24, *, noise: float = 0.0, mode: str = "RGB") -> Path:
+    """Photographs of sorts: circles, crosses and stripes in any colours, under noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     for name in ("circle", "cross", "stripes"):
@@ -44,8 +44,10 @@ def shapes(folder: Path, count: int = 40, side: int = 24) -> Path:
                 "cross": np.minimum(abs(u), abs(v)) < 0.15,
                 "stripes": np.sin(9 * (u + v)) > 0,
             }[name]
-            pixels = np.where(shape[..., None], rng.integers(150, 235, 3), rng.integers(20, 90, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+            pixels = np.where(shape[..., None], rng.integers(150, 235, 3), rng.integers(20, 90, 3)).astype(float)
+            pixels += rng.normal(0, noise, pixels.shape) if noise else 0
+            picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert(mode)
+            picture.save(folder / name / f"{i}.png")
     return folder
 
 

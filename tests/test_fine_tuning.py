@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.torch import save_file
 
 import archsmith as smith
@@ -28,25 +27,12 @@ from archsmith.spaces import Product, Subnetwork, TrainingRecipe
 from archsmith.spaces.subnetwork.known import KNOWN
 from archsmith.spaces.subnetwork.network import Network
 from archsmith.training import ImageClassification
+from test_auto import shapes
 
 
 def photographs(folder: Path, count: int = 30, side: int = 128, mode: str = "RGB") -> Path:
     """Shapes in any colours on noise."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
-    for name in ("circle", "cross", "stripes"):
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            u, v = x - rng.uniform(-0.3, 0.3), y - rng.uniform(-0.3, 0.3)
-            shape = {
-                "circle": u**2 + v**2 < 0.3,
-                "cross": np.minimum(abs(u), abs(v)) < 0.15,
-                "stripes": np.sin(9 * (u + v)) > 0,
-            }[name]
-            pixels = np.where(shape[..., None], rng.integers(130, 235, 3), rng.integers(20, 120, 3))
-            noisy = (pixels + rng.normal(0, 8, pixels.shape)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(noisy).convert(mode).save(folder / name / f"{i}.png")
-    return folder
+    return shapes(folder, count, side, noise=8, mode=mode)
 
 
 @pytest.fixture(scope="module")

@@ -232,19 +232,16 @@ class Stages:
         trials = [t for t in run.trials() if t.reward is not None and t.result and t.result.copied_from is None]
         trials = [t for t in trials if self._is_fast_enough(t)]
         known = next((t for t in trials if t.genotype == self.baseline), None)
-        most = self.workers if self.strategy.probed else max(4, min(2 * self.workers, MOST_CHOSEN))
-        best = sorted(trials, key=lambda t: -final_accuracy(t.result))[: max(2, most)]
+        best = sorted(trials, key=lambda t: -final_accuracy(t.result))[: max(4, min(2 * self.workers, MOST_CHOSEN))]
         if known is not None and known not in best:
             best[-1:] = [known]
         candidates = [Candidate.searched(run, self.space, trial) for trial in best]
-        if known is None and self.strategy.probed:  # there was no time to probe it
-            candidates[1:] = [Candidate.untrained(self.space, self.baseline)]
         if self.plan.choosing and len(candidates) > 1 and not self.interruption.wrapping_up:
             candidates = self._trained_on(trainings, candidates)
         baseline = next((c for c in candidates if c.genotype == self.baseline), None)
         if baseline is None:
             baseline = Candidate.untrained(self.space, self.baseline)
-        if not candidates or (self.strategy.probed and baseline.trained.reward is None):
+        if not candidates or (self.strategy.probed and baseline.trained.reward is None):  # no time to probe it
             return baseline, baseline
         self._compared = True
         chosen = max(candidates, key=lambda candidate: candidate.accuracy)

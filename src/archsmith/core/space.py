@@ -14,6 +14,7 @@ import json
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from types import FunctionType
@@ -198,17 +199,33 @@ def build(space: Space, genotype: Genotype | Architecture, task: AnyTask) -> Chi
     return as_child(space.build(architecture, task))
 
 
-def build_decided(space: Space, genotype: Genotype | Architecture, evaluator: Any) -> tuple[Any, Child]:
+def build_decided(
+    space: Space,
+    genotype: Genotype | Architecture,
+    evaluator: Any,
+    *,
+    seeding: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> tuple[Any, Child]:
     """The evaluator with the settings that a genotype decides, and its child, built for the task of that evaluator.
 
     Whatever trains, tests or exports a child needs both. Raises ChildFailed for settings that the evaluator does not take.
+
+    Args:
+        space, genotype: of the child.
+        evaluator: with its own settings.
+        seeding: gives a context in which a child is built, and which seeds its initialisation; it is entered anew where a child
+            of another task is built.
     """
     task = evaluator.task()
-    child = build(space, genotype, task)
+    with seeding():
+        child = build(space, genotype, task)
     decided = decided_by(child, evaluator)
     if decided.task() == task:
         return decided, child
-    child = build(space, genotype, decided.task())  # what it decides may depend on the task, such as parts of a size
+    with seeding():
+        child = build(
+            space, genotype, decided.task()
+        )  # what it decides may depend on the task, such as parts of a size
     return decided_by(child, evaluator), child
 
 

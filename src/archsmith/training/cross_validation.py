@@ -23,7 +23,7 @@ from archsmith.core.errors import ChildFailed
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Space
+from archsmith.core.space import Space, build_decided
 from archsmith.core.trial import Cost, Result
 from archsmith.data.folds import fold_counts, folds_for
 from archsmith.metrics.predictions import Predictions
@@ -93,10 +93,13 @@ class _Fold:
             changes["latency"] = None  # the first network's is that of all
         self.number = number
         self.context = _FoldContext(context, derive_seed(context.seed, "fold", number))
-        with seeded(self.context, "init"):
-            self.config, self.child = image_training.build_decided(
-                dataclasses.replace(config, **changes), space, genotype, self.context
-            )
+        self.config: ImageClassification
+        self.config, self.child = build_decided(
+            space,
+            genotype,
+            dataclasses.replace(config, **changes),
+            seeding=lambda: seeded(self.context, "init"),
+        )
         self.splits = self.config.splits()
         self.cost = Cost()
         self.curve: list[Row] = []

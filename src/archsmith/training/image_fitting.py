@@ -213,16 +213,31 @@ def fit(
         "epochs_before": start.epochs,
         "seconds_before": start.seconds,
         "average": None if average is None else average.state(),
-        "ended": not context.paused,
     }
-    save_checkpoint(context, model, optimizer, draws, extra=state)
-    digest = None
-    if config.continues and not context.paused:
-        digest = keep_checkpoint(context, model, optimizer, draws, extra=state)
+    digest = keep_state(config, context, model, optimizer, draws, state)
     if average is not None:
         average.swap()
     speed = seen / learning if learning else 0.0  # none where it was paused after its last epoch
     return Fitted(curve, seconds, speed, digest)
+
+
+def keep_state(
+    config: ImageClassification,
+    context: Context,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    draws: torch.Generator,
+    state: Mapping[str, Any],
+) -> str | None:
+    """Save a training that was paused, or keep one that has ended if the settings say so. Gives the digest of what was kept.
+
+    `state` is what `start_of` reads, but for whether the training has ended.
+    """
+    state = {**state, "ended": not context.paused}
+    save_checkpoint(context, model, optimizer, draws, extra=state)
+    if not config.continues or context.paused:
+        return None
+    return keep_checkpoint(context, model, optimizer, draws, extra=state)
 
 
 @dataclass(frozen=True)

@@ -19,20 +19,20 @@ from archsmith.core.errors import ChildFailed
 from archsmith.core.evaluator import Context
 from archsmith.core.executor import derive_seed
 from archsmith.core.genotype import Genotype
-from archsmith.core.space import Space, build
+from archsmith.core.space import Space, build_decided
 from archsmith.core.trial import Cost, Result
 from archsmith.nn.batch_norm import forgetting_within, set_epsilon
 from archsmith.nn.classifier import classifier_of
 from archsmith.nn.count import count
 from archsmith.nn.narrow_strides import narrow_strides
 from archsmith.nn.seeding import seed_torch
-from archsmith.training.image_fitting import Fitted, Start, fit, start_of
+from archsmith.training.image_fitting import Fitted, Start, fit, keep_state, start_of
 from archsmith.training.inheriting import inherit_from_parent
 from archsmith.training.isolation import check_parameters, seeded
 from archsmith.training.learning_rates import best_learning_rate
 from archsmith.training.linear_probe import LinearProbe, fit_classifier
 from archsmith.training.optimizers import optimizer_of
-from archsmith.training.resuming import Checkpoint, keep_checkpoint, load_checkpoint, save_checkpoint
+from archsmith.training.resuming import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
     from archsmith.data.images import ImageSplits
@@ -44,7 +44,7 @@ LEAST_SECONDS = 1.0  # of a training, when fitting the classifier took all of it
 
 def evaluate(config: ImageClassification, space: Space, genotype: Genotype, context: Context) -> Result:
     """See `ImageClassification.evaluate`."""
-    config, child = build_decided(config, space, genotype, context)
+    config, child = build_decided(space, genotype, config, seeding=lambda: seeded(context, "init"))
     with seeded(context, "init"):
         checkpoint = load_checkpoint(context)
         _begin(child, checkpoint)
@@ -60,20 +60,6 @@ def evaluate(config: ImageClassification, space: Space, genotype: Genotype, cont
             return dataclasses.replace(result, artifact=result.checkpoint)
         weights = {k: v.detach().cpu().contiguous() for k, v in child.model.state_dict().items()}
         return dataclasses.replace(result, artifact=context.checkpoint(weights))
-
-
-def build_decided(
-    config: ImageClassification, space: Space, genotype: Genotype, context: Context
-) -> tuple[ImageClassification, Child]:
-    """The settings as the genotype's child decides them, and the child, initialised from the context's seed."""
-    with seeded(context, "init"):
-        child = build(space, genotype, config.task())
-    decided = decided_by(child, config)
-    if decided.task() == config.task():
-        return decided, child
-    with seeded(context, "init"):  # another network, initialised as if the settings had been these
-        child = build(space, genotype, decided.task())
-    return decided_by(child, config), child
 
 
 def train(config: ImageClassification, child: Child, context: Context, *, all_data: bool = False) -> Result:
@@ -204,18 +190,8 @@ def _probe_alone(
         "seconds": seconds,
     }
     context.report(1, {k: v for k, v in row.items() if k != "epoch"})
-    state = {
-        **extra,
-        "curve": [row],
-        "seconds": seconds,
-        "epochs_before": 0,
-        "seconds_before": 0.0,
-        "average": None,
-        "ended": not context.paused,
-    }
-    save_checkpoint(context, child.model, optimizer, draws, extra=state)
-    kept = config.continues and not context.paused
-    digest = keep_checkpoint(context, child.model, optimizer, draws, extra=state) if kept else None
+    state = {**extra, "curve": [row], "seconds": seconds, "epochs_before": 0, "seconds_before": 0.0, "average": None}
+    digest = keep_state(config, context, child.model, optimizer, draws, state)
     return Fitted([row], 0.0, probe.pictures / seconds, digest)
 
 
