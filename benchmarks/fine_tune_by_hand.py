@@ -25,11 +25,13 @@ import math
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import by_hand
 import numpy as np
 import torch
-from by_hand import Pictures, batches, follow, learning_rate, listing, read, resized_crops
+from by_hand import Pictures, batches, follow, listing, read, resized_crops
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -129,6 +131,9 @@ def probe_of(network: nn.Module, data: Pictures, side: int) -> Fitted:
 # --- fine-tuning ------------------------------------------------------------------------------------------------------
 
 
+learning_rate = partial(by_hand.learning_rate, peak=LEARNING_RATE, warmup=WARMUP, least=1e-7)
+
+
 def fine_tune(model: nn.Module, data: Pictures, side: int, deadline: float) -> tuple[nn.Module, float]:
     """Trains until the deadline: the moving average of the weights, and how many epochs there were."""
     n = len(data.images)
@@ -145,7 +150,7 @@ def fine_tune(model: nn.Module, data: Pictures, side: int, deadline: float) -> t
         if steps % 100 == 0:
             print(f"{progress:.0%}, epoch {steps * batch / n:.1f}", file=sys.stderr, flush=True)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress, LEARNING_RATE, WARMUP, 1e-7)
+            group["lr"] = learning_rate(progress)
         images = resized_crops(data.images[chosen], side, True).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(model(images), data.labels[chosen], label_smoothing=SMOOTHING)
         optimizer.zero_grad()
