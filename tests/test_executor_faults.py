@@ -512,6 +512,35 @@ def test_no_process_outlives_the_owner(how: str) -> None:
     assert_gone(*pids)
 
 
+def test_no_process_outlives_an_owner_that_left_messages_unread(tmp_path: Path) -> None:
+    """The system then resets the worker's socket, where it would otherwise close it."""
+    script = f"""
+from archsmith.core.executor import Started
+
+def busy_alone(context):
+    import subprocess
+    child = subprocess.Popen(["sleep", "600"]).pid
+    with open({str(tmp_path / "being written")!r}, "w") as file:
+        file.write(f"{{os.getpid()}} {{child}}")
+    os.rename({str(tmp_path / "being written")!r}, {str(tmp_path / "pids")!r})
+    while True:
+        sum(range(1000))
+
+pool.submit(job(0, busy_alone))
+while not any(isinstance(event, Started) for event in pool.completed(0.0)):
+    pass
+time.sleep(600)
+"""
+    with owner(script) as process:
+        deadline = time.monotonic() + PATIENCE
+        while not (tmp_path / "pids").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+        process.wait(PATIENCE)
+    assert_gone(*map(int, (tmp_path / "pids").read_text().split()))
+
+
 def test_ctrl_c_reaches_the_owner_and_not_the_children() -> None:
     with owner(INTERRUPTED) as process:
         assert process.stdout is not None

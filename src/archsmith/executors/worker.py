@@ -57,7 +57,9 @@ def main(control_fd: str, index: str, device: str, threads: str) -> None:
     try:
         _Worker(socket.socket(fileno=int(control_fd)), int(index), device, int(threads)).serve()
     except BaseException:  # the pool has closed the socket, or a signal came: either way there is nothing more to do
-        traceback.print_exc()
+        with suppress(BaseException):  # the pipe of stderr may be closed as well: everything must still be ended
+            traceback.print_exc()
+    finally:
         _end()
 
 
