@@ -110,7 +110,7 @@ def test_a_file_of_ones_own_is_searched_listed_shown_and_resumed(tmp_path: Path)
         (["auto", "digits", "--time", "soon"], "--time must be a duration"),
         (["auto", "digits", "--time", "5s"], "at least 15 seconds, got 5"),
         (["auto", "digits", "--time", "5m", "--seconds", "3"], "either --time or --seconds"),
-        (["auto", "digits", "--time", "1m", "--baseline-time", "59s"], "give a shorter baseline time"),
+        (["auto", "digits", "--time", "10m", "--baseline-time", "599s"], "give a shorter baseline time"),
         (
             ["auto", "digits", "--trials", "3", "--baseline-time", "1m"],
             "--baseline-time is for pictures with a time budget",
