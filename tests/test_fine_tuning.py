@@ -45,7 +45,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, smith.automl.A
         patch.setattr("archsmith.automl.faster.measured", lambda model, shape, engine: (shape[1] ** 2 / 1000, engine))
         result = smith.auto(
             photographs(place / "photographs"),
-            time=100,
+            time=60,
             store=f"sqlite:///{place}/runs.db",
             output=place / "out",
             workers=2,
@@ -100,7 +100,7 @@ def test_faster_networks_can_be_exported(
 def test_a_second_call_trains_nothing(done: tuple[Path, smith.automl.AutoResult, list[object]]) -> None:
     place, result, _ = done
     again = smith.auto(
-        place / "photographs", time=100, store=f"sqlite:///{place}/runs.db", name=result.run.name, output=None
+        place / "photographs", time=60, store=f"sqlite:///{place}/runs.db", name=result.run.name, output=None
     )
     assert again.earlier
     assert again.outcome == result.outcome
