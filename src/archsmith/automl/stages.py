@@ -295,6 +295,8 @@ class Stages:
             settings |= {"continues": True} if self.plan.faster else {}
         else:
             settings |= {"schedule": "constant", "continues": True}
+        if self.pictures.folds is not None:  # the search compared by folds, and an export begins with its settings
+            settings["folds"] = None
         return Wanted(
             label or f"{candidate.name} goes on",
             candidate.trained.wanted.network,
