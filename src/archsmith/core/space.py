@@ -222,10 +222,8 @@ def build_decided(
     decided = decided_by(child, evaluator)
     if decided.task() == task:
         return decided, child
-    with seeding():
-        child = build(
-            space, genotype, decided.task()
-        )  # what it decides may depend on the task, such as parts of a size
+    with seeding():  # what it decides may depend on the task, such as parts of a size
+        child = build(space, genotype, decided.task())
     return decided_by(child, evaluator), child
 
 
