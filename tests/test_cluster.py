@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import archsmith as smith
+from archsmith.core.errors import AllTrialsFailed
 from archsmith.core.executor import Clock
 from archsmith.core.genotype import Genotype
 from archsmith.core.space import as_space
@@ -151,14 +153,18 @@ def test_of_no_finished_trial_or_no_time_nothing_is_told() -> None:
     st.one_of(st.none(), st.floats(3, 60)),
     st.integers(0, 99),
 )
+@example(workers=5, trials=1, failures=0.0, slow=0.0, lifetime=3.0, seed=0)  # all machines are lost
 def test_the_parts_add_up_on_any_simulated_cluster(
     workers: int, trials: int, failures: float, slow: float, lifetime: float | None, seed: int
 ) -> None:
     faults = Faults(failures, slow, spot_lifetime_seconds=lifetime, spot_return_seconds=3, seed=seed)
     executor = Simulated(workers, faults=faults)
-    run = smith.search(
-        number, EVALUATOR, searcher=Random(), trials=trials, store="memory://", executor=executor, seed=seed
-    )
+    store = MemoryStore()
+    with suppress(AllTrialsFailed):  # every machine may be lost; its seconds must add up all the same
+        smith.search(
+            number, EVALUATOR, searcher=Random(), trials=trials, store=store, name="r", executor=executor, seed=seed
+        )
+    run = smith.open_run(store, "r", space=as_space(number), evaluator=EVALUATOR)
     c = cluster(run.reader)
     assert c is not None
     assert c.busy + c.lost + c.waiting + c.ending == pytest.approx(workers * run.summary.seconds)
