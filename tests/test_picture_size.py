@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import threading
+import warnings
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -157,3 +160,22 @@ def test_a_folder_without_pictures_is_told_as_such(tmp_path: Path) -> None:
         DataError, match="has no picture that can be read in a folder of a class; data is a folder with one"
     ):
         picture_size(str(tmp_path / "texts"))
+
+
+def test_the_filters_of_warnings_are_set_in_the_main_thread_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They belong to the process: two threads that restore them in turn may leave all warnings ignored."""
+
+    class Caught(warnings.catch_warnings):  # type: ignore[type-arg]
+        def __enter__(self) -> Any:
+            assert threading.current_thread() is threading.main_thread()
+            return super().__enter__()
+
+    for k, image in enumerate(SCENES):
+        (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
+        image.save(tmp_path / "ab"[k % 2] / f"{k}.png")
+    monkeypatch.setattr(warnings, "catch_warnings", Caught)
+    before = list(warnings.filters)
+    assert picture_size(str(tmp_path)).own == 128
+    assert list(warnings.filters) == before

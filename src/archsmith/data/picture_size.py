@@ -108,7 +108,10 @@ def _measured(reads: Iterable[Callable[[], bytes]]) -> list[_Measured]:
     pixels = 0
     measured: list[_Measured] = []
     waiting: list[Future[_Measured | None]] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes without the interpreter's lock
+    # Filters of warnings belong to the whole process, so they are set here and not in the threads. Dark pictures, of which decoding
+    # warns, are reported where all are read.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("ignore")
         for read in reads:
             try:
                 content = read()
@@ -124,6 +127,7 @@ def _measured(reads: Iterable[Callable[[], bytes]]) -> list[_Measured]:
                 measured.append(_Measured(side, colour, None))
                 continue
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            # Pillow decodes without the interpreter's lock.
             waiting.append(pool.submit(_grey, content, size[::-1] if turned else size, side, colour))
     return [done for each in waiting if (done := each.result()) is not None] + measured
 
@@ -131,9 +135,7 @@ def _measured(reads: Iterable[Callable[[], bytes]]) -> list[_Measured]:
 def _grey(content: bytes, size: tuple[int, int], side: int, colour: bool) -> _Measured | None:
     """A picture with its grey levels; None if it cannot be decoded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of dark pictures, which are reported where all are read
-            return _Measured(side, colour, decode_picture(content, *size, channels=1))
+        return _Measured(side, colour, decode_picture(content, *size, channels=1))
     except PictureError:
         return None
 
